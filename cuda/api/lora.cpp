@@ -1,0 +1,232 @@
+// The C interface of the LoRA family: checks, workspace, choice of kernel, dispatch.
+#include <algorithm>
+#include <vector>
+
+#include "../core/operations.h"
+#include "../lora/algorithms.h"
+#include "check.h"
+
+using namespace peft_kernels_api;
+
+namespace {
+
+constexpr int64_t kLargest = INT64_C(1) << 48;  // extents and strides beyond it are mistakes, and would overflow offsets
+
+struct Forward {
+  pk_lora_forward_descriptor descriptor;
+  std::vector<pk_lora_target> targets;
+  int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
+};
+
+int32_t check_target(const char* operation, const pk_lora_forward_descriptor& descriptor, const pk_lora_target& target, bool needs_data) {
+  const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.y.columns;
+  const bool by_row = descriptor.row_adapter != nullptr || descriptor.segments != nullptr;
+  PK_TRY_API(check_element_types(operation, descriptor.x.element_type, target.adapter_element_type));
+  if (target.base < PK_LORA_BASE_NONE || target.base > PK_LORA_BASE_IN_Y) {
+    return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense) or %d (in y)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE, PK_LORA_BASE_IN_Y);
+  }
+  struct Operand {
+    const char* name;
+    const pk_matrix& matrix;
+    int64_t rows, columns;
+    int32_t element_type;
+    bool used;
+  };
+  const int64_t rank = target.a.rows;
+  const bool one = target.adapters == nullptr;
+  const Operand operands[] = {
+      {"y", target.y, m, -1, descriptor.x.element_type, true},
+      {"w", target.w, n, k, descriptor.x.element_type, target.base == PK_LORA_BASE_DENSE},
+      {"bias", target.bias, 1, n, descriptor.x.element_type, target.bias.data != nullptr},
+      {"a", target.a, -1, k, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
+      {"b", target.b, n, rank, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
+  };
+  for (const Operand& operand : operands) {
+    if (!operand.used) continue;
+    if (operand.matrix.element_type != operand.element_type) {
+      return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (%s), expected %s", operation, operand.name, operand.matrix.element_type,
+                  element_type_name(operand.matrix.element_type), element_type_name(operand.element_type));
+    }
+    PK_TRY_API(check_matrix(operation, operand.name, operand.matrix, operand.rows, operand.columns));
+    if (needs_data) PK_TRY_API(check_data(operation, operand.name, operand.matrix));
+  }
+  if (descriptor.batch_count > 1 && target.y.batch_stride == 0) {
+    return fail(PK_ERROR_ARGUMENT, "%s: y has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
+  }
+  if (one && by_row) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
+  if (!one && !by_row) return fail(PK_ERROR_ARGUMENT, "%s: a target has a table of adapters, but neither row_adapter nor segments chooses from it", operation);
+  if (!one && (target.adapter_count < 0 || target.max_rank < 0 || target.max_rank > INT32_MAX)) {
+    return fail(PK_ERROR_ARGUMENT, "%s: a table of %" PRId64 " adapters of rank at most %" PRId64 ", expected neither below 0", operation, target.adapter_count, target.max_rank);
+  }
+  return PK_OK;
+}
+
+// Reads and checks a descriptor. Without `needs_data` its pointers may be null: workspace and choice depend on shapes alone.
+int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* given, bool needs_data, Forward* forward) {
+  if (given == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the descriptor is null", operation);
+  pk_lora_forward_descriptor& descriptor = forward->descriptor;
+  PK_TRY_API(read_descriptor(operation, given, given->size, &descriptor));
+  PK_TRY_API(check_flags(operation, descriptor.flags));
+  if (descriptor.batch_count == 0) descriptor.batch_count = 1;
+  if (descriptor.batch_count < 0 || descriptor.target_count < 0 || descriptor.segment_count < 0) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " batches, %" PRId64 " targets and %" PRId64 " segments, expected none below 0", operation, descriptor.batch_count,
+                descriptor.target_count, descriptor.segment_count);
+  }
+  if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
+  if (descriptor.row_adapter != nullptr && descriptor.segments != nullptr) {
+    return fail(PK_ERROR_ARGUMENT, "%s: both row_adapter and segments are given, expected at most one", operation);
+  }
+  PK_TRY_API(check_matrix(operation, "x", descriptor.x, -1, -1));
+  if (needs_data) PK_TRY_API(check_data(operation, "x", descriptor.x));
+  if (descriptor.x.rows > kLargest / descriptor.batch_count || descriptor.x.columns > kLargest) {
+    return fail(PK_ERROR_ARGUMENT, "%s: x is %" PRId64 " batches of [%" PRId64 ", %" PRId64 "], expected at most 2^48 rows and columns", operation, descriptor.batch_count,
+                descriptor.x.rows, descriptor.x.columns);
+  }
+  for (int64_t i = 0; i < descriptor.target_count; ++i) {
+    const auto* source = reinterpret_cast<const char*>(descriptor.targets) + static_cast<uint64_t>(i) * descriptor.target_size;
+    pk_lora_target target;
+    PK_TRY_API(read_descriptor(operation, source, descriptor.target_size, &target));
+    PK_TRY_API(check_target(operation, descriptor, target, needs_data));
+    if (target.adapters == nullptr) {
+      target.max_rank = target.a.rows;
+      target.adapter_count = 1;
+    }
+    forward->total_rank += target.max_rank;
+    if (forward->total_rank > kLargest) return fail(PK_ERROR_ARGUMENT, "%s: the ranks of the targets add up to more than 2^48", operation);
+    forward->targets.push_back(target);
+  }
+  descriptor.targets = forward->targets.data();
+  descriptor.target_size = sizeof(pk_lora_target);
+  return PK_OK;
+}
+
+// The intermediate x * A^T of all targets, in f32.
+uint64_t workspace_bytes(const Forward& forward) {
+  const auto rows = static_cast<uint64_t>(forward.descriptor.batch_count * forward.descriptor.x.rows);
+  return rows * static_cast<uint64_t>(forward.total_rank) * sizeof(float);
+}
+
+int32_t pick_forward(const char* operation, const Forward& forward, pk_kernel_choice* choice) {
+  const int32_t algorithm = forward.descriptor.algorithm;
+  if (algorithm != 0 && algorithm != PK_LORA_FORWARD_SIMT) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (lora_forward_simt)", operation, algorithm, PK_LORA_FORWARD_SIMT);
+  }
+  int64_t max_rank = 0;
+  for (const pk_lora_target& target : forward.targets) max_rank = std::max(max_rank, target.max_rank);
+  *choice = pk_kernel_choice{PK_LORA_FORWARD_SIMT, 0, pk_lora_forward_simt_rounding_steps(forward.descriptor.x.columns, max_rank), "lora_forward_simt"};
+  return PK_OK;
+}
+
+int32_t check_residual(const char* operation, const pk_lora_merge_descriptor& descriptor) {
+  if (descriptor.residual.data == nullptr && descriptor.residual.rows == 0) return PK_OK;
+  if (element_size(descriptor.source.element_type) != 2) {
+    return fail(PK_ERROR_ELEMENT_TYPE, "%s: a residual with weights of element type %s, expected f16 or bf16", operation, element_type_name(descriptor.source.element_type));
+  }
+  return check_matrix(operation, "residual", descriptor.residual, descriptor.source.rows, descriptor.source.columns);
+}
+
+int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given, bool needs_data, pk_lora_merge_descriptor* descriptor) {
+  if (given == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the descriptor is null", operation);
+  PK_TRY_API(read_descriptor(operation, given, given->size, descriptor));
+  PK_TRY_API(check_flags(operation, descriptor->flags));
+  PK_TRY_API(check_element_types(operation, descriptor->source.element_type, descriptor->adapter_element_type));
+  const pk_matrix& source = descriptor->source;
+  PK_TRY_API(check_matrix(operation, "source", source, -1, -1));
+  PK_TRY_API(check_matrix(operation, "destination", descriptor->destination, source.rows, source.columns));
+  PK_TRY_API(check_residual(operation, *descriptor));
+  if (descriptor->destination.element_type != source.element_type) {
+    return fail(PK_ERROR_ELEMENT_TYPE, "%s: destination has element type %s, expected %s", operation, element_type_name(descriptor->destination.element_type),
+                element_type_name(source.element_type));
+  }
+  if (needs_data) {
+    PK_TRY_API(check_data(operation, "source", source));
+    PK_TRY_API(check_data(operation, "destination", descriptor->destination));
+  }
+  if (descriptor->adapter_count < 0 || descriptor->adapter_count > PK_LORA_MERGE_ADAPTERS) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " adapters, expected 0 to %d", operation, descriptor->adapter_count, PK_LORA_MERGE_ADAPTERS);
+  }
+  if (descriptor->adapter_count > 0 && descriptor->adapters == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: adapters is null", operation);
+  for (int64_t i = 0; i < descriptor->adapter_count; ++i) {
+    const pk_lora_adapter& adapter = descriptor->adapters[i];
+    if (adapter.rank < 0) return fail(PK_ERROR_ARGUMENT, "%s: adapter %" PRId64 " has rank %d, expected at least 0", operation, i, adapter.rank);
+    const int32_t type = descriptor->adapter_element_type;
+    const pk_matrix a{const_cast<void*>(adapter.a), adapter.rank, source.columns, adapter.a_row_stride, adapter.a_column_stride, 0, type, 0};
+    const pk_matrix b{const_cast<void*>(adapter.b), source.rows, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, type, 0};
+    PK_TRY_API(check_matrix(operation, "a", a, -1, -1));
+    PK_TRY_API(check_matrix(operation, "b", b, -1, -1));
+    if (needs_data) {
+      PK_TRY_API(check_data(operation, "a", a));
+      PK_TRY_API(check_data(operation, "b", b));
+    }
+  }
+  return PK_OK;
+}
+
+int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, pk_kernel_choice* choice) {
+  if (descriptor.algorithm != 0 && descriptor.algorithm != PK_LORA_MERGE_SIMT) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (lora_merge_simt)", operation, descriptor.algorithm, PK_LORA_MERGE_SIMT);
+  }
+  int64_t max_rank = 0;
+  for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
+  *choice = pk_kernel_choice{PK_LORA_MERGE_SIMT, 0, pk_lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count), "lora_merge_simt"};
+  return PK_OK;
+}
+
+int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_descriptor* given, int32_t direction) {
+  pk_queue known_queue;
+  pk_lora_merge_descriptor descriptor;
+  pk_kernel_choice choice;
+  PK_TRY_API(check_queue(operation, queue, &known_queue));
+  PK_TRY_API(read_merge(operation, given, true, &descriptor));
+  PK_TRY_API(pick_merge(operation, descriptor, &choice));
+  descriptor.algorithm = choice.algorithm;
+  return PK_DISPATCH(known_queue, lora_merge(&known_queue, &descriptor, direction));
+}
+
+}  // namespace
+
+extern "C" {
+
+int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* given) {
+  const char* operation = "pk_lora_forward";
+  pk_queue known_queue;
+  Forward forward;
+  pk_kernel_choice choice;
+  PK_TRY_API(check_queue(operation, queue, &known_queue));
+  PK_TRY_API(read_forward(operation, given, true, &forward));
+  PK_TRY_API(pick_forward(operation, forward, &choice));
+  forward.descriptor.algorithm = choice.algorithm;
+  const uint64_t needed = workspace_bytes(forward);
+  if (forward.descriptor.workspace_bytes < needed || (needed > 0 && forward.descriptor.workspace == nullptr)) {
+    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, forward.descriptor.workspace_bytes, forward.descriptor.workspace, needed);
+  }
+  if (needed > 0 && reinterpret_cast<uintptr_t>(forward.descriptor.workspace) % PK_WORKSPACE_ALIGNMENT != 0) {
+    return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, forward.descriptor.workspace, PK_WORKSPACE_ALIGNMENT);
+  }
+  return PK_DISPATCH(known_queue, lora_forward(&known_queue, &forward.descriptor));
+}
+
+int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor* given, uint64_t* bytes) {
+  Forward forward;
+  PK_TRY_API(read_forward("pk_lora_forward_workspace", given, false, &forward));
+  *bytes = workspace_bytes(forward);
+  return PK_OK;
+}
+
+int32_t pk_lora_forward_pick(const pk_chip*, const pk_lora_forward_descriptor* given, pk_kernel_choice* choice) {
+  Forward forward;
+  PK_TRY_API(read_forward("pk_lora_forward_pick", given, false, &forward));
+  return pick_forward("pk_lora_forward_pick", forward, choice);
+}
+
+int32_t pk_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_merge", queue, descriptor, +1); }
+
+int32_t pk_lora_unmerge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_unmerge", queue, descriptor, -1); }
+
+int32_t pk_lora_merge_pick(const pk_chip*, const pk_lora_merge_descriptor* given, pk_kernel_choice* choice) {
+  pk_lora_merge_descriptor descriptor;
+  PK_TRY_API(read_merge("pk_lora_merge_pick", given, false, &descriptor));
+  return pick_merge("pk_lora_merge_pick", descriptor, choice);
+}
+
+}  // extern "C"

@@ -1,0 +1,26 @@
+// What each build offers to the C interface: the same functions, with the build in their names.
+#pragma once
+
+#include "../include/peft_kernels.h"
+
+#define PK_DECLARE_OPERATIONS(build)                                                                                      \
+  int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor);                \
+  int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
+  int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
+  int32_t pk_##build##_queue_chip(const pk_queue* queue, pk_chip* chip);                                                  \
+  int32_t pk_##build##_prepare(const pk_queue* queue);                                                                    \
+  int32_t pk_##build##_status_read(const pk_queue* queue, const pk_status_record* status, pk_status_record* host);
+
+extern "C" {
+PK_DECLARE_OPERATIONS(emulator)
+PK_DECLARE_OPERATIONS(device)
+
+int32_t pk_device_device_count(int32_t* count);
+}
+
+// The name of an operation in the build that is being compiled.
+#if defined(__CUDACC__)
+#define PK_OPERATION(name) pk_device_##name
+#else
+#define PK_OPERATION(name) pk_emulator_##name
+#endif

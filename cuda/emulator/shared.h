@@ -1,0 +1,57 @@
+// The shared memory of a block, and the arrays that a kernel's struct of shared memory consists of.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "site.h"
+
+namespace PK_BUILD {
+
+constexpr size_t shared_guard_bytes = 64;
+
+// The arrays of one struct, noted by their constructors.
+struct SharedLayout {
+  struct Array {
+    const unsigned char* guard;
+    size_t element_bytes, count;
+  };
+  std::vector<Array> arrays;
+  size_t device_bytes = 0;  // of the same arrays without guards
+  size_t device_alignment = 1;
+};
+
+class SharedMemory {
+ public:
+  SharedMemory() = default;
+  SharedMemory(const SharedMemory&) = delete;
+  SharedMemory& operator=(const SharedMemory&) = delete;
+  ~SharedMemory();
+
+  bool reserve();
+  void begin_block();
+  // The memory for a struct. The layout is empty when its arrays are yet to be constructed.
+  void* claim(const void* key, size_t bytes);
+  SharedLayout& layout() { return layout_; }
+  // At the end of a block: what is wrong with the guards, or nothing.
+  std::string check_guards() const;
+
+ private:
+  char* memory_ = nullptr;
+  const void* key_ = nullptr;
+  SharedLayout layout_;
+};
+
+// Called by the constructor of an array: fills it with NaN and writes its guard.
+void note_shared_array(void* values, size_t element_bytes, size_t count, size_t alignment, unsigned char* guard);
+// Where those calls go, on this OS thread.
+void note_shared_arrays_in(SharedLayout* layout);
+
+// The shared memory of the running block as a struct of arrays; construct(memory) makes them.
+void* shared_struct(const void* key, size_t bytes, void (*construct)(void*), Site site);
+
+[[noreturn]] void shared_index_fault(uint64_t index, size_t count, size_t elements, Site site);
+
+}  // namespace PK_BUILD

@@ -1,0 +1,207 @@
+/* peft-kernels: the C interface. C11, no CUDA header.
+ *
+ * Every operation takes a queue and a descriptor and returns a status: 0, or a negative PK_ERROR_* whose text pk_last_error() gives. Nothing is launched and nothing is written unless the
+ * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
+ *
+ * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_status_record and pk_kernel_choice never change.
+ *
+ * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
+ */
+#ifndef PEFT_KERNELS_H
+#define PEFT_KERNELS_H
+
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define PK_ABI_VERSION 1
+
+/* ---- status of a call ------------------------------------------------------------------------------------------------------------------------------------ */
+#define PK_OK 0
+#define PK_ERROR_VERSION (-1)      /* a descriptor of a size this library does not know */
+#define PK_ERROR_ARGUMENT (-2)     /* an extent, stride, count, flag or pointer that cannot be right */
+#define PK_ERROR_ELEMENT_TYPE (-3) /* an element type, or a combination of them, that the operation does not have */
+#define PK_ERROR_WORKSPACE (-4)    /* workspace too small or not aligned to PK_WORKSPACE_ALIGNMENT */
+#define PK_ERROR_NOT_BUILT (-5)    /* the queue's kind was not compiled into this library */
+#define PK_ERROR_NO_DEVICE (-6)    /* no driver, no device, or no device of that ordinal */
+#define PK_ERROR_CUDA (-7)         /* the CUDA runtime refused; the text has its code and name */
+#define PK_ERROR_EMULATOR (-8)     /* the emulator found a fault in a kernel; the text is its report */
+#define PK_ERROR_ALGORITHM (-9)    /* the algorithm asked for does not exist or cannot run this descriptor */
+
+/* ---- element types, kinds of queue ----------------------------------------------------------------------------------------------------------------------- */
+#define PK_F32 1
+#define PK_F16 2
+#define PK_BF16 3
+#define PK_F64 4
+
+#define PK_QUEUE_EMULATOR 1
+#define PK_QUEUE_CUDA 2
+
+/* The named CUDA streams; any other value of pk_queue.stream is a cudaStream_t. */
+#define PK_STREAM_LEGACY 1
+#define PK_STREAM_PER_THREAD 2
+
+/* Where an operation is enqueued. */
+typedef struct pk_queue {
+  uint64_t size;
+  int32_t kind;    /* PK_QUEUE_* */
+  int32_t device;  /* CUDA: the device's ordinal. Emulator: the compute capability to imitate, times ten (80, 86, 89, 90, 100, 120); 0 is 90 */
+  uint64_t stream; /* CUDA: the stream. Emulator: the seed of its schedules */
+} pk_queue;
+
+/* ---- operands -------------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* Element (i, j) of batch b is data[b * batch_stride + i * row_stride + j * column_stride]. One of the two strides is 1, unless its extent is at most 1. */
+typedef struct pk_matrix {
+  void *data; /* device */
+  int64_t rows, columns;
+  int64_t row_stride, column_stride;
+  int64_t batch_stride; /* 0 for an input that all batches share */
+  int32_t element_type;
+  int32_t reserved;
+} pk_matrix;
+
+/* What depends on data. Zero it before the call; calls add to it until it is zeroed again. */
+typedef struct pk_status_record {
+  uint64_t failure; /* 0: none. Else ~index << 8 | code, of the failure with the smallest index: index = (~failure & mask) >> 8 with mask = ~0xff */
+  uint64_t reserved[3];
+} pk_status_record;
+
+#define PK_FAILURE_ADAPTER_INDEX 1 /* an adapter index outside -1 .. adapter_count - 1; that row is treated as the base alone */
+#define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
+
+#define PK_WORKSPACE_ALIGNMENT 256
+
+/* What `pick` chose for a descriptor: a pure function of the descriptor and the chip. */
+typedef struct pk_kernel_choice {
+  int32_t algorithm; /* to be given as `algorithm` to get this kernel again */
+  int32_t reserved;
+  int64_t rounding_steps; /* the longest chain of float roundings before the last one to the output's type: the L of the error bound */
+  char name[48];
+} pk_kernel_choice;
+
+/* What `pick` may know of a chip. */
+typedef struct pk_chip {
+  uint64_t size;
+  int32_t compute_capability; /* times ten */
+  int32_t multiprocessors;
+  int64_t shared_memory_per_block; /* bytes, opted in */
+} pk_chip;
+
+/* flags of the descriptors; all off by default */
+#define PK_FLAG_ALLOW_TF32 1u
+#define PK_FLAG_ALLOW_ATOMICS 2u
+#define PK_FLAG_BATCH_INVARIANT 4u
+
+/* ---- LoRA ------------------------------------------------------------------------------------------------------------------------------------------------- */
+
+/* One adapter: delta W = scale * B * A, A [rank, k], B [n, rank]. An entry of a table in device memory, so its A and B are device pointers too. */
+typedef struct pk_lora_adapter {
+  const void *a, *b;
+  int64_t a_row_stride, a_column_stride;
+  int64_t b_row_stride, b_column_stride;
+  int32_t rank;
+  float scale;
+} pk_lora_adapter;
+
+/* Rows row_begin .. row_end - 1 use `adapter` of the table. */
+typedef struct pk_lora_segment {
+  int64_t row_begin, row_end;
+  int32_t adapter; /* -1: none */
+  int32_t reserved;
+} pk_lora_segment;
+
+#define PK_LORA_BASE_NONE 0  /* y = branch + bias */
+#define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
+#define PK_LORA_BASE_IN_Y 2  /* y = y + branch + bias */
+
+/* One linear layer of those that share x (q, k, v; gate, up). */
+typedef struct pk_lora_target {
+  int32_t base;                 /* PK_LORA_BASE_* */
+  int32_t adapter_element_type; /* of a and b: y's, or PK_F32 */
+  pk_matrix w;              /* [n, k]; read with PK_LORA_BASE_DENSE only */
+  pk_matrix y;              /* [m, n] */
+  pk_matrix bias;           /* [1, n], of y's element type, any strides; data = null: none */
+  /* One adapter for every row ... */
+  pk_matrix a, b; /* a.rows = b.columns = rank; read when adapters is null */
+  float scale;
+  int32_t reserved;
+  /* ... or a table of them, chosen per row by row_adapter or segments of the descriptor. */
+  const pk_lora_adapter *adapters; /* device */
+  int64_t adapter_count;
+  int64_t max_rank;
+} pk_lora_target;
+
+/* y_t = x * W_t^T + scale_t * (x * A_t^T) * B_t^T + bias_t for each target t. */
+typedef struct pk_lora_forward_descriptor {
+  uint64_t size;
+  uint64_t target_size; /* sizeof(pk_lora_target) of the caller: the distance between two targets */
+  int32_t algorithm;    /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count; /* 0 is 1 */
+  pk_matrix x;         /* [m, k] */
+  const pk_lora_target *targets; /* host */
+  int64_t target_count;
+  const int32_t *row_adapter;        /* device, [batch_count * m], or null */
+  const pk_lora_segment *segments;   /* device, sorted by row_begin and disjoint, or null; rows of no segment have no adapter */
+  int64_t segment_count;
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_forward_descriptor;
+
+/* destination = source + sum over adapters of scale * B * A, rounded once. */
+typedef struct pk_lora_merge_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_matrix source;      /* [n, k] */
+  pk_matrix destination; /* [n, k]; may be the source itself */
+  const pk_lora_adapter *adapters; /* host; their A and B are device pointers */
+  int64_t adapter_count;           /* at most PK_LORA_MERGE_ADAPTERS */
+  int32_t adapter_element_type;
+  int32_t reserved;
+  /* 16-bit element types only, or data = null: merge writes what unmerge needs to return the original bits. element_type is ignored. */
+  pk_matrix residual;
+} pk_lora_merge_descriptor;
+
+#define PK_LORA_MERGE_ADAPTERS 64
+
+int32_t pk_lora_forward(const pk_queue *queue, const pk_lora_forward_descriptor *descriptor);
+int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor *descriptor, uint64_t *bytes);
+int32_t pk_lora_forward_pick(const pk_chip *chip, const pk_lora_forward_descriptor *descriptor, pk_kernel_choice *choice);
+
+int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+/* destination = source - sum; with the residual of the merge that made the source: the original bits. */
+int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* ---- the library itself ----------------------------------------------------------------------------------------------------------------------------------- */
+int32_t pk_abi_version(void);
+
+/* 1 where queues of this kind were compiled in, else 0. */
+int32_t pk_has_queue(int32_t kind);
+
+/* The number of CUDA devices. */
+int32_t pk_device_count(int32_t *count);
+
+/* What `pick` is given for a queue. */
+int32_t pk_queue_chip(const pk_queue *queue, pk_chip *chip);
+
+/* Loads every kernel on the queue's device, so that a first call inside a graph capture loads nothing. */
+int32_t pk_prepare(const pk_queue *queue);
+
+/* Waits for the queue and copies the record to host memory. The only call that synchronises. */
+int32_t pk_status_read(const pk_queue *queue, const pk_status_record *status, pk_status_record *host);
+
+/* Copies the text of this thread's last failed call, cut to size - 1 characters and a zero; returns its whole length. */
+uint64_t pk_last_error(char *buffer, uint64_t size);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

@@ -1,0 +1,107 @@
+// y = x * W^T + scale * H * B^T + bias, with H = x * A^T of lora_shrink_simt.
+//
+// x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a 64 x 64 tile of y: 16 x 16 threads of 4 x 4 elements, W and x in shared memory 16 columns at a time.
+// Bytes: x and y's tile row once per 64 columns, W once per 64 rows, H and B from cache; 2 * m * n * (k + rank) flops, all FFMA in f32.
+// Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 2 for the sums, then the one to y's type. Any rank, stride and order; the fallback of every chip.
+#pragma once
+
+#include "forward.cuh"
+
+namespace PK_BUILD {
+
+struct ForwardSimtConfig {
+  static constexpr int kTile = 64;                 // rows and columns of y a block
+  static constexpr int kDepth = 16;                // columns of x and W at a time
+  static constexpr int kPerThread = 4;             // rows and columns of y a thread
+  static constexpr int kSide = kTile / kPerThread; // threads along each
+  static constexpr int kThreads = kSide * kSide;
+  static constexpr int kPitch = kTile + 1;         // odd: a column of the tile spreads over all banks
+  static_assert(kSide == 16 && kThreads == 256, "a warp covers two rows of threads");
+
+  struct Shared {
+    SharedArray<float, kDepth * kPitch> x, w;
+  };
+};
+
+// base += x * W^T for the tile at (row0, column0).
+template <class T>
+PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& shared, const Matrix<const T>& x, const Matrix<const T>& w, int64_t row0, int64_t column0, int64_t m,
+                               int64_t n, int64_t k_extent, int thread_row, int thread_column) {
+  using Config = ForwardSimtConfig;
+  for (int64_t k0 = 0; k0 < k_extent; k0 += Config::kDepth) {
+    load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.x, x, row0, k0, m, k_extent);
+    load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.w, w, column0, k0, n, k_extent);
+    barrier();
+#pragma unroll
+    for (int k = 0; k < Config::kDepth; ++k) {
+      float x_values[4], w_values[4];
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        x_values[i] = shared.x.load(k * Config::kPitch + thread_row + i * Config::kSide);
+        w_values[i] = shared.w.load(k * Config::kPitch + thread_column + i * Config::kSide);
+      }
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+#pragma unroll
+        for (int j = 0; j < 4; ++j) base[i][j] = fma(x_values[i], w_values[j], base[i][j]);
+      }
+    }
+    barrier();
+  }
+}
+
+template <class T, class P>
+PK_KERNEL void lora_forward_simt(ForwardProblem<T, P> problem, int64_t tiles) {
+  using Config = ForwardSimtConfig;
+  PK_SHARED(Config::Shared, shared);
+  const int thread = static_cast<int>(thread_index().x);
+  const int64_t tile_rows = (problem.m + Config::kTile - 1) / Config::kTile;
+
+  for (int64_t work = block_index().x; work < tiles; work += grid_extent().x) {
+    // Tiles in the order target, batch, column, row: neighbouring blocks share a tile of W.
+    int64_t rest = work, target_index = 0;
+    int64_t tile_columns = (problem.targets[0].n + Config::kTile - 1) / Config::kTile;
+    while (rest >= problem.batches * tile_columns * tile_rows) {
+      rest -= problem.batches * tile_columns * tile_rows;
+      tile_columns = (problem.targets[++target_index].n + Config::kTile - 1) / Config::kTile;
+    }
+    const ForwardTarget<T, P>& target = problem.targets[target_index];
+    const int64_t batch = rest / (tile_columns * tile_rows);
+    const int64_t column0 = rest % (tile_columns * tile_rows) / tile_rows * Config::kTile;
+    const int64_t row0 = rest % tile_rows * Config::kTile;
+    const Matrix<T> y = target.y.batch(batch);
+    // Neighbouring threads write neighbouring elements in either order of y.
+    const int thread_row = y.row_major() ? thread / Config::kSide : thread % Config::kSide;
+    const int thread_column = y.row_major() ? thread % Config::kSide : thread / Config::kSide;
+
+    float base[4][4] = {};
+    if (target.base == PK_LORA_BASE_DENSE) {
+      accumulate_base(base, shared, problem.x.batch(batch), target.w.batch(batch), row0, column0, problem.m, target.n, problem.k, thread_row, thread_column);
+    }
+
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      const int64_t row = row0 + thread_row + i * Config::kSide;
+      if (row >= problem.m) continue;
+      uint32_t failure = 0;  // reported by the shrink kernel
+      const Adapter<P> adapter = row_adapter(target.adapters, problem.rows, batch * problem.m + row, batch, &failure);
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const int64_t column = column0 + thread_column + j * Config::kSide;
+        if (column >= target.n) continue;
+        float value = target.base == PK_LORA_BASE_IN_Y ? to_float(load_global(y.at(row, column))) : base[i][j];
+        if (adapter.rank > 0) {
+          float branch = 0.0f;
+          for (int64_t rank = 0; rank < adapter.rank; ++rank) {
+            branch = fma(load_global(target.h.at(batch * problem.m + row, rank)), to_float(load_global(adapter.b.at(column, rank))), branch);
+          }
+          value = fma(adapter.scale, branch, value);
+        }
+        if (target.bias.first.data != nullptr) value += to_float(load_global(target.bias.batch(batch).at(0, column)));
+        store_global(y.at(row, column), from_float<T>(value));
+      }
+    }
+  }
+}
+
+}  // namespace PK_BUILD

@@ -1,0 +1,55 @@
+// H = x * A^T for every row of every target, each row with the adapter that it uses.
+//
+// x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite).
+// One warp a row and target: lanes run along k with 8 ranks in registers, then a fixed tree of shuffles adds the lanes up.
+// Reads x once per 8 ranks and A once per row (from L2), writes 4 * m * rank bytes; 2 * m * k * rank flops.
+// Roundings of an element of H: ceil(k / 32) + 5. Any rank, stride and order; the fallback of every chip.
+#pragma once
+
+#include "forward.cuh"
+
+namespace PK_BUILD {
+
+struct ShrinkSimtConfig {
+  static constexpr int kWarps = 8;
+  static constexpr int kThreads = 32 * kWarps;
+  static constexpr int kRanks = 8;  // accumulators a lane
+  static_assert(kRanks <= 32, "a lane each to write them");
+};
+
+template <class T, class P>
+PK_KERNEL void lora_shrink_simt(ForwardProblem<T, P> problem) {
+  using Config = ShrinkSimtConfig;
+  const int lane = static_cast<int>(thread_index().x) % 32;
+  const int64_t warp = block_index().x * static_cast<int64_t>(Config::kWarps) + thread_index().x / 32;
+  const int64_t warps = grid_extent().x * static_cast<int64_t>(Config::kWarps);
+  const int64_t rows = problem.batches * problem.m;
+
+  for (int64_t work = warp; work < rows * problem.target_count; work += warps) {
+    const ForwardTarget<T, P>& target = problem.targets[work / rows];
+    const int64_t row = work % rows;
+    uint32_t failure = 0;
+    const Adapter<P> adapter = row_adapter(target.adapters, problem.rows, row, row / problem.m, &failure);
+    if (failure != 0 && lane == 0) report(problem.status, failure, row);
+    const Matrix<const T> x = problem.x.batch(row / problem.m);
+
+    for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
+      float sum[Config::kRanks] = {};
+      for (int64_t k = lane; k < problem.k; k += 32) {
+        const float x_value = to_float(load_global(x.at(row % problem.m, k)));
+#pragma unroll
+        for (int j = 0; j < Config::kRanks; ++j) {
+          if (rank0 + j < adapter.rank) sum[j] = fma(x_value, to_float(load_global(adapter.a.at(rank0 + j, k))), sum[j]);
+        }
+      }
+#pragma unroll
+      for (int j = 0; j < Config::kRanks; ++j) {
+#pragma unroll
+        for (int distance = 16; distance > 0; distance /= 2) sum[j] += shuffle_xor(sum[j], distance);
+        if (lane == j && rank0 + j < adapter.rank) store_global(target.h.at(row, rank0 + j), sum[j]);
+      }
+    }
+  }
+}
+
+}  // namespace PK_BUILD

@@ -1,0 +1,371 @@
+// Generated from cuda/include/peft_kernels.h by `cargo run -p peft-kernels-tools -- bindings`: do not edit.
+#![allow(missing_docs, dead_code, non_camel_case_types, clippy::all)]
+
+pub const PK_ABI_VERSION: i32 = 1;
+pub const PK_OK: i32 = 0;
+pub const PK_ERROR_VERSION: i32 = -1;
+pub const PK_ERROR_ARGUMENT: i32 = -2;
+pub const PK_ERROR_ELEMENT_TYPE: i32 = -3;
+pub const PK_ERROR_WORKSPACE: i32 = -4;
+pub const PK_ERROR_NOT_BUILT: i32 = -5;
+pub const PK_ERROR_NO_DEVICE: i32 = -6;
+pub const PK_ERROR_CUDA: i32 = -7;
+pub const PK_ERROR_EMULATOR: i32 = -8;
+pub const PK_ERROR_ALGORITHM: i32 = -9;
+pub const PK_F32: i32 = 1;
+pub const PK_F16: i32 = 2;
+pub const PK_BF16: i32 = 3;
+pub const PK_F64: i32 = 4;
+pub const PK_QUEUE_EMULATOR: i32 = 1;
+pub const PK_QUEUE_CUDA: i32 = 2;
+pub const PK_STREAM_LEGACY: i32 = 1;
+pub const PK_STREAM_PER_THREAD: i32 = 2;
+pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
+pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
+pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
+pub const PK_FLAG_ALLOW_TF32: i32 = 1;
+pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
+pub const PK_FLAG_BATCH_INVARIANT: i32 = 4;
+pub const PK_LORA_BASE_NONE: i32 = 0;
+pub const PK_LORA_BASE_DENSE: i32 = 1;
+pub const PK_LORA_BASE_IN_Y: i32 = 2;
+pub const PK_LORA_MERGE_ADAPTERS: i32 = 64;
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct pk_queue {
+    pub size: u64,
+    pub kind: i32,
+    pub device: i32,
+    pub stream: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_queue"][::core::mem::size_of::<pk_queue>() - 24usize];
+    ["Alignment of pk_queue"][::core::mem::align_of::<pk_queue>() - 8usize];
+    ["Offset of field: pk_queue::size"][::core::mem::offset_of!(pk_queue, size) - 0usize];
+    ["Offset of field: pk_queue::kind"][::core::mem::offset_of!(pk_queue, kind) - 8usize];
+    ["Offset of field: pk_queue::device"][::core::mem::offset_of!(pk_queue, device) - 12usize];
+    ["Offset of field: pk_queue::stream"][::core::mem::offset_of!(pk_queue, stream) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_matrix {
+    pub data: *mut ::core::ffi::c_void,
+    pub rows: i64,
+    pub columns: i64,
+    pub row_stride: i64,
+    pub column_stride: i64,
+    pub batch_stride: i64,
+    pub element_type: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_matrix"][::core::mem::size_of::<pk_matrix>() - 56usize];
+    ["Alignment of pk_matrix"][::core::mem::align_of::<pk_matrix>() - 8usize];
+    ["Offset of field: pk_matrix::data"][::core::mem::offset_of!(pk_matrix, data) - 0usize];
+    ["Offset of field: pk_matrix::rows"][::core::mem::offset_of!(pk_matrix, rows) - 8usize];
+    ["Offset of field: pk_matrix::columns"][::core::mem::offset_of!(pk_matrix, columns) - 16usize];
+    ["Offset of field: pk_matrix::row_stride"][::core::mem::offset_of!(pk_matrix, row_stride) - 24usize];
+    ["Offset of field: pk_matrix::column_stride"][::core::mem::offset_of!(pk_matrix, column_stride) - 32usize];
+    ["Offset of field: pk_matrix::batch_stride"][::core::mem::offset_of!(pk_matrix, batch_stride) - 40usize];
+    ["Offset of field: pk_matrix::element_type"][::core::mem::offset_of!(pk_matrix, element_type) - 48usize];
+    ["Offset of field: pk_matrix::reserved"][::core::mem::offset_of!(pk_matrix, reserved) - 52usize];
+};
+impl Default for pk_matrix {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct pk_status_record {
+    pub failure: u64,
+    pub reserved: [u64; 3usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_status_record"][::core::mem::size_of::<pk_status_record>() - 32usize];
+    ["Alignment of pk_status_record"][::core::mem::align_of::<pk_status_record>() - 8usize];
+    ["Offset of field: pk_status_record::failure"][::core::mem::offset_of!(pk_status_record, failure) - 0usize];
+    ["Offset of field: pk_status_record::reserved"][::core::mem::offset_of!(pk_status_record, reserved) - 8usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_kernel_choice {
+    pub algorithm: i32,
+    pub reserved: i32,
+    pub rounding_steps: i64,
+    pub name: [::core::ffi::c_char; 48usize],
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_kernel_choice"][::core::mem::size_of::<pk_kernel_choice>() - 64usize];
+    ["Alignment of pk_kernel_choice"][::core::mem::align_of::<pk_kernel_choice>() - 8usize];
+    ["Offset of field: pk_kernel_choice::algorithm"][::core::mem::offset_of!(pk_kernel_choice, algorithm) - 0usize];
+    ["Offset of field: pk_kernel_choice::reserved"][::core::mem::offset_of!(pk_kernel_choice, reserved) - 4usize];
+    ["Offset of field: pk_kernel_choice::rounding_steps"]
+        [::core::mem::offset_of!(pk_kernel_choice, rounding_steps) - 8usize];
+    ["Offset of field: pk_kernel_choice::name"][::core::mem::offset_of!(pk_kernel_choice, name) - 16usize];
+};
+impl Default for pk_kernel_choice {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct pk_chip {
+    pub size: u64,
+    pub compute_capability: i32,
+    pub multiprocessors: i32,
+    pub shared_memory_per_block: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_chip"][::core::mem::size_of::<pk_chip>() - 24usize];
+    ["Alignment of pk_chip"][::core::mem::align_of::<pk_chip>() - 8usize];
+    ["Offset of field: pk_chip::size"][::core::mem::offset_of!(pk_chip, size) - 0usize];
+    ["Offset of field: pk_chip::compute_capability"][::core::mem::offset_of!(pk_chip, compute_capability) - 8usize];
+    ["Offset of field: pk_chip::multiprocessors"][::core::mem::offset_of!(pk_chip, multiprocessors) - 12usize];
+    ["Offset of field: pk_chip::shared_memory_per_block"]
+        [::core::mem::offset_of!(pk_chip, shared_memory_per_block) - 16usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_adapter {
+    pub a: *const ::core::ffi::c_void,
+    pub b: *const ::core::ffi::c_void,
+    pub a_row_stride: i64,
+    pub a_column_stride: i64,
+    pub b_row_stride: i64,
+    pub b_column_stride: i64,
+    pub rank: i32,
+    pub scale: f32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_adapter"][::core::mem::size_of::<pk_lora_adapter>() - 56usize];
+    ["Alignment of pk_lora_adapter"][::core::mem::align_of::<pk_lora_adapter>() - 8usize];
+    ["Offset of field: pk_lora_adapter::a"][::core::mem::offset_of!(pk_lora_adapter, a) - 0usize];
+    ["Offset of field: pk_lora_adapter::b"][::core::mem::offset_of!(pk_lora_adapter, b) - 8usize];
+    ["Offset of field: pk_lora_adapter::a_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter, a_row_stride) - 16usize];
+    ["Offset of field: pk_lora_adapter::a_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter, a_column_stride) - 24usize];
+    ["Offset of field: pk_lora_adapter::b_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter, b_row_stride) - 32usize];
+    ["Offset of field: pk_lora_adapter::b_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter, b_column_stride) - 40usize];
+    ["Offset of field: pk_lora_adapter::rank"][::core::mem::offset_of!(pk_lora_adapter, rank) - 48usize];
+    ["Offset of field: pk_lora_adapter::scale"][::core::mem::offset_of!(pk_lora_adapter, scale) - 52usize];
+};
+impl Default for pk_lora_adapter {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_segment {
+    pub row_begin: i64,
+    pub row_end: i64,
+    pub adapter: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_segment"][::core::mem::size_of::<pk_lora_segment>() - 24usize];
+    ["Alignment of pk_lora_segment"][::core::mem::align_of::<pk_lora_segment>() - 8usize];
+    ["Offset of field: pk_lora_segment::row_begin"][::core::mem::offset_of!(pk_lora_segment, row_begin) - 0usize];
+    ["Offset of field: pk_lora_segment::row_end"][::core::mem::offset_of!(pk_lora_segment, row_end) - 8usize];
+    ["Offset of field: pk_lora_segment::adapter"][::core::mem::offset_of!(pk_lora_segment, adapter) - 16usize];
+    ["Offset of field: pk_lora_segment::reserved"][::core::mem::offset_of!(pk_lora_segment, reserved) - 20usize];
+};
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_target {
+    pub base: i32,
+    pub adapter_element_type: i32,
+    pub w: pk_matrix,
+    pub y: pk_matrix,
+    pub bias: pk_matrix,
+    pub a: pk_matrix,
+    pub b: pk_matrix,
+    pub scale: f32,
+    pub reserved: i32,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub max_rank: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 320usize];
+    ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
+    ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
+    ["Offset of field: pk_lora_target::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_target, adapter_element_type) - 4usize];
+    ["Offset of field: pk_lora_target::w"][::core::mem::offset_of!(pk_lora_target, w) - 8usize];
+    ["Offset of field: pk_lora_target::y"][::core::mem::offset_of!(pk_lora_target, y) - 64usize];
+    ["Offset of field: pk_lora_target::bias"][::core::mem::offset_of!(pk_lora_target, bias) - 120usize];
+    ["Offset of field: pk_lora_target::a"][::core::mem::offset_of!(pk_lora_target, a) - 176usize];
+    ["Offset of field: pk_lora_target::b"][::core::mem::offset_of!(pk_lora_target, b) - 232usize];
+    ["Offset of field: pk_lora_target::scale"][::core::mem::offset_of!(pk_lora_target, scale) - 288usize];
+    ["Offset of field: pk_lora_target::reserved"][::core::mem::offset_of!(pk_lora_target, reserved) - 292usize];
+    ["Offset of field: pk_lora_target::adapters"][::core::mem::offset_of!(pk_lora_target, adapters) - 296usize];
+    ["Offset of field: pk_lora_target::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_target, adapter_count) - 304usize];
+    ["Offset of field: pk_lora_target::max_rank"][::core::mem::offset_of!(pk_lora_target, max_rank) - 312usize];
+};
+impl Default for pk_lora_target {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_forward_descriptor {
+    pub size: u64,
+    pub target_size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub x: pk_matrix,
+    pub targets: *const pk_lora_target,
+    pub target_count: i64,
+    pub row_adapter: *const i32,
+    pub segments: *const pk_lora_segment,
+    pub segment_count: i64,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 152usize];
+    ["Alignment of pk_lora_forward_descriptor"][::core::mem::align_of::<pk_lora_forward_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_forward_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_forward_descriptor::target_size"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, target_size) - 8usize];
+    ["Offset of field: pk_lora_forward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, algorithm) - 16usize];
+    ["Offset of field: pk_lora_forward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, flags) - 20usize];
+    ["Offset of field: pk_lora_forward_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, batch_count) - 24usize];
+    ["Offset of field: pk_lora_forward_descriptor::x"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, x) - 32usize];
+    ["Offset of field: pk_lora_forward_descriptor::targets"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, targets) - 88usize];
+    ["Offset of field: pk_lora_forward_descriptor::target_count"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, target_count) - 96usize];
+    ["Offset of field: pk_lora_forward_descriptor::row_adapter"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, row_adapter) - 104usize];
+    ["Offset of field: pk_lora_forward_descriptor::segments"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, segments) - 112usize];
+    ["Offset of field: pk_lora_forward_descriptor::segment_count"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, segment_count) - 120usize];
+    ["Offset of field: pk_lora_forward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, workspace) - 128usize];
+    ["Offset of field: pk_lora_forward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, workspace_bytes) - 136usize];
+    ["Offset of field: pk_lora_forward_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, status) - 144usize];
+};
+impl Default for pk_lora_forward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_merge_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub source: pk_matrix,
+    pub destination: pk_matrix,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub adapter_element_type: i32,
+    pub reserved: i32,
+    pub residual: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_merge_descriptor"][::core::mem::size_of::<pk_lora_merge_descriptor>() - 208usize];
+    ["Alignment of pk_lora_merge_descriptor"][::core::mem::align_of::<pk_lora_merge_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_merge_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_merge_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_merge_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_merge_descriptor::source"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, source) - 16usize];
+    ["Offset of field: pk_lora_merge_descriptor::destination"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, destination) - 72usize];
+    ["Offset of field: pk_lora_merge_descriptor::adapters"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, adapters) - 128usize];
+    ["Offset of field: pk_lora_merge_descriptor::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, adapter_count) - 136usize];
+    ["Offset of field: pk_lora_merge_descriptor::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, adapter_element_type) - 144usize];
+    ["Offset of field: pk_lora_merge_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, reserved) - 148usize];
+    ["Offset of field: pk_lora_merge_descriptor::residual"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, residual) - 152usize];
+};
+impl Default for pk_lora_merge_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+unsafe extern "C" {
+    pub fn pk_lora_forward(queue: *const pk_queue, descriptor: *const pk_lora_forward_descriptor) -> i32;
+    pub fn pk_lora_forward_workspace(descriptor: *const pk_lora_forward_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_forward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_forward_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_merge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
+    pub fn pk_lora_unmerge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
+    pub fn pk_lora_merge_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_merge_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_abi_version() -> i32;
+    pub fn pk_has_queue(kind: i32) -> i32;
+    pub fn pk_device_count(count: *mut i32) -> i32;
+    pub fn pk_queue_chip(queue: *const pk_queue, chip: *mut pk_chip) -> i32;
+    pub fn pk_prepare(queue: *const pk_queue) -> i32;
+    pub fn pk_status_read(queue: *const pk_queue, status: *const pk_status_record, host: *mut pk_status_record) -> i32;
+    pub fn pk_last_error(buffer: *mut ::core::ffi::c_char, size: u64) -> u64;
+}

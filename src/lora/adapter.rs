@@ -1,0 +1,163 @@
+//! Adapters: one by its factors, or many in a table that the kernels read.
+
+use crate::check::Check;
+use crate::storage::Guard;
+use crate::tensor::Elements;
+use crate::{Element, Mat, Queue, Result, ffi};
+
+/// One adapter, `ΔW = scale·B·A`.
+pub struct Adapter<'a, P, Q> {
+    pub(crate) a: Mat<'a, P, Q>,
+    pub(crate) b: Mat<'a, P, Q>,
+    pub(crate) scale: f32,
+}
+
+impl<P, Q> Clone for Adapter<'_, P, Q> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<P, Q> Copy for Adapter<'_, P, Q> {}
+
+impl<'a, P: Element, Q: Queue> Adapter<'a, P, Q> {
+    /// `a` is [rank, k], `b` is [n, rank]; `scale` is α/rank, or α/√rank for rsLoRA.
+    pub const fn new(a: Mat<'a, P, Q>, b: Mat<'a, P, Q>, scale: f32) -> Self {
+        Self { a, b, scale }
+    }
+}
+
+/// An adapter whose operands have addresses.
+#[derive(Clone, Copy)]
+pub(crate) struct AdapterProblem {
+    pub a: Elements<3>,
+    pub b: Elements<3>,
+    pub scale: f32,
+}
+
+impl AdapterProblem {
+    pub fn rank(&self) -> usize {
+        self.a.extents[1]
+    }
+
+    /// As an entry of a table, or of a list on the host.
+    pub fn entry(&self) -> ffi::pk_lora_adapter {
+        ffi::pk_lora_adapter {
+            a: self.a.address as *const _,
+            b: self.b.address as *const _,
+            a_row_stride: self.a.strides[1] as i64,
+            a_column_stride: self.a.strides[2] as i64,
+            b_row_stride: self.b.strides[1] as i64,
+            b_column_stride: self.b.strides[2] as i64,
+            rank: self.rank() as i32,
+            scale: self.scale,
+        }
+    }
+}
+
+impl<P: Element, Q: Queue> Adapter<'_, P, Q> {
+    /// Checks the factors against each other and against `[n, k]`, where given.
+    pub(crate) fn problem<'s>(
+        &'s self,
+        check: Check,
+        shape: Option<[usize; 2]>,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<AdapterProblem> {
+        let [rank, k] = self.a.extents();
+        let [n, _] = self.b.extents();
+        let [expected_n, expected_k] = shape.unwrap_or([n, k]);
+        check.extents("a", [rank, k], [rank, expected_k])?;
+        check.extents("b", self.b.extents(), [expected_n, rank])?;
+        if i32::try_from(rank).is_err() {
+            return Err(crate::Error::Argument {
+                operation: check.0,
+                argument: "rank",
+                expected: format!("at most {}", i32::MAX),
+                got: rank.to_string(),
+            });
+        }
+        let a = self.a.acquire(queue, guards)?;
+        let b = self.b.acquire(queue, guards)?;
+        for (name, elements) in [("a", &a), ("b", &b)] {
+            check.stride(name, elements)?;
+            check.alignment(name, elements)?;
+        }
+        Ok(AdapterProblem { a: a.into(), b: b.into(), scale: self.scale })
+    }
+}
+
+/// An adapter as the kernels read it, in a table in the queue's memory.
+#[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(transparent)]
+pub struct AdapterEntry(pub(crate) ffi::pk_lora_adapter);
+
+// SAFETY: addresses and numbers.
+unsafe impl Send for AdapterEntry {}
+// SAFETY: addresses and numbers.
+unsafe impl Sync for AdapterEntry {}
+
+/// A run of rows that share an adapter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Segment(pub(crate) ffi::pk_lora_segment);
+
+impl Segment {
+    /// Rows `rows.start..rows.end` use adapter `adapter` of the table; `None` is the base alone.
+    pub const fn new(rows: std::ops::Range<usize>, adapter: Option<u32>) -> Self {
+        let adapter = match adapter {
+            Some(index) => index as i32,
+            None => -1,
+        };
+        Self(ffi::pk_lora_segment { row_begin: rows.start as i64, row_end: rows.end as i64, adapter, reserved: 0 })
+    }
+}
+
+/// Adapters of one layer, each with its own rank and scale, for rows to choose from.
+///
+/// The kernels read the table from the queue's memory: on a stream, copy [`AdapterTable::entries`] there once and name the copy with
+/// [`Target::table_on_device`](super::Target::table_on_device); host queues read the entries where they are. What the factors hold may change between calls, so that a captured graph
+/// can be replayed with other adapters.
+pub struct AdapterTable<'a, P, Q> {
+    entries: Vec<AdapterEntry>,
+    pub(crate) adapters: Vec<AdapterProblem>,
+    pub(crate) shape: [usize; 2],
+    pub(crate) max_rank: usize,
+    _guards: Vec<Guard<'a>>,
+    _factors: std::marker::PhantomData<(Mat<'a, P, Q>, *const ())>,
+}
+
+impl<'a, P: Element, Q: Queue> AdapterTable<'a, P, Q> {
+    /// A table of these adapters: every A is [rank, k], every B [n, rank], with the same k and n.
+    ///
+    /// # Errors
+    /// [`crate::Error::Shape`] or [`crate::Error::Stride`] for a factor that does not fit.
+    pub fn new(queue: &'a Q, adapters: &'a [Adapter<'a, P, Q>]) -> Result<Self> {
+        let check = Check("lora::AdapterTable::new");
+        let mut guards = Vec::new();
+        let shape = adapters.first().map_or([0, 0], |first| [first.b.extents()[0], first.a.extents()[1]]);
+        let adapters = adapters
+            .iter()
+            .map(|adapter| adapter.problem(check, Some(shape), Some(queue), &mut guards))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self {
+            entries: adapters.iter().map(|adapter| AdapterEntry(adapter.entry())).collect(),
+            max_rank: adapters.iter().map(AdapterProblem::rank).max().unwrap_or(0),
+            adapters,
+            shape,
+            _guards: guards,
+            _factors: std::marker::PhantomData,
+        })
+    }
+}
+
+impl<P, Q> AdapterTable<'_, P, Q> {
+    /// What the kernels read; on a stream, to be copied to the device.
+    pub fn entries(&self) -> &[AdapterEntry] {
+        &self.entries
+    }
+
+    /// The largest rank of the table.
+    pub fn max_rank(&self) -> usize {
+        self.max_rank
+    }
+}

@@ -1,0 +1,21 @@
+//! LoRA: a linear layer with a low-rank branch, `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
+//!
+//! | function | formula |
+//! |---|---|
+//! | [`forward`] | `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them |
+//! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
+//! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
+//!
+//! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
+
+mod adapter;
+mod forward;
+mod merge;
+
+pub use adapter::{Adapter, AdapterEntry, AdapterTable, Segment};
+pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
+pub use merge::{Merge, merge, merge_kernel, unmerge};
+
+pub(crate) use adapter::AdapterProblem;
+pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
+pub(crate) use merge::MergeProblem;

@@ -1,0 +1,353 @@
+//! The reference of [`crate::lora`].
+
+use std::ops::Range;
+use std::sync::Mutex;
+
+use super::product::{TILE, Tile, View, for_each};
+use super::{Number, Terms};
+use crate::lora::{
+    AdapterChoice, AdapterProblem, BaseKind, Forward, ForwardProblem, Merge, MergeProblem, RowChoice, TargetProblem,
+};
+use crate::{Cpu, Element, Result, StatusRecord, ffi};
+
+/// Value and Σ|terms| of every element that [`crate::lora::forward`] would write: for each target [batches, m, n] in row-major order. Writes nothing.
+///
+/// # Errors
+/// Those of [`crate::lora::forward`].
+pub fn forward_terms<T: Element, P: Element>(call: &Forward<'_, T, P, Cpu>) -> Result<Vec<Vec<Terms>>> {
+    let mut guards = Vec::new();
+    let problem = call.problem(Some(&Cpu), &mut guards)?;
+    let extent = |target: &TargetProblem| problem.batches * problem.m * target.n;
+    let results: Vec<_> =
+        problem.targets.iter().map(|target| Mutex::new(vec![Terms::default(); extent(target)])).collect();
+    // SAFETY: the call's views were proven, and nothing is written to them.
+    unsafe {
+        run_forward::<T, P, Terms>(&problem, &mut StatusRecord::default(), |target, [batch, rows, columns], tile| {
+            let n = problem.targets[target].n;
+            let mut result = results[target].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    result[(batch.start * problem.m + row) * n + column] = tile(row, column);
+                }
+            }
+        });
+    }
+    Ok(results.into_iter().map(|result| result.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
+}
+
+/// What [`crate::lora::forward`] does on [`Cpu`].
+///
+/// # Safety
+/// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else.
+pub(crate) unsafe fn forward<T: Element, P: Element>(problem: &ForwardProblem, record: &mut StatusRecord) {
+    // SAFETY: the caller's; every element of y is written by one tile, after it was read.
+    unsafe {
+        run_forward::<T, P, f64>(problem, record, |target, [batch, rows, columns], tile| {
+            let y = View::<T>::new(&problem.targets[target].y);
+            for row in rows.clone() {
+                for column in columns.clone() {
+                    y.set([batch.start, row, column], T::from_f64(tile(row, column)));
+                }
+            }
+        });
+    }
+}
+
+/// Rows, in their batch, that share an adapter.
+struct Run<'a> {
+    rows: Range<usize>,
+    adapter: Option<&'a AdapterProblem>,
+}
+
+/// The adapter of each row of all batches, as an index into the targets' lists; `None` is the base alone.
+///
+/// # Safety
+/// The row choice is in ordinary memory.
+unsafe fn row_indices(problem: &ForwardProblem) -> Vec<Option<i32>> {
+    let rows = problem.batches * problem.m;
+    match problem.rows {
+        RowChoice::Same => vec![Some(0); rows],
+        RowChoice::Index { address, .. } => (0..rows)
+            // SAFETY: the caller's.
+            .map(|row| unsafe { (address as *const i32).add(row).read() })
+            .map(|index| (index != -1).then_some(index))
+            .collect(),
+        RowChoice::Segments { address, count } => {
+            let mut indices = vec![None; rows];
+            for i in 0..count {
+                // SAFETY: the caller's.
+                let segment = unsafe { (address as *const ffi::pk_lora_segment).add(i).read() };
+                let clamp = |row: i64| row.clamp(0, rows as i64) as usize;
+                let rows = clamp(segment.row_begin)..clamp(segment.row_end);
+                if !rows.is_empty() {
+                    indices[rows].fill((segment.adapter != -1).then_some(segment.adapter));
+                }
+            }
+            indices
+        }
+    }
+}
+
+/// Splits rows of a batch where the adapter changes; reports indices that no table has.
+fn runs<'a>(
+    target: &'a TargetProblem,
+    indices: &[Option<i32>],
+    first: usize,
+    rows: Range<usize>,
+    record: &Mutex<StatusRecord>,
+) -> Vec<Run<'a>> {
+    let adapters = match &target.adapters {
+        AdapterChoice::None => return vec![Run { rows, adapter: None }],
+        AdapterChoice::One(adapter) => return vec![Run { rows, adapter: Some(adapter) }],
+        AdapterChoice::Table { adapters, .. } => adapters,
+    };
+    let mut runs: Vec<Run<'a>> = Vec::new();
+    let mut previous = None;
+    for row in rows {
+        let index = indices[first + row];
+        match runs.last_mut() {
+            Some(run) if previous == Some(index) => run.rows.end = row + 1,
+            _ => {
+                let adapter = index.and_then(|index| adapters.get(usize::try_from(index).ok()?));
+                runs.push(Run { rows: row..row + 1, adapter });
+            }
+        }
+        if index.is_some() && runs.last().is_some_and(|run| run.adapter.is_none()) {
+            let mut record = record.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+            record.add(ffi::PK_FAILURE_ADAPTER_INDEX, first + row);
+        }
+        previous = Some(index);
+    }
+    runs
+}
+
+/// The tiles of a matrix, by number.
+fn tile(index: usize, extent: usize) -> Range<usize> {
+    index * TILE..extent.min((index + 1) * TILE)
+}
+
+/// Calls `write(target, [batch, rows, columns], value)` for every tile of every y.
+///
+/// # Safety
+/// The problem's operands are in ordinary memory, and nobody writes to them but `write`, to the elements it is called for.
+unsafe fn run_forward<T: Element, P: Element, N: Number>(
+    problem: &ForwardProblem,
+    record: &mut StatusRecord,
+    write: impl Fn(usize, [Range<usize>; 3], &dyn Fn(usize, usize) -> N) + Sync,
+) {
+    let (batches, m, k) = (problem.batches, problem.m, problem.k);
+    let x = View::<T>::new(&problem.x);
+    // SAFETY: the caller's.
+    let indices = unsafe { row_indices(problem) };
+    let shared_record = Mutex::new(StatusRecord::default());
+    let row_tiles = m.div_ceil(TILE);
+
+    for (number, target) in problem.targets.iter().enumerate() {
+        let max_rank = match &target.adapters {
+            AdapterChoice::None => 0,
+            AdapterChoice::One(adapter) => adapter.rank(),
+            AdapterChoice::Table { max_rank, .. } => *max_rank,
+        };
+
+        // h = x·Aᵀ, [batches·m, max_rank]
+        let rank_tiles = max_rank.div_ceil(TILE);
+        let mut h = vec![N::default(); batches * m * max_rank];
+        let h_rows = SharedRows { address: h.as_mut_ptr(), pitch: max_rank };
+        for_each(batches * row_tiles * rank_tiles, batches * m * max_rank * k, Tile::<N>::new, |sums, work| {
+            let (batch, row_tile, rank_tile) =
+                (work / (row_tiles * rank_tiles), work / rank_tiles % row_tiles, work % rank_tiles);
+            for run in runs(target, &indices, batch * m, tile(row_tile, m), &Mutex::default()) {
+                let Some(adapter) = run.adapter else { continue };
+                let a = View::<P>::new(&adapter.a);
+                let ranks = tile(rank_tile, adapter.rank());
+                if ranks.start >= ranks.end {
+                    continue;
+                }
+                // SAFETY: indices within the extents of x and A; each element of h belongs to one tile and run.
+                unsafe {
+                    sums.product(
+                        [run.rows.len(), ranks.len(), k],
+                        |i, k| N::new(x.value([batch, run.rows.start + i, k])),
+                        |j, k| a.value([batch, ranks.start + j, k]),
+                    );
+                    for (i, row) in run.rows.clone().enumerate() {
+                        for (j, rank) in ranks.clone().enumerate() {
+                            h_rows.set(batch * m + row, rank, sums.get(i, j));
+                        }
+                    }
+                }
+            }
+        });
+
+        // y = base + scale·h·Bᵀ + bias
+        let column_tiles = target.n.div_ceil(TILE);
+        let state = || (Tile::<N>::new(), Tile::<N>::new());
+        for_each(
+            batches * row_tiles * column_tiles,
+            batches * m * target.n * k.max(1),
+            state,
+            |(base, branch), work| {
+                let (batch, row_tile, column_tile) =
+                    (work / (row_tiles * column_tiles), work / column_tiles % row_tiles, work % column_tiles);
+                let (rows, columns) = (tile(row_tile, m), tile(column_tile, target.n));
+                if let BaseKind::Dense(w) = &target.base {
+                    let w = View::<T>::new(w);
+                    // SAFETY: indices within the extents of x and W.
+                    unsafe {
+                        base.product(
+                            [rows.len(), columns.len(), k],
+                            |i, k| N::new(x.value([batch, rows.start + i, k])),
+                            |j, k| w.value([batch, columns.start + j, k]),
+                        );
+                    }
+                }
+                for run in runs(target, &indices, batch * m, rows.clone(), &shared_record) {
+                    if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                        let b = View::<P>::new(&adapter.b);
+                        // SAFETY: indices within the extents of h and B.
+                        unsafe {
+                            branch.product(
+                                [run.rows.len(), columns.len(), adapter.rank()],
+                                |i, rank| h_rows.get(batch * m + run.rows.start + i, rank),
+                                |j, rank| b.value([batch, columns.start + j, rank]),
+                            );
+                        }
+                    }
+                    write(number, [batch..batch + 1, run.rows.clone(), columns.clone()], &|row, column| {
+                        let mut value = match &target.base {
+                            BaseKind::None => N::default(),
+                            BaseKind::Dense(_) => base.get(row - rows.start, column - columns.start),
+                            // SAFETY: an index within the extents of y.
+                            BaseKind::InY => unsafe { N::new(View::<T>::new(&target.y).value([batch, row, column])) },
+                        };
+                        if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                            let product = branch.get(row - run.rows.start, column - columns.start);
+                            value.add_product(product, f64::from(adapter.scale));
+                        }
+                        if let Some(bias) = &target.bias {
+                            // SAFETY: an index within the extents of the bias.
+                            value.add(N::new(unsafe { View::<T>::new(bias).value([batch, 0, column]) }));
+                        }
+                        value
+                    });
+                }
+            },
+        );
+    }
+    record.merge(&shared_record.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()));
+}
+
+/// Rows of the intermediate, of which each core writes its own elements.
+#[derive(Clone, Copy)]
+struct SharedRows<N> {
+    address: *mut N,
+    pitch: usize,
+}
+
+// SAFETY: the users write disjoint elements, and read only after all are written.
+unsafe impl<N: Send> Sync for SharedRows<N> {}
+
+impl<N: Copy> SharedRows<N> {
+    /// # Safety
+    /// The index is within the allocation, and nobody else uses the element.
+    unsafe fn set(&self, row: usize, column: usize, value: N) {
+        // SAFETY: the caller's.
+        unsafe { self.address.add(row * self.pitch + column).write(value) }
+    }
+
+    /// # Safety
+    /// The index is within the allocation, and nobody writes to the element.
+    unsafe fn get(&self, row: usize, column: usize) -> N {
+        // SAFETY: the caller's.
+        unsafe { self.address.add(row * self.pitch + column).read() }
+    }
+}
+
+/// Value and Σ|terms| of every element that [`crate::lora::merge`] (`direction` 1) or [`crate::lora::unmerge`] without a residual (−1) would write, in row-major order. Writes nothing.
+///
+/// # Errors
+/// Those of [`crate::lora::merge`].
+pub fn merge_terms<T: Element, P: Element>(call: &Merge<'_, T, P, Cpu>, direction: f64) -> Result<Vec<Terms>> {
+    let mut guards = Vec::new();
+    let problem = call.problem("lora::merge_terms", Some(&Cpu), &mut guards)?;
+    let [_, n, k] = problem.source.extents;
+    let result = Mutex::new(vec![Terms::default(); n * k]);
+    let source = View::<T>::new(&problem.source);
+    // SAFETY: the call's views were proven, and nothing is written to them.
+    unsafe {
+        run_merge::<P, Terms>(&problem, |[row, column], delta| {
+            let mut terms = Terms::new(source.value([0, row, column]));
+            terms.add_product(delta, direction);
+            result.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[row * k + column] = terms;
+        });
+    }
+    Ok(result.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
+}
+
+/// What [`crate::lora::merge`] (`direction` 1) and [`crate::lora::unmerge`] (−1) do on [`Cpu`].
+///
+/// # Safety
+/// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else, but for a source that is the destination.
+pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direction: f64) {
+    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
+    // Sixteen-bit weights only: their bits, as the residual counts them.
+    let bits = |value: T| {
+        // SAFETY: a T of two bytes.
+        unsafe { (&raw const value).cast::<u16>().read_unaligned() }
+    };
+    // SAFETY: the caller's; an element is read before it is written, by the one thread that writes it.
+    unsafe {
+        run_merge::<P, f64>(problem, |[row, column], delta| {
+            let index = [0, row, column];
+            let original = source.get(index);
+            let mut result = T::from_f64(original.to_f64() + direction * delta);
+            if let Some(residual) = &problem.residual {
+                let residual = View::<u16>::new(residual);
+                if direction > 0.0 {
+                    let recovered = T::from_f64(result.to_f64() - delta);
+                    residual.set(index, bits(original).wrapping_sub(bits(recovered)));
+                } else {
+                    let restored = bits(result).wrapping_add(residual.get(index));
+                    (&raw mut result).cast::<u16>().write_unaligned(restored);
+                }
+            }
+            destination.set(index, result);
+        });
+    }
+}
+
+/// Calls `write([row, column], Σᵢ sᵢ·(Bᵢ·Aᵢ)[row, column])` for every element.
+///
+/// # Safety
+/// The problem's adapters are in ordinary memory, and nobody writes to them.
+unsafe fn run_merge<P: Element, N: Number>(problem: &MergeProblem, write: impl Fn([usize; 2], N) + Sync) {
+    let [_, n, k] = problem.source.extents;
+    let ranks: usize = problem.adapters.iter().map(AdapterProblem::rank).sum();
+    let column_tiles = k.div_ceil(TILE);
+    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
+    for_each(n.div_ceil(TILE) * column_tiles, n * k * (ranks + 1), state, |(product, delta), work| {
+        let (rows, columns) = (tile(work / column_tiles, n), tile(work % column_tiles, k));
+        delta.fill(N::default());
+        for adapter in problem.adapters.iter().filter(|adapter| adapter.rank() > 0) {
+            let (a, b) = (View::<P>::new(&adapter.a), View::<P>::new(&adapter.b));
+            // SAFETY: indices within the extents of A and B.
+            unsafe {
+                product.product(
+                    [rows.len(), columns.len(), adapter.rank()],
+                    |i, rank| N::new(b.value([0, rows.start + i, rank])),
+                    |j, rank| a.value([0, rank, columns.start + j]),
+                );
+            }
+            for i in 0..rows.len() {
+                for j in 0..columns.len() {
+                    delta[i * TILE + j].add_product(product.get(i, j), f64::from(adapter.scale));
+                }
+            }
+        }
+        for (i, row) in rows.clone().enumerate() {
+            for (j, column) in columns.clone().enumerate() {
+                write([row, column], delta[i * TILE + j]);
+            }
+        }
+    });
+}
