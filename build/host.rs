@@ -10,7 +10,14 @@ fn compiler() -> Result<cc::Tool, String> {
     let mut build = cc::Build::new();
     build.cpp(true).std("c++17").opt_level(2).debug(true).pic(true).warnings(true).extra_warnings(true);
     // A product and a sum are rounded one by one unless the kernel says fma.
-    build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas");
+    build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas").flag("-fvisibility=hidden");
+    if sanitized() {
+        build
+            .flag("-fsanitize=address,undefined")
+            .flag("-fno-sanitize=vptr,function")
+            .flag("-fno-sanitize-recover=undefined");
+        build.flag("-fno-omit-frame-pointer");
+    }
     build.try_get_compiler().map_err(|error| {
         format!(
             "no C++ compiler, which the features `emulator` and `cuda` need ({error}): install g++ or clang++ (Debian: apt-get install g++), \
@@ -19,9 +26,18 @@ fn compiler() -> Result<cc::Tool, String> {
     })
 }
 
+/// PEFT_KERNELS_SANITIZE=1 builds for AddressSanitizer and UndefinedBehaviorSanitizer, which the tests are then linked with.
+fn sanitized() -> bool {
+    println!("cargo::rerun-if-env-changed=PEFT_KERNELS_SANITIZE");
+    std::env::var_os("PEFT_KERNELS_SANITIZE").is_some_and(|value| value == "1")
+}
+
 fn unit(source: PathBuf, out: &Path, build: &str, flags: &[&str]) -> Result<Unit, String> {
     let object = objects::object_path(out, build, &source)?;
     let mut command = compiler()?.to_command();
+    // Reports name kernels as cuda/lora/…, wherever they were compiled.
+    let folder = source.ancestors().nth(2).unwrap_or(&source).display().to_string();
+    command.arg(format!("-ffile-prefix-map={folder}=cuda"));
     command.args(flags).arg("-MMD").args([OsStr::new("-x"), OsStr::new("c++"), OsStr::new("-c")]);
     command.arg(&source).arg("-o").arg(&object);
     Ok(Unit { source, object, command })
@@ -60,4 +76,7 @@ pub fn link_runtime() {
     let library = if target == "apple" { "c++" } else { "stdc++" };
     println!("cargo::rustc-link-lib={library}");
     println!("cargo::rustc-link-lib=pthread");
+    if sanitized() {
+        println!("cargo::rustc-link-arg-tests=-fsanitize=address,undefined");
+    }
 }

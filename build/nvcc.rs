@@ -63,7 +63,7 @@ fn unit(toolkit: &Toolkit, source: PathBuf, out: &Path, architectures: &[String]
         "-Werror",
         "all-warnings",
         "-Xcompiler",
-        "-fPIC,-Wall",
+        "-fPIC,-Wall,-fvisibility=hidden",
     ]);
     command.args(["-Xptxas", "--warn-on-spills,--warn-on-local-memory-usage", "-lineinfo"]);
     command

@@ -23,7 +23,8 @@ impl Unit {
     }
 
     fn command_text(&self) -> String {
-        format!("{:?}", self.command)
+        let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
     }
 
     fn is_fresh(&self) -> bool {

@@ -3,6 +3,9 @@
 use crate::tensor::{Elements, extents};
 use crate::{Element, ElementType, Error, Result};
 
+/// Rows, columns and elements beyond it are mistakes, and would overflow offsets.
+pub(crate) const LARGEST: usize = 1 << 48;
+
 /// The checks of one call, whose errors name the operation.
 #[derive(Clone, Copy)]
 pub(crate) struct Check(pub &'static str);
@@ -40,9 +43,29 @@ impl Check {
         Err(Error::Stride { operation: self.0, argument, row_stride, column_stride })
     }
 
+    /// A rank that the kernels can count to.
+    pub fn rank(self, rank: usize) -> Result<()> {
+        if i32::try_from(rank).is_ok() {
+            return Ok(());
+        }
+        let (expected, got) = (format!("at most {}", i32::MAX), rank.to_string());
+        Err(Error::Argument { operation: self.0, argument: "rank", expected, got })
+    }
+
+    /// At most 2^48 rows and columns, rows of all batches together.
+    pub fn size<const N: usize>(self, argument: &'static str, elements: &Elements<N>) -> Result<()> {
+        let (rows, columns) = (&elements.extents[..N - 1], elements.extents[N - 1]);
+        let rows = rows.iter().try_fold(1usize, |product, &extent| product.checked_mul(extent));
+        if columns <= LARGEST && rows.is_some_and(|rows| rows <= LARGEST) {
+            return Ok(());
+        }
+        let (expected, got) = ("at most 2^48 rows and columns".into(), extents(&elements.extents));
+        Err(Error::Shape { operation: self.0, argument, expected, got })
+    }
+
     /// The address is one of the element type's.
     pub fn alignment<const N: usize>(self, argument: &'static str, elements: &Elements<N>) -> Result<()> {
-        let (address, alignment) = (elements.address, elements.element_size as u64);
+        let (address, alignment) = (elements.address, elements.alignment as u64);
         if elements.extents.contains(&0) || address.is_multiple_of(alignment) {
             return Ok(());
         }
@@ -58,7 +81,7 @@ impl Check {
         }
         if P::TYPE != T::TYPE && P::TYPE != ElementType::F32 {
             let expected = if T::TYPE == ElementType::F32 { "f32".into() } else { format!("{} or f32", T::TYPE) };
-            return unsupported("a and b", expected, P::TYPE);
+            return unsupported("adapter", expected, P::TYPE);
         }
         Ok(())
     }
@@ -100,7 +123,7 @@ impl Operand {
 
     /// `bytes` bytes without structure.
     pub fn bytes(name: &str, address: u64, bytes: usize) -> Self {
-        let elements = Elements { address, extents: [1, 1, bytes], strides: [0, 0, 1], element_size: 1 };
+        let elements = Elements { address, extents: [1, 1, bytes], strides: [0, 0, 1], element_size: 1, alignment: 1 };
         Self { name: name.into(), elements }
     }
 }
@@ -150,12 +173,12 @@ impl Runs {
     }
 }
 
-/// The runs of each batch.
-fn runs(elements: &Elements<3>) -> impl Iterator<Item = Runs> + Clone + use<> {
-    let [batches, rows, columns] = elements.extents.map(|extent| extent as i128);
+/// The runs of one batch.
+fn runs_of(elements: &Elements<3>, batch: i128) -> Runs {
+    let [_, rows, columns] = elements.extents.map(|extent| extent as i128);
     let size = elements.element_size as i128;
     let [batch_stride, row_stride, column_stride] = elements.strides.map(|stride| stride as i128 * size);
-    let first = elements.address as i128;
+    let first = elements.address as i128 + batch * batch_stride;
     // The axis whose elements lie side by side makes the runs; one of a single element always can.
     let (count, pitch, along) = if columns == 1 || column_stride == size {
         (rows, row_stride, columns)
@@ -166,12 +189,17 @@ fn runs(elements: &Elements<3>) -> impl Iterator<Item = Runs> + Clone + use<> {
         (1, 0, (rows - 1) * (row_stride / size) + (columns - 1) * (column_stride / size) + 1)
     };
     let length = along * size;
-    let (count, length) = match pitch {
-        0 => (1, length),
-        pitch if pitch == length => (1, count * length),
-        _ => (count, length),
-    };
-    (0..batches).map(move |batch| Runs { first: first + batch * batch_stride, count, pitch, length })
+    match pitch {
+        0 => Runs { first, count: 1, pitch, length },
+        pitch if pitch == length => Runs { first, count: 1, pitch: 0, length: count * length },
+        _ => Runs { first, count, pitch, length },
+    }
+}
+
+/// The bytes from the first element of the first batch to the last of the last.
+fn span_of(elements: &Elements<3>, batches: i128) -> Runs {
+    let first = runs_of(elements, 0);
+    Runs { count: 1, pitch: 0, length: runs_of(elements, batches - 1).end() - first.first, ..first }
 }
 
 /// The address of an element that both have, if there is one. Decides on elements: matrices that interleave without meeting are disjoint.
@@ -179,8 +207,15 @@ fn shared_address(a: &Elements<3>, b: &Elements<3>) -> Option<u64> {
     if a.extents.contains(&0) || b.extents.contains(&0) {
         return None;
     }
-    let others = runs(b);
-    runs(a).find_map(|run| others.clone().find_map(|other| run.shared(&other))).map(|address| address as u64)
+    let batches = |of: &Elements<3>| if of.strides[0] == 0 { 1 } else { of.extents[0] as i128 };
+    let (batches_of_a, batches_of_b) = (batches(a), batches(b));
+    span_of(a, batches_of_a).shared(&span_of(b, batches_of_b))?;
+    let shared = |i, j| runs_of(a, i).shared(&runs_of(b, j)).map(|address| address as u64);
+    if a.strides[0] * a.element_size == b.strides[0] * b.element_size {
+        // Batches that are equally far apart: the difference of their numbers alone decides.
+        return (1 - batches_of_b..batches_of_a).find_map(|difference| shared(difference.max(0), (-difference).max(0)));
+    }
+    (0..batches_of_a).find_map(|i| (0..batches_of_b).find_map(|j| shared(i, j)))
 }
 
 #[cfg(test)]
@@ -217,8 +252,9 @@ mod tests {
                 let element_size = [1, 2, 4][next(3) as usize];
                 let (short, long) = (1, next(9) as usize);
                 let (row_stride, column_stride) = if next(2) == 0 { (long, short) } else { (short, long) };
-                let strides = [next(40) as usize, row_stride, column_stride];
-                Elements { address: 1000 + next(80), extents: [batches, rows, columns], strides, element_size }
+                let strides = [[0, 20, next(40) as usize][next(3) as usize], row_stride, column_stride];
+                let extents = [batches, rows, columns];
+                Elements { address: 1000 + next(80), extents, strides, element_size, alignment: 1 }
             };
             let (a, b) = (matrix(), matrix());
             let expected = !bytes(&a).is_disjoint(&bytes(&b));
@@ -241,6 +277,7 @@ mod tests {
             extents: [1, 1_000_000, count],
             strides: [0, 4096, 1],
             element_size: 2,
+            alignment: 2,
         };
         assert_eq!(shared_address(&columns(0, 1024), &columns(1024, 3072)), None);
         assert_eq!(shared_address(&columns(0, 1025), &columns(1024, 3072)), Some(2048));

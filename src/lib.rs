@@ -31,3 +31,8 @@ pub use library::{HAS_CUDA, HAS_EMULATOR, device_count, prepare};
 pub use queue::{Cpu, Emulator, HostQueue, Place, Queue, RawStream};
 pub use tensor::{Layout, Mat, MatMut, Tensor, TensorMut, Vector, VectorMut};
 pub use workspace::{Status, StatusRecord, Workspace};
+
+/// The README's example is compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

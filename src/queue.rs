@@ -25,14 +25,18 @@ pub enum Place {
 /// Where an operation is enqueued: [`Cpu`], [`Emulator`], or a CUDA stream ([`RawStream`], `cudarc::driver::CudaStream`, `cust::stream::Stream`).
 ///
 /// # Safety
-/// A [`Place::Cuda`] must name a stream that lives as long as the queue, on the device of that ordinal.
+/// A [`Place::Cuda`] must name a stream that lives as long as the queue, on the device of that ordinal. What implements [`crate::storage::Read`] and [`crate::storage::Write`] for the
+/// queue must be memory of the place that it leads to.
 pub unsafe trait Queue: Send + Sync {
     /// Where this queue leads.
     fn place(&self) -> Place;
 }
 
 /// A queue whose memory is ordinary memory and whose operations are complete when they return.
-pub trait HostQueue: Queue {}
+///
+/// # Safety
+/// It leads to [`Place::Cpu`] or [`Place::Emulator`], always: slices are its storage.
+pub unsafe trait HostQueue: Queue {}
 
 /// Runs the reference: plain Rust, f64 inside, on all cores.
 #[derive(Clone, Copy, Debug, Default)]
@@ -44,7 +48,8 @@ unsafe impl Queue for Cpu {
         Place::Cpu
     }
 }
-impl HostQueue for Cpu {}
+// SAFETY: it leads to the reference.
+unsafe impl HostQueue for Cpu {}
 
 /// Runs the shipped kernels and launchers on this processor, one schedule of threads per seed. Needs the feature `emulator`.
 #[derive(Clone, Copy, Debug)]
@@ -78,7 +83,8 @@ unsafe impl Queue for Emulator {
         Place::Emulator { compute_capability: self.compute_capability, seed: self.seed }
     }
 }
-impl HostQueue for Emulator {}
+// SAFETY: it leads to the emulator.
+unsafe impl HostQueue for Emulator {}
 
 /// A CUDA stream by its handle: the stable door for frameworks, which shares no crate version with them. Needs the feature `cuda`.
 #[derive(Clone, Copy, Debug)]

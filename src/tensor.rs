@@ -35,21 +35,26 @@ impl<const N: usize> Layout<N> {
 
     /// Elements that a storage must have for this view, its offset included.
     fn needed(&self) -> u128 {
-        let reach = |axis: usize| (self.extents[axis] as u128 - 1) * self.strides[axis] as u128;
-        self.offset as u128 + if self.is_empty() { 0 } else { 1 + (0..N).map(reach).sum::<u128>() }
+        let first = self.offset as u128;
+        if self.is_empty() {
+            first
+        } else {
+            first.saturating_add(1).saturating_add(self.reach(&std::array::from_fn::<_, N, _>(|axis| axis)))
+        }
+    }
+
+    /// Elements from the first to the last along some axes; at most [`u128::MAX`].
+    fn reach(&self, axes: &[usize]) -> u128 {
+        let along = |&axis: &usize| (self.extents[axis] as u128 - 1) * self.strides[axis] as u128;
+        axes.iter().map(along).fold(0, u128::saturating_add)
     }
 
     /// Whether two indices reach one element. Exact where one stride is 1; otherwise strides that do not nest count as overlapping.
     fn overlaps_itself(&self) -> bool {
         let mut axes: Vec<usize> = (0..N).filter(|&axis| self.extents[axis] > 1).collect();
         axes.sort_by_key(|&axis| self.strides[axis]);
-        let mut reach = 0u128;
-        !self.is_empty()
-            && axes.into_iter().any(|axis| {
-                let nested = self.strides[axis] as u128 > reach;
-                reach += (self.extents[axis] as u128 - 1) * self.strides[axis] as u128;
-                !nested
-            })
+        let nested = |i: usize| self.strides[axes[i]] as u128 > self.reach(&axes[..i]);
+        !self.is_empty() && !(0..axes.len()).all(nested)
     }
 
     fn check(&self, operation: &'static str, length: usize) -> Result<()> {
@@ -384,6 +389,8 @@ pub(crate) struct Elements<const N: usize> {
     pub extents: [usize; N],
     pub strides: [usize; N],
     pub element_size: usize,
+    /// Bytes that an element's address is a multiple of.
+    pub alignment: usize,
 }
 
 impl<const N: usize> Elements<N> {
@@ -391,15 +398,24 @@ impl<const N: usize> Elements<N> {
         let element_size = size_of::<T>();
         // Where there is no element the address is never used, and an offset could lead out of the storage.
         let offset = if layout.is_empty() { 0 } else { layout.offset * element_size };
-        Self { address: address + offset as u64, extents: layout.extents, strides: layout.strides, element_size }
+        let (extents, mut strides) = (layout.extents, layout.strides);
+        for (stride, extent) in strides.iter_mut().zip(extents) {
+            // Never used, and it could be more than the C side can say.
+            if extent <= 1 && *stride > isize::MAX as usize {
+                *stride = 0;
+            }
+        }
+        let address = address + offset as u64;
+        Self { address, extents, strides, element_size, alignment: align_of::<T>() }
     }
 }
 
 impl From<Elements<2>> for Elements<3> {
     /// A batch of one.
     fn from(elements: Elements<2>) -> Self {
-        let Elements { address, extents: [rows, columns], strides: [row_stride, column_stride], element_size } =
-            elements;
-        Self { address, extents: [1, rows, columns], strides: [0, row_stride, column_stride], element_size }
+        let ([rows, columns], [row_stride, column_stride]) = (elements.extents, elements.strides);
+        let (extents, strides) = ([1, rows, columns], [0, row_stride, column_stride]);
+        let Elements { address, element_size, alignment, .. } = elements;
+        Self { address, extents, strides, element_size, alignment }
     }
 }

@@ -1,5 +1,6 @@
 //! Scratch memory that an operation is given, and the record of what depends on data.
 
+use crate::check::Check;
 use crate::storage::{Guard, Write};
 use crate::{Error, Place, Queue, Result, TensorMut, VectorMut, ffi};
 
@@ -70,7 +71,7 @@ impl<'a, Q: Queue> Status<'a, Q> {
     /// [`Error::Data`] for a failure; [`Error::Cuda`] if the queue is broken.
     pub fn read(&self, queue: &Q) -> Result<()> {
         let mut guards = Vec::new();
-        let address = self.record.acquire(Some(queue), &mut guards)?.address;
+        let address = self.acquire("Status::read", queue, &mut guards)?;
         let record = match queue.place() {
             // SAFETY: the storage of a host queue is ordinary memory, and its operations are complete.
             Place::Cpu | Place::Emulator { .. } => unsafe { *(address as *const StatusRecord) },
@@ -79,8 +80,15 @@ impl<'a, Q: Queue> Status<'a, Q> {
         record.into_result("Status::read")
     }
 
-    pub(crate) fn acquire<'s>(&'s self, queue: &'s Q, guards: &mut Vec<Guard<'s>>) -> Result<u64> {
-        Ok(self.record.acquire(Some(queue), guards)?.address)
+    pub(crate) fn acquire<'s>(
+        &'s self,
+        operation: &'static str,
+        queue: &'s Q,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<u64> {
+        let elements = self.record.acquire(Some(queue), guards)?;
+        Check(operation).alignment("the status", &elements)?;
+        Ok(elements.address)
     }
 }
 

@@ -5,6 +5,7 @@
 #include "../core/operations.h"
 #include "../lora/algorithms.h"
 #include "check.h"
+#include "overlap.h"
 
 using namespace peft_kernels_api;
 
@@ -53,7 +54,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   if (descriptor.batch_count > 1 && target.y.batch_stride == 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: y has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
-  if (one && by_row) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
+  if (one && by_row && rank != 0) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
   if (!one && !by_row) return fail(PK_ERROR_ARGUMENT, "%s: a target has a table of adapters, but neither row_adapter nor segments chooses from it", operation);
   if (!one && (target.adapter_count < 0 || target.max_rank < 0 || target.max_rank > INT32_MAX)) {
     return fail(PK_ERROR_ARGUMENT, "%s: a table of %" PRId64 " adapters of rank at most %" PRId64 ", expected neither below 0", operation, target.adapter_count, target.max_rank);
@@ -115,6 +116,50 @@ int32_t pick_forward(const char* operation, const Forward& forward, pk_kernel_ch
   for (const pk_lora_target& target : forward.targets) max_rank = std::max(max_rank, target.max_rank);
   *choice = pk_kernel_choice{PK_LORA_FORWARD_SIMT, 0, pk_lora_forward_simt_rounding_steps(forward.descriptor.x.columns, max_rank), "lora_forward_simt"};
   return PK_OK;
+}
+
+// y, workspace and status against everything else. Adapters of a table are in device memory: that they are disjoint is the caller's promise.
+int32_t check_disjoint(const char* operation, const Forward& forward) {
+  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
+  const int64_t batches = descriptor.batch_count;
+  Operands operands;
+  operands.output_bytes("workspace", descriptor.workspace, workspace_bytes(forward));
+  operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
+  operands.input("x", descriptor.x, batches);
+  if (descriptor.row_adapter != nullptr) operands.input_bytes("row_adapter", descriptor.row_adapter, static_cast<uint64_t>(batches * descriptor.x.rows) * sizeof(int32_t));
+  operands.input_bytes("segments", descriptor.segments, static_cast<uint64_t>(descriptor.segment_count) * sizeof(pk_lora_segment));
+  for (const pk_lora_target& target : forward.targets) {
+    operands.output("y", target.y, batches);
+    if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
+    if (target.bias.data != nullptr) operands.input("bias", target.bias, batches);
+    if (target.adapters == nullptr) {
+      operands.input("a", target.a, batches);
+      operands.input("b", target.b, batches);
+    } else {
+      operands.input_bytes("adapters", target.adapters, static_cast<uint64_t>(target.adapter_count) * sizeof(pk_lora_adapter));
+    }
+  }
+  return operands.check_disjoint(operation);
+}
+
+int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& descriptor) {
+  const pk_matrix &source = descriptor.source, &destination = descriptor.destination;
+  const bool in_place = source.data == destination.data && source.row_stride == destination.row_stride && source.column_stride == destination.column_stride;
+  Operands operands;
+  operands.output("destination", destination, 1);
+  if (!in_place) operands.input("source", source, 1);
+  if (descriptor.residual.data != nullptr) {
+    pk_matrix residual = descriptor.residual;
+    residual.element_type = source.element_type;  // sixteen bits as well
+    operands.output("residual", residual, 1);
+  }
+  for (int64_t i = 0; i < descriptor.adapter_count; ++i) {
+    const pk_lora_adapter& adapter = descriptor.adapters[i];
+    const int32_t type = descriptor.adapter_element_type;
+    operands.input("a", {const_cast<void*>(adapter.a), adapter.rank, source.columns, adapter.a_row_stride, adapter.a_column_stride, 0, type, 0}, 1);
+    operands.input("b", {const_cast<void*>(adapter.b), source.rows, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, type, 0}, 1);
+  }
+  return operands.check_disjoint(operation);
 }
 
 int32_t check_residual(const char* operation, const pk_lora_merge_descriptor& descriptor) {
@@ -180,6 +225,7 @@ int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_
   PK_TRY_API(read_merge(operation, given, true, &descriptor));
   PK_TRY_API(pick_merge(operation, descriptor, &choice));
   descriptor.algorithm = choice.algorithm;
+  PK_TRY_API(check_disjoint(operation, descriptor));
   return PK_DISPATCH(known_queue, lora_merge(&known_queue, &descriptor, direction));
 }
 
@@ -203,6 +249,7 @@ int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor*
   if (needed > 0 && reinterpret_cast<uintptr_t>(forward.descriptor.workspace) % PK_WORKSPACE_ALIGNMENT != 0) {
     return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, forward.descriptor.workspace, PK_WORKSPACE_ALIGNMENT);
   }
+  PK_TRY_API(check_disjoint(operation, forward));
   return PK_DISPATCH(known_queue, lora_forward(&known_queue, &forward.descriptor));
 }
 

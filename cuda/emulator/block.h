@@ -6,26 +6,34 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "../ptx/shape.cuh"
 #include "fiber.h"
+#include "global_races.h"
 #include "operands.h"
+#include "proxy.h"
 #include "shared.h"
+#include "shared_races.h"
 #include "site.h"
 
 namespace PK_BUILD {
 
-constexpr uint32_t all_lanes = 0xffffffffu;
 constexpr uint32_t most_threads = 1024;
 constexpr uint32_t most_warps = most_threads / 32;
+
+struct Hopper;
 
 // What all blocks of one launch have in common.
 struct Launch {
   LaunchShape shape;
   const std::vector<Operand>* operands;
   uint64_t seed;
+  bool detects_races;
   void (*body)(void*);  // calls the kernel
   void* argument;
 
@@ -35,10 +43,24 @@ struct Launch {
   std::atomic<uint64_t> fault_position{nowhere};
   std::mutex mutex;
   std::string report;
+
+  GlobalRaces races;
+  GlobalRaces::Race first_race{};  // if the report is of one
+  bool reports_race = false;
+  void note_race(const GlobalRaces::Race& race);
 };
 
 // Called by the last lane to arrive, with the record of every lane, null where a lane takes no part.
 using CollectiveFunction = void (*)(void* const* records);
+
+// A copy that a thread issued and has not waited for.
+struct PendingCopy {
+  char* target;
+  const char* source;
+  uint32_t bytes, valid_bytes, group;
+  bool landed;
+  Site site;
+};
 
 struct Thread {
   Fiber fiber;
@@ -47,6 +69,20 @@ struct Thread {
   const char* waits_in = nullptr;  // with `site` and `record`: the operation that it waits in
   Site site{};
   void* record = nullptr;
+  bool (*condition)(void*) = nullptr;  // of record: that it waits for, outside collectives
+  std::vector<PendingCopy> copies;
+  uint32_t copy_groups = 0;  // committed so far
+};
+
+// An operation under way that nobody has to wait for in order that it lands: a function and what it is called with.
+struct Operation {
+  static constexpr size_t most_bytes = 256;
+  const char* what;
+  Site site;
+  const Thread* issuer;
+  uint64_t due;  // the choice of the scheduler at which it lands, if it does not earlier because nothing else can go on
+  void (*land)(void* record);
+  alignas(16) unsigned char record[most_bytes];
 };
 
 // Lanes that are to meet in one collective.
@@ -55,10 +91,11 @@ struct Meeting {
   CollectiveFunction function;
   const char* name;
   Site site;
+  bool orders;  // what its lanes did before is ordered before what they do after
 };
 
 struct Warp {
-  uint32_t alive, ready, at_barrier;
+  uint32_t alive, ready, at_barrier, waiting;  // waiting: for a condition
   uint32_t open;  // which of the meetings have begun
   Meeting meetings[32];
 };
@@ -68,30 +105,79 @@ class Block {
   // The block that this OS thread runs, or null.
   static Block* current();
 
-  // Runs the block at one position of the launch's order. False: no memory.
-  bool run(Launch& launch, uint64_t position, uint64_t block_number);
+  // Prepares the block at one position of the launch's order. False: no memory.
+  bool begin(Launch& launch, uint64_t position, uint64_t block_number);
+  enum class State { ended, stalled, interrupted };  // stalled: until another block has gone on
+  // Lets its threads go on. All until the end, unless the launch says that blocks wait for each other.
+  State go_on();
+  // Whether a thread has gone on since it was asked last.
+  bool has_moved() { return std::exchange(moved_, false); }
+  uint64_t position() const { return position_; }
+  void note_deadlock();
   // To be called when the launch ends: nothing that was remembered holds for another.
   void forget_launch();
 
   // ---- what primitives read and call, all on a fiber of the block
   Extent3 index{}, extent{}, grid{};
+  Thread& running() { return *running_; }
   uint32_t thread_index() const { return running_->index; }
 
   void barrier(Site site);
-  void collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site);
+  void collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, bool orders = false);
   // Every access of memory: at times another thread goes on here.
   void access() {
     if (--accesses_until_preemption_ == 0) preempt();
   }
-  // All of an access must be elements of one operand with this right.
-  void check_global(const void* address, uint64_t bytes, Right wanted, Site site) {
+  // All of an access must be elements of one operand with this right. Accesses that read and write are atomic.
+  void check_global(const void* address, uint64_t bytes, Right wanted, Site site, bool atomic = false) {
     const RecentRun& recent = recent_[static_cast<uint32_t>(site.line) % recent_count];
     const uint64_t offset = reinterpret_cast<uintptr_t>(address) - recent.begin;
     const bool inside = offset < recent.bytes && bytes <= recent.bytes - offset && ((offset | bytes) & recent.element_mask) == 0;
-    if (!inside || reinterpret_cast<uintptr_t>(address) % bytes != 0 || !recent.operand->allows(wanted)) find_operand(address, bytes, wanted, site);
+    const bool found = inside && reinterpret_cast<uintptr_t>(address) % bytes == 0 && recent.operand->allows(wanted);
+    const Operand& operand = found ? *recent.operand : find_operand(address, bytes, wanted, site);
+    if (!operand.contended || !global_log_.on()) return;
+    global_log_.note(address, bytes, atomic || wanted == Right::read_write ? Access::atomic : wanted == Right::read ? Access::read : Access::write, running_->index, site);
+  }
+  // Orders what the block did so far before what blocks do that acquire the same object later.
+  void release_global(const void* object) {
+    if (global_log_.on()) global_log_.release(object);
+  }
+  void acquire_global(const void* object) {
+    if (global_log_.on()) global_log_.acquire(object);
   }
 
+  // Calls land() at a random later moment, with a tail of long delays; under seed 0 at once. It runs between two steps of the threads and must not wait for anything.
+  template <class F>
+  void later(const char* what, F land, Site site) {
+    static_assert(std::is_trivially_copyable<F>::value && sizeof(F) <= Operation::most_bytes, "an operation is copied as bytes");
+    Operation operation;
+    operation.land = [](void* record) { (*static_cast<F*>(record))(); };
+    new (operation.record) F(land);
+    begin_operation(what, operation, site);
+  }
+  // Whether an operation that its issuer will wait for lands at once instead. Under seed 0 it does.
+  bool early() { return order_ == Order::plain || random(2) == 0; }
+  // Returns once condition(argument) holds: asked at once, and again whenever an operation has landed or changed() was called.
+  void wait_until(const char* what, bool (*condition)(void*), void* argument, Site site);
+  // Returns when another block has made the flag at least `value`, and acquires it.
+  void wait_for_blocks(const char* what, const uint32_t* flag, uint32_t value, Site site);
+  // Something that a condition may look at has changed.
+  void changed() { changed_ = true; }
+
   SharedMemory& shared() { return shared_; }
+  Hopper& hopper() { return hopper_ != nullptr ? *hopper_ : begin_hopper(); }
+  SharedRaces& shared_races() { return shared_races_; }
+  // The running thread reads or writes shared memory.
+  void touch_shared(const void* address, uint32_t bytes, bool write, Site site) {
+    if (shared_races_.on()) shared_races_.access(address, bytes, write, site);
+    if (write) unfenced_writes_.note(address, bytes, running_->index, site);
+  }
+  UnfencedWrites& unfenced_writes() { return unfenced_writes_; }
+  // It issues an access by the asynchronous proxy.
+  void begin_asynchronous_access(const void* address, uint32_t bytes, bool write, Site site) {
+    unfenced_writes_.check(*this, address, bytes, write, site);
+    if (shared_races_.on()) shared_races_.begin(address, bytes, write, site);
+  }
   size_t shared_bytes() const { return launch_->shape.shared_bytes; }
   // Ends the launch with a report. Never returns: what the fibers of the block were doing is dropped.
   [[noreturn]] __attribute__((format(printf, 3, 4))) void fault(Site site, const char* format, ...);
@@ -99,20 +185,36 @@ class Block {
  private:
   enum class Order { plain, reverse, uniform, priorities };
 
+  // block.cpp
   static void fiber_entry();
   void thread_finished();
+  bool check_end();
+  Hopper& begin_hopper();
+
+  // fault.cpp
+  std::string place(const Thread* thread) const;
+  std::string describe_unfinished() const;
   void note_fault(const std::string& report);
   [[noreturn]] void abandon();
-  [[noreturn]] void report_deadlock();
-  void find_operand(const void* address, uint64_t bytes, Right wanted, Site site);
+  const Operand& find_operand(const void* address, uint64_t bytes, Right wanted, Site site);
 
+  // scheduler.cpp
   uint32_t random(uint32_t bound);
   void preempt();
   void make_ready(uint32_t warp, uint32_t lanes);
   Thread* next();
   Thread* choose();
+  void leave(State state);
   void continue_with(Thread* thread);
   void wait(const char* what, Site site);
+
+  // asynchronous.cpp
+  void begin_operation(const char* what, Operation& operation, Site site);
+  void land(size_t number);
+  void wake();
+  void advance();
+
+  // meeting.cpp
   void release_barrier();
   bool complete(uint32_t warp, uint32_t number);
 
@@ -126,6 +228,12 @@ class Block {
 
   uint32_t barrier_arrived_ = 0;
   Thread* barrier_first_ = nullptr;
+
+  std::vector<Operation> operations_;
+  uint64_t next_due_ = 0;  // the earliest of them
+  uint32_t waiting_ = 0;   // threads that wait for a condition
+  bool changed_ = false;
+  const Thread* issuer_ = nullptr;  // of the operation that is landing: a fault is of this thread
 
   Order order_ = Order::plain;
   uint64_t random_state_ = 1, choices_ = 0, reshuffle_at_ = 0;
@@ -142,6 +250,13 @@ class Block {
   RecentRun recent_[recent_count];  // the last run of elements that each source line touched
 
   SharedMemory shared_;
+  UnfencedWrites unfenced_writes_;
+  std::shared_ptr<Hopper> hopper_;  // null in blocks that use none of its instructions
+  SharedRaces shared_races_;
+  GlobalLog global_log_;
+  uint32_t waiting_for_blocks_ = 0;  // of the threads
+  State state_ = State::ended;
+  bool moved_ = false;
 };
 
 // Of this model, because every primitive reads it and the general one is a function call in a shared library.

@@ -61,6 +61,56 @@ struct BlockOrder {
   uint64_t at(uint64_t position) const { return (multiplier * position + offset) % blocks; }
 };
 
+// Blocks that wait for each other: some are resident at a time, and take turns on this OS thread. False: no memory.
+bool run_together(Launch& launch, uint64_t blocks, const BlockOrder& order) {
+  uint64_t random = launch.seed * 0x9e3779b97f4a7c15u | 1;
+  const auto below = [&](uint64_t bound) {
+    random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+    return launch.seed == 0 ? 0 : (random >> 20) % bound;
+  };
+  const uint64_t places = launch.shape.blocks_wait == BlocksWait::for_all ? blocks : 1 + below(std::min<uint64_t>(blocks, 16));
+  struct Resident {
+    std::unique_ptr<Block> block;
+    bool stalled;
+  };
+  std::vector<Resident> residents;
+  uint64_t position = 0, stalled = 0;
+  bool enough_memory = true;
+  while (enough_memory && launch.fault_position.load(std::memory_order_relaxed) == Launch::nowhere) {
+    while (enough_memory && residents.size() < places && position < blocks) {
+      residents.push_back({pool().take(), false});
+      enough_memory = residents.back().block->begin(launch, position, order.at(position));
+      ++position;
+    }
+    if (residents.empty() || !enough_memory) break;
+    if (stalled == residents.size()) {
+      residents.front().block->note_deadlock();
+      break;
+    }
+    uint64_t chosen = below(residents.size());
+    while (residents[chosen].stalled) chosen = (chosen + 1) % residents.size();
+    Block& block = *residents[chosen].block;
+    const Block::State state = block.go_on();
+    if (block.has_moved()) {
+      for (Resident& resident : residents) resident.stalled = false;
+      stalled = 0;
+    }
+    if (state == Block::State::stalled) {
+      residents[chosen].stalled = true;
+      ++stalled;
+    } else if (state == Block::State::ended) {
+      block.forget_launch();
+      pool().give_back(std::move(residents[chosen].block));
+      residents.erase(residents.begin() + static_cast<std::ptrdiff_t>(chosen));
+    }
+  }
+  for (Resident& resident : residents) {
+    resident.block->forget_launch();
+    pool().give_back(std::move(resident.block));
+  }
+  return enough_memory;
+}
+
 // As a driver refuses a launch.
 int32_t check_configuration(const LaunchShape& shape, const char* what, uint64_t value, uint64_t least, uint64_t most) {
   if (value >= least && value <= most) return PK_OK;
@@ -97,6 +147,7 @@ int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands
   launch.shape = shape;
   launch.operands = &operands.all();
   launch.seed = queue.stream;
+  launch.detects_races = detects_races();
   launch.body = body;
   launch.argument = argument;
   const uint64_t blocks = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
@@ -107,20 +158,29 @@ int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands
     for (;;) {
       const uint64_t position = launch.next_position.fetch_add(1, std::memory_order_relaxed);
       if (position >= blocks || position > launch.fault_position.load(std::memory_order_relaxed) || out_of_memory) break;
-      if (!block->run(launch, position, order.at(position))) out_of_memory = true;
+      if (!block->begin(launch, position, order.at(position))) out_of_memory = true;
+      else block->go_on();
     }
     block->forget_launch();
     pool().give_back(std::move(block));
   };
 
-  std::vector<std::thread> helpers;
-  try {
-    for (uint64_t i = 1; i < std::min(os_threads(), blocks); ++i) helpers.emplace_back(work);
-  } catch (const std::system_error&) {
-    // fewer threads do it as well
+  if (shape.blocks_wait == BlocksWait::for_all) {
+    const uint64_t resident = static_cast<uint64_t>(chip.multiprocessors) * std::min<uint64_t>(2048 / shape.block_threads, 32);
+    PK_TRY(check_configuration(shape, "blocks of a cooperative launch", blocks, 1, resident));
   }
-  work();
-  for (std::thread& helper : helpers) helper.join();
+  if (shape.blocks_wait != BlocksWait::none) {
+    out_of_memory = !run_together(launch, blocks, order);
+  } else {
+    std::vector<std::thread> helpers;
+    try {
+      for (uint64_t i = 1; i < std::min(os_threads(), blocks); ++i) helpers.emplace_back(work);
+    } catch (const std::system_error&) {
+      // fewer threads do it as well
+    }
+    work();
+    for (std::thread& helper : helpers) helper.join();
+  }
   if (out_of_memory) return fail(PK_ERROR_EMULATOR, "%s: no memory for the stacks of %u threads", shape.kernel, shape.block_threads);
   if (!launch.report.empty()) return fail(PK_ERROR_EMULATOR, "%s", launch.report.c_str());
   return PK_OK;

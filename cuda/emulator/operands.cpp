@@ -58,6 +58,15 @@ bool Operand::find_run(uintptr_t address, uint64_t bytes, uintptr_t* run_begin) 
   return true;
 }
 
+void Operands::add(Operand operand) {
+  operand.contended = operand.allows(Right::write);
+  for (Operand& other : all_) {
+    if (operand.begin - other.begin >= other.span && other.begin - operand.begin >= operand.span) continue;
+    other.contended = operand.contended = other.contended || operand.contended;
+  }
+  all_.push_back(std::move(operand));
+}
+
 void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right) {
   Operand operand;
   operand.name = name;
@@ -86,7 +95,7 @@ void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_coun
       operand.axes[operand.axis_count++] = {count, stride, axis.name};
     }
   }
-  all_.push_back(std::move(operand));
+  add(std::move(operand));
 }
 
 void Operands::add(const char* name, const void* begin, uint64_t bytes, Right right) {
@@ -96,13 +105,13 @@ void Operands::add(const char* name, const void* begin, uint64_t bytes, Right ri
   operand.right = right;
   operand.begin = reinterpret_cast<uintptr_t>(begin);
   operand.run_bytes = operand.span = bytes;
-  all_.push_back(std::move(operand));
+  add(std::move(operand));
 }
 
 std::string describe_access(const std::vector<Operand>& operands, uintptr_t address, uint64_t bytes, Right wanted) {
   const std::string verb = wanted == Right::read ? "reads " : wanted == Right::write ? "writes " : "reads and writes ";
   const std::string what = verb + plural(bytes, "byte");
-  if (address % bytes != 0) return what + " at an address that is no multiple of that: it is " + std::to_string(address % bytes) + " too large";
+  if (address % bytes != 0) return what + " at an address that is " + plural(address % bytes, "byte") + " past a multiple of " + std::to_string(bytes);
 
   const Operand* nearest = nullptr;
   uint64_t nearest_distance = 0;

@@ -24,6 +24,7 @@ struct Operand {
   Right right;
   uintptr_t begin = 0;
   uint64_t element_bytes = 1, run_bytes = 0, span = 0;  // span: from the first byte to behind the last
+  bool contended = false;  // a block may write what another touches
   int axis_count = 0;
   Axis axes[3];
 
@@ -51,6 +52,7 @@ class Operands {
   const std::vector<Operand>& all() const { return all_; }
 
  private:
+  void add(Operand operand);
   void add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right);
   void add(const char* name, const void* begin, uint64_t bytes, Right right);
 

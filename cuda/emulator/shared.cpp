@@ -61,7 +61,7 @@ void note_shared_arrays_in(SharedLayout* layout) { noting = layout; }
 void note_shared_array(void* values, size_t element_bytes, size_t count, size_t alignment, unsigned char* guard) {
   noting->device_bytes = (noting->device_bytes + alignment - 1) / alignment * alignment + element_bytes * count;
   noting->device_alignment = std::max(noting->device_alignment, alignment);
-  noting->arrays.push_back({guard, element_bytes, count});
+  noting->arrays.push_back({static_cast<unsigned char*>(values), guard, element_bytes, count});
   // Unwritten shared memory reads as NaN in every float format.
   std::memset(values, 0xff, element_bytes * count);
   std::memset(guard, guard_byte, shared_guard_bytes);
@@ -79,6 +79,23 @@ void* shared_struct(const void* key, size_t bytes, void (*construct)(void*), Sit
     block.fault(site, "uses %zu bytes of shared memory, the launch gave %zu", block.shared().layout().device_bytes, block.shared_bytes());
   }
   return memory;
+}
+
+uint32_t shared_address(const void* element) { return static_cast<uint32_t>(static_cast<const char*>(element) - Block::current()->shared().begin()); }
+
+char* shared_bytes_at(uint32_t address, uint32_t bytes, const char* instruction, Site site) {
+  Block& block = *Block::current();
+  const auto* first = reinterpret_cast<unsigned char*>(block.shared().begin()) + address;
+  const std::vector<SharedLayout::Array>& arrays = block.shared().layout().arrays;
+  for (const SharedLayout::Array& array : arrays) {
+    const uint64_t end = array.element_bytes * array.count, offset = static_cast<uint64_t>(first - array.begin);  // of what lies before, the offset wraps
+    if (offset < end && bytes <= end - offset) return block.shared().begin() + address;
+    if (first < array.guard + shared_guard_bytes) {
+      block.fault(site, "%s touches %u bytes at byte %lld of array %zu of the shared memory, which has %zu elements of %zu bytes", instruction, bytes,
+                  static_cast<long long>(first - array.begin), static_cast<size_t>(&array - arrays.data()), array.count, array.element_bytes);
+    }
+  }
+  block.fault(site, "%s touches %u bytes past the end of the shared memory", instruction, bytes);
 }
 
 void shared_index_fault(uint64_t index, size_t count, size_t elements, Site site) {

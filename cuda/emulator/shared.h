@@ -15,7 +15,7 @@ constexpr size_t shared_guard_bytes = 64;
 // The arrays of one struct, noted by their constructors.
 struct SharedLayout {
   struct Array {
-    const unsigned char* guard;
+    const unsigned char *begin, *guard;
     size_t element_bytes, count;
   };
   std::vector<Array> arrays;
@@ -35,6 +35,7 @@ class SharedMemory {
   // The memory for a struct. The layout is empty when its arrays are yet to be constructed.
   void* claim(const void* key, size_t bytes);
   SharedLayout& layout() { return layout_; }
+  char* begin() const { return memory_; }
   // At the end of a block: what is wrong with the guards, or nothing.
   std::string check_guards() const;
 
@@ -51,6 +52,10 @@ void note_shared_arrays_in(SharedLayout* layout);
 
 // The shared memory of the running block as a struct of arrays; construct(memory) makes them.
 void* shared_struct(const void* key, size_t bytes, void (*construct)(void*), Site site);
+
+// What instructions take for an address in shared memory: the distance from its first byte. All of an access must lie in one array.
+uint32_t shared_address(const void* element);
+char* shared_bytes_at(uint32_t address, uint32_t bytes, const char* instruction, Site site);
 
 [[noreturn]] void shared_index_fault(uint64_t index, size_t count, size_t elements, Site site);
 

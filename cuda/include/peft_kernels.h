@@ -19,6 +19,13 @@ extern "C" {
 
 #define PK_ABI_VERSION 1
 
+/* What a shared library exports. */
+#if defined(__GNUC__)
+#define PK_API __attribute__((visibility("default")))
+#else
+#define PK_API
+#endif
+
 /* ---- status of a call ------------------------------------------------------------------------------------------------------------------------------------ */
 #define PK_OK 0
 #define PK_ERROR_VERSION (-1)      /* a descriptor of a size this library does not know */
@@ -170,35 +177,35 @@ typedef struct pk_lora_merge_descriptor {
 
 #define PK_LORA_MERGE_ADAPTERS 64
 
-int32_t pk_lora_forward(const pk_queue *queue, const pk_lora_forward_descriptor *descriptor);
-int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor *descriptor, uint64_t *bytes);
-int32_t pk_lora_forward_pick(const pk_chip *chip, const pk_lora_forward_descriptor *descriptor, pk_kernel_choice *choice);
+PK_API int32_t pk_lora_forward(const pk_queue *queue, const pk_lora_forward_descriptor *descriptor);
+PK_API int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_forward_pick(const pk_chip *chip, const pk_lora_forward_descriptor *descriptor, pk_kernel_choice *choice);
 
-int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 /* destination = source - sum; with the residual of the merge that made the source: the original bits. */
-int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
-int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
+PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* ---- the library itself ----------------------------------------------------------------------------------------------------------------------------------- */
-int32_t pk_abi_version(void);
+PK_API int32_t pk_abi_version(void);
 
 /* 1 where queues of this kind were compiled in, else 0. */
-int32_t pk_has_queue(int32_t kind);
+PK_API int32_t pk_has_queue(int32_t kind);
 
 /* The number of CUDA devices. */
-int32_t pk_device_count(int32_t *count);
+PK_API int32_t pk_device_count(int32_t *count);
 
 /* What `pick` is given for a queue. */
-int32_t pk_queue_chip(const pk_queue *queue, pk_chip *chip);
+PK_API int32_t pk_queue_chip(const pk_queue *queue, pk_chip *chip);
 
 /* Loads every kernel on the queue's device, so that a first call inside a graph capture loads nothing. */
-int32_t pk_prepare(const pk_queue *queue);
+PK_API int32_t pk_prepare(const pk_queue *queue);
 
 /* Waits for the queue and copies the record to host memory. The only call that synchronises. */
-int32_t pk_status_read(const pk_queue *queue, const pk_status_record *status, pk_status_record *host);
+PK_API int32_t pk_status_read(const pk_queue *queue, const pk_status_record *status, pk_status_record *host);
 
 /* Copies the text of this thread's last failed call, cut to size - 1 characters and a zero; returns its whole length. */
-uint64_t pk_last_error(char *buffer, uint64_t size);
+PK_API uint64_t pk_last_error(char *buffer, uint64_t size);
 
 #ifdef __cplusplus
 }

@@ -51,7 +51,7 @@ PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& s
 }
 
 template <class T, class P>
-PK_KERNEL void lora_forward_simt(ForwardProblem<T, P> problem, int64_t tiles) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_simt(ForwardProblem<T, P> problem, int64_t tiles) {
   using Config = ForwardSimtConfig;
   PK_SHARED(Config::Shared, shared);
   const int thread = static_cast<int>(thread_index().x);
@@ -85,18 +85,21 @@ PK_KERNEL void lora_forward_simt(ForwardProblem<T, P> problem, int64_t tiles) {
       if (row >= problem.m) continue;
       uint32_t failure = 0;  // reported by the shrink kernel
       const Adapter<P> adapter = row_adapter(target.adapters, problem.rows, batch * problem.m + row, batch, &failure);
+      float branch[4] = {};
+      for (int64_t rank = 0; rank < adapter.rank; ++rank) {
+        const float h = load_global(target.h.at(batch * problem.m + row, rank));
+#pragma unroll
+        for (int j = 0; j < 4; ++j) {
+          const int64_t column = column0 + thread_column + j * Config::kSide;
+          if (column < target.n) branch[j] = fma(h, to_float(load_global(adapter.b.at(column, rank))), branch[j]);
+        }
+      }
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const int64_t column = column0 + thread_column + j * Config::kSide;
         if (column >= target.n) continue;
         float value = target.base == PK_LORA_BASE_IN_Y ? to_float(load_global(y.at(row, column))) : base[i][j];
-        if (adapter.rank > 0) {
-          float branch = 0.0f;
-          for (int64_t rank = 0; rank < adapter.rank; ++rank) {
-            branch = fma(load_global(target.h.at(batch * problem.m + row, rank)), to_float(load_global(adapter.b.at(column, rank))), branch);
-          }
-          value = fma(adapter.scale, branch, value);
-        }
+        if (adapter.rank > 0) value = fma(adapter.scale, branch[j], value);
         if (target.bias.first.data != nullptr) value += to_float(load_global(target.bias.batch(batch).at(0, column)));
         store_global(y.at(row, column), from_float<T>(value));
       }

@@ -57,7 +57,7 @@ PK_DEVICE void add_bits(bf16& value, uint16_t bits) { value.bits = static_cast<u
 PK_DEVICE void add_bits(float&, uint16_t) {}
 
 template <class T, class P>
-PK_KERNEL void lora_merge_simt(MergeProblem<T, P> problem, int64_t tiles) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(MergeSimtConfig::kThreads) lora_merge_simt(MergeProblem<T, P> problem, int64_t tiles) {
   using Config = MergeSimtConfig;
   const int64_t tile_rows = (problem.n + Config::kRows - 1) / Config::kRows;
   const bool row_major = problem.destination.row_major();

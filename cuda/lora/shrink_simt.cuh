@@ -18,7 +18,7 @@ struct ShrinkSimtConfig {
 };
 
 template <class T, class P>
-PK_KERNEL void lora_shrink_simt(ForwardProblem<T, P> problem) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(ForwardProblem<T, P> problem) {
   using Config = ShrinkSimtConfig;
   const int lane = static_cast<int>(thread_index().x) % 32;
   const int64_t warp = block_index().x * static_cast<int64_t>(Config::kWarps) + thread_index().x / 32;

@@ -84,6 +84,11 @@ int32_t launch_with(std::index_sequence<I...>, const pk_queue& queue, const Laun
   config.dynamicSmemBytes = shape.shared_bytes;
   // PK_STREAM_LEGACY and PK_STREAM_PER_THREAD are the values of cudaStreamLegacy and cudaStreamPerThread.
   config.stream = reinterpret_cast<cudaStream_t>(static_cast<uintptr_t>(queue.stream));
+  cudaLaunchAttribute cooperative{};
+  cooperative.id = cudaLaunchAttributeCooperative;
+  cooperative.val.cooperative = 1;
+  config.attrs = &cooperative;
+  config.numAttrs = shape.blocks_wait == BlocksWait::for_all ? 1 : 0;
   return check_cuda(shape.kernel, cudaLaunchKernelExC(&config, function, pointers));
 }
 

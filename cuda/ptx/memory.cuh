@@ -3,6 +3,7 @@
 
 #include <new>
 #include <type_traits>
+#include <utility>
 
 #include "site.cuh"
 #include "types.cuh"
@@ -104,7 +105,7 @@ class SharedArray {
   PK_DEVICE Vector<T, WIDTH> load_vector(uint32_t index PK_COMMA_SITE) const {
     PK_REQUIRE_MOVABLE(T);
 #if PK_EMULATED
-    check(index, WIDTH, pk_site);
+    check(index, WIDTH, false, pk_site);
     Vector<T, WIDTH> value;
     memcpy(&value, values_ + index, sizeof value);
     return value;
@@ -117,23 +118,39 @@ class SharedArray {
   PK_DEVICE void store_vector(uint32_t index, Vector<T, WIDTH> value PK_COMMA_SITE) {
     PK_REQUIRE_MOVABLE(T);
 #if PK_EMULATED
-    check(index, WIDTH, pk_site);
+    check(index, WIDTH, true, pk_site);
     memcpy(values_ + index, &value, sizeof value);
 #else
     store_word(reinterpret_cast<Vector<T, WIDTH>*>(values_ + index), value);
 #endif
   }
 
+  // Where an element is, for the instructions that take an address of shared memory.
+  PK_DEVICE uint32_t address(uint32_t index = 0) const {
+#if PK_EMULATED
+    return shared_address(values_) + index * static_cast<uint32_t>(sizeof(T));
+#else
+    return static_cast<uint32_t>(__cvta_generic_to_shared(values_ + index));
+#endif
+  }
+
 #if PK_EMULATED
   SharedArray() { note_shared_array(values_, sizeof(T), COUNT, ALIGNMENT, guard_); }
+
+  // Neighbouring elements, for instructions that say themselves when they touch them.
+  const T* at(uint32_t index, uint32_t width, Site site) const {
+    Block::current()->access();
+    if (index >= COUNT || width > COUNT - index || index % width != 0) shared_index_fault(index, width, COUNT, site);
+    return values_ + index;
+  }
+  T* at(uint32_t index, uint32_t width, Site site) { return const_cast<T*>(std::as_const(*this).at(index, width, site)); }
 #endif
 
  private:
   alignas(ALIGNMENT) T values_[COUNT];
 #if PK_EMULATED
-  static void check(uint32_t index, uint32_t width, Site site) {
-    Block::current()->access();
-    if (index >= COUNT || width > COUNT - index || index % width != 0) shared_index_fault(index, width, COUNT, site);
+  void check(uint32_t index, uint32_t width, bool write, Site site) const {
+    Block::current()->touch_shared(at(index, width, site), width * static_cast<uint32_t>(sizeof(T)), write, site);
   }
   alignas(16) unsigned char guard_[shared_guard_bytes];
 #endif

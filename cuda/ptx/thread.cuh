@@ -61,14 +61,10 @@ PK_DEVICE void barrier(PK_SITE) {
 
 // ---- collectives of a warp: every lane of the mask that has not exited calls the same one, from the same line -------------------------------------------------
 
-#if !PK_EMULATED
-constexpr uint32_t all_lanes = 0xffffffffu;
-#endif
-
 // bar.warp.sync
 PK_DEVICE void warp_barrier(uint32_t mask = all_lanes PK_COMMA_SITE) {
 #if PK_EMULATED
-  Block::current()->collective(mask, "warp_barrier", [](void* const*) {}, nullptr, pk_site);
+  Block::current()->collective(mask, "warp_barrier", [](void* const*) {}, nullptr, pk_site, true);
 #else
   __syncwarp(mask);
 #endif
@@ -77,22 +73,21 @@ PK_DEVICE void warp_barrier(uint32_t mask = all_lanes PK_COMMA_SITE) {
 #if PK_EMULATED
 // Every lane brings a value and the lane that it reads.
 template <class T>
-T exchange(const char* name, T value, uint32_t source, uint32_t mask, Site site) {
+T exchange(const char* name, T value, uint32_t source_lane, uint32_t mask, Site site) {
   struct Record {
     T in, out;
     uint32_t source;
     const char* name;
     Site site;
-  } record{value, value, source, name, site};
+  } record{value, value, source_lane, name, site};
   Block::current()->collective(
       mask, name,
       [](void* const* records) {
-        for (uint32_t lane = 0; lane < 32; ++lane) {
-          auto* self = static_cast<Record*>(records[lane]);
+        for (uint32_t i = 0; i < 32; ++i) {
+          auto* self = static_cast<Record*>(records[i]);
           if (self == nullptr) continue;
-          if (self->source >= 32) Block::current()->fault(self->site, "%s: lane %u reads lane %u", self->name, lane, self->source);
-          const auto* source = static_cast<const Record*>(records[self->source]);
-          if (source == nullptr) Block::current()->fault(self->site, "%s: lane %u reads lane %u, which takes no part", self->name, lane, self->source);
+          const auto* source = self->source < 32 ? static_cast<const Record*>(records[self->source]) : nullptr;
+          if (source == nullptr) Block::current()->fault(self->site, "%s: lane %u reads lane %u, which takes no part", self->name, i, self->source);
           self->out = source->in;
         }
       },
@@ -155,11 +150,11 @@ PK_DEVICE uint32_t ballot(bool predicate, uint32_t mask = all_lanes PK_COMMA_SIT
       mask, "ballot",
       [](void* const* records) {
         uint32_t votes = 0;
-        for (uint32_t lane = 0; lane < 32; ++lane) {
-          if (records[lane] != nullptr && static_cast<Record*>(records[lane])->in) votes |= 1u << lane;
+        for (uint32_t i = 0; i < 32; ++i) {
+          if (records[i] != nullptr && static_cast<Record*>(records[i])->in) votes |= 1u << i;
         }
-        for (uint32_t lane = 0; lane < 32; ++lane) {
-          if (records[lane] != nullptr) static_cast<Record*>(records[lane])->out = votes;
+        for (uint32_t i = 0; i < 32; ++i) {
+          if (records[i] != nullptr) static_cast<Record*>(records[i])->out = votes;
         }
       },
       &record, pk_site);

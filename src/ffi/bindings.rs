@@ -1,5 +1,5 @@
 // Generated from cuda/include/peft_kernels.h by `cargo run -p peft-kernels-tools -- bindings`: do not edit.
-#![allow(missing_docs, dead_code, non_camel_case_types, clippy::all)]
+#![allow(missing_docs, dead_code, non_camel_case_types, clippy::all, clippy::undocumented_unsafe_blocks)]
 
 pub const PK_ABI_VERSION: i32 = 1;
 pub const PK_OK: i32 = 0;

@@ -68,19 +68,13 @@ impl<P: Element, Q: Queue> Adapter<'_, P, Q> {
         let [expected_n, expected_k] = shape.unwrap_or([n, k]);
         check.extents("a", [rank, k], [rank, expected_k])?;
         check.extents("b", self.b.extents(), [expected_n, rank])?;
-        if i32::try_from(rank).is_err() {
-            return Err(crate::Error::Argument {
-                operation: check.0,
-                argument: "rank",
-                expected: format!("at most {}", i32::MAX),
-                got: rank.to_string(),
-            });
-        }
+        check.rank(rank)?;
         let a = self.a.acquire(queue, guards)?;
         let b = self.b.acquire(queue, guards)?;
         for (name, elements) in [("a", &a), ("b", &b)] {
             check.stride(name, elements)?;
             check.alignment(name, elements)?;
+            check.size(name, elements)?;
         }
         Ok(AdapterProblem { a: a.into(), b: b.into(), scale: self.scale })
     }
@@ -104,11 +98,16 @@ pub struct Segment(pub(crate) ffi::pk_lora_segment);
 impl Segment {
     /// Rows `rows.start..rows.end` use adapter `adapter` of the table; `None` is the base alone.
     pub const fn new(rows: std::ops::Range<usize>, adapter: Option<u32>) -> Self {
+        // What does not fit is beyond every table and every row as well.
+        const fn row(row: usize) -> i64 {
+            if row as u64 > i64::MAX as u64 { i64::MAX } else { row as i64 }
+        }
         let adapter = match adapter {
+            Some(index) if index > i32::MAX as u32 => i32::MAX,
             Some(index) => index as i32,
             None => -1,
         };
-        Self(ffi::pk_lora_segment { row_begin: rows.start as i64, row_end: rows.end as i64, adapter, reserved: 0 })
+        Self(ffi::pk_lora_segment { row_begin: row(rows.start), row_end: row(rows.end), adapter, reserved: 0 })
     }
 }
 

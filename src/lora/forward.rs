@@ -1,7 +1,7 @@
 //! `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
 
 use super::{AdapterEntry, AdapterProblem, AdapterTable, Segment};
-use crate::check::{Check, Operand};
+use crate::check::{Check, LARGEST, Operand};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::workspace::ALIGNMENT;
@@ -149,18 +149,21 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         let x = broadcast(self.x.acquire(queue, guards)?, batches);
         check.stride("x", &x)?;
         check.alignment("x", &x)?;
+        check.size("x", &x)?;
         let targets = self
             .targets
             .iter()
             .map(|target| target.problem(check, [batches, m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
+        check_ranks(check, batches * m, &targets)?;
         let rows = self.rows(check, batches * m, queue, guards)?;
         self.check_choice(check)?;
         let status = match (self.status, queue) {
-            (Some(status), Some(queue)) => status.acquire(queue, guards)?,
+            (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
             _ => 0,
         };
-        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, algorithm: self.algorithm })
+        let (element_type, algorithm) = (T::TYPE, self.algorithm);
+        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, element_type, algorithm })
     }
 
     /// A table and a choice from it go together.
@@ -174,9 +177,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         let Some(index) = wrong else { return Ok(()) };
         Err(Error::Argument {
             operation: check.0,
-            argument: "row_adapter or segments",
-            expected: if chosen { "a table in every target" } else { "one of them, to choose from a table" }.into(),
-            got: format!("target {index} with {}", if chosen { "one adapter" } else { "a table and neither" }),
+            argument: "the choice of adapters",
+            expected: match chosen {
+                true => format!("a table in target {index}, which has one adapter"),
+                false => format!("row_adapter or segments, for the table of target {index}"),
+            },
+            got: if chosen { "row_adapter or segments" } else { "none" }.into(),
         })
     }
 
@@ -199,6 +205,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
             Rows::Segments(segments) => {
                 let elements = segments.acquire(queue, guards)?;
                 contiguous(check, "segments", &elements)?;
+                check.alignment("segments", &elements)?;
                 RowChoice::Segments { address: elements.address, count: elements.extents[0] }
             }
         })
@@ -211,6 +218,20 @@ fn contiguous(check: Check, argument: &'static str, elements: &Elements<1>) -> R
         return Ok(());
     }
     Err(Error::Stride { operation: check.0, argument, row_stride: 0, column_stride: stride })
+}
+
+/// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
+fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
+    let ranks = targets.iter().map(TargetProblem::max_rank).fold(0, usize::saturating_add);
+    if rows.saturating_mul(ranks) <= LARGEST {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        operation: check.0,
+        argument: "the number of rows times all ranks",
+        expected: "at most 2^48".into(),
+        got: format!("{rows} times {ranks}"),
+    })
 }
 
 /// An operand that all batches share has batch stride 0.
@@ -235,10 +256,12 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         let y = self.y.acquire(queue, guards)?;
         check.stride("y", &y)?;
         check.alignment("y", &y)?;
+        check.size("y", &y)?;
         let input = |name, elements: Elements<3>, rows, columns| {
             check.batched(name, elements.extents, batches, [rows, columns])?;
             check.stride(name, &elements)?;
             check.alignment(name, &elements)?;
+            check.size(name, &elements)?;
             Ok::<_, Error>(broadcast(elements, batches))
         };
         let base = match &self.base {
@@ -249,10 +272,11 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         let bias = match &self.bias {
             None => None,
             Some(bias) => {
-                let Elements { address, extents: [rows, columns], strides: [pitch, step], element_size } =
-                    bias.acquire(queue, guards)?;
-                let elements =
-                    Elements { address, extents: [rows, 1, columns], strides: [pitch, 0, step], element_size };
+                let bias = bias.acquire(queue, guards)?;
+                let ([rows, columns], [pitch, step]) = (bias.extents, bias.strides);
+                let Elements { address, element_size, alignment, .. } = bias;
+                let (extents, strides) = ([rows, 1, columns], [pitch, 0, step]);
+                let elements = Elements { address, extents, strides, element_size, alignment };
                 Some(input("bias", elements, 1, n)?)
             }
         };
@@ -261,6 +285,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             Adapters::One { a, b, scale } => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
+                check.rank(rank)?;
                 AdapterChoice::One(AdapterProblem {
                     a: input("a", a, rank, k)?,
                     b: input("b", b, n, rank)?,
@@ -274,6 +299,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                 check.extents("table on the device", device.extents(), [table.entries().len()])?;
                 let elements = device.acquire(queue, guards)?;
                 contiguous(check, "table on the device", &elements)?;
+                check.alignment("table on the device", &elements)?;
                 AdapterChoice::Table {
                     address: elements.address,
                     adapters: table.adapters.clone(),
@@ -295,6 +321,7 @@ pub(crate) struct ForwardProblem {
     pub rows: RowChoice,
     /// Of a [`StatusRecord`], or 0.
     pub status: u64,
+    element_type: crate::ElementType,
     algorithm: i32,
 }
 
@@ -380,13 +407,19 @@ impl ForwardProblem {
         workspace_bytes: usize,
         call: impl FnOnce(&ffi::pk_lora_forward_descriptor) -> R,
     ) -> R {
-        let targets: Vec<_> = self.targets.iter().map(TargetProblem::descriptor).collect();
+        let mut targets: Vec<_> = self.targets.iter().map(TargetProblem::descriptor).collect();
+        let mut x = self.x.matrix(self.element_type);
+        if self.batches == 0 {
+            // The C side reads no batches as one: without rows it does nothing as well.
+            x.rows = 0;
+            targets.iter_mut().for_each(|target| target.y.rows = 0);
+        }
         let mut descriptor = ffi::pk_lora_forward_descriptor {
             size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
             target_size: size_of::<ffi::pk_lora_target>() as u64,
             algorithm: self.algorithm,
             batch_count: self.batches as i64,
-            x: self.x.matrix(self.targets.first().map_or(crate::ElementType::F32, |target| target.element_type)),
+            x,
             targets: targets.as_ptr(),
             target_count: targets.len() as i64,
             workspace: workspace as *mut _,
@@ -421,6 +454,14 @@ fn present<T>(address: u64) -> *const T {
 }
 
 impl TargetProblem {
+    pub fn max_rank(&self) -> usize {
+        match &self.adapters {
+            AdapterChoice::None => 0,
+            AdapterChoice::One(adapter) => adapter.rank(),
+            AdapterChoice::Table { max_rank, .. } => *max_rank,
+        }
+    }
+
     fn descriptor(&self) -> ffi::pk_lora_target {
         let mut target = ffi::pk_lora_target {
             y: self.y.matrix(self.element_type),

@@ -60,6 +60,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
             check.extents(name, elements.extents, shape)?;
             check.stride(name, &elements)?;
             check.alignment(name, &elements)?;
+            check.size(name, &elements)?;
             Ok::<Elements<3>, Error>(elements.into())
         };
         let destination = matrix("destination", self.destination.acquire(queue, guards)?)?;
@@ -73,7 +74,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
                 let expected = "f16 or bf16: 16 bits cannot restore 32, keep a copy".into();
                 return Err(Error::ElementType {
                     operation,
-                    argument: "weights with a residual",
+                    argument: "weight with a residual",
                     expected,
                     got: T::TYPE,
                 });

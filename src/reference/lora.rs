@@ -66,7 +66,8 @@ struct Run<'a> {
 unsafe fn row_indices(problem: &ForwardProblem) -> Vec<Option<i32>> {
     let rows = problem.batches * problem.m;
     match problem.rows {
-        RowChoice::Same => vec![Some(0); rows],
+        // No target has a table, so nobody asks.
+        RowChoice::Same => Vec::new(),
         RowChoice::Index { address, .. } => (0..rows)
             // SAFETY: the caller's.
             .map(|row| unsafe { (address as *const i32).add(row).read() })
@@ -88,14 +89,21 @@ unsafe fn row_indices(problem: &ForwardProblem) -> Vec<Option<i32>> {
     }
 }
 
-/// Splits rows of a batch where the adapter changes; reports indices that no table has.
-fn runs<'a>(
-    target: &'a TargetProblem,
-    indices: &[Option<i32>],
-    first: usize,
-    rows: Range<usize>,
-    record: &Mutex<StatusRecord>,
-) -> Vec<Run<'a>> {
+/// The adapter of a table with this index, if it has one.
+fn entry(adapters: &[AdapterProblem], index: i32) -> Option<&AdapterProblem> {
+    adapters.get(usize::try_from(index).ok()?)
+}
+
+/// Reports the first row that names an adapter which the target's table lacks.
+fn report_bad_row(target: &TargetProblem, indices: &[Option<i32>], record: &mut StatusRecord) {
+    let AdapterChoice::Table { adapters, .. } = &target.adapters else { return };
+    if let Some(row) = indices.iter().position(|index| index.is_some_and(|index| entry(adapters, index).is_none())) {
+        record.add(ffi::PK_FAILURE_ADAPTER_INDEX, row);
+    }
+}
+
+/// Splits rows of a batch where the adapter changes. An index that no table has is the base alone.
+fn runs<'a>(target: &'a TargetProblem, indices: &[Option<i32>], first: usize, rows: Range<usize>) -> Vec<Run<'a>> {
     let adapters = match &target.adapters {
         AdapterChoice::None => return vec![Run { rows, adapter: None }],
         AdapterChoice::One(adapter) => return vec![Run { rows, adapter: Some(adapter) }],
@@ -108,13 +116,9 @@ fn runs<'a>(
         match runs.last_mut() {
             Some(run) if previous == Some(index) => run.rows.end = row + 1,
             _ => {
-                let adapter = index.and_then(|index| adapters.get(usize::try_from(index).ok()?));
+                let adapter = index.and_then(|index| entry(adapters, index));
                 runs.push(Run { rows: row..row + 1, adapter });
             }
-        }
-        if index.is_some() && runs.last().is_some_and(|run| run.adapter.is_none()) {
-            let mut record = record.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            record.add(ffi::PK_FAILURE_ADAPTER_INDEX, first + row);
         }
         previous = Some(index);
     }
@@ -139,52 +143,56 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
     let x = View::<T>::new(&problem.x);
     // SAFETY: the caller's.
     let indices = unsafe { row_indices(problem) };
-    let shared_record = Mutex::new(StatusRecord::default());
     let row_tiles = m.div_ceil(TILE);
 
     for (number, target) in problem.targets.iter().enumerate() {
-        let max_rank = match &target.adapters {
-            AdapterChoice::None => 0,
-            AdapterChoice::One(adapter) => adapter.rank(),
-            AdapterChoice::Table { max_rank, .. } => *max_rank,
-        };
+        report_bad_row(target, &indices, record);
+        if target.n == 0 {
+            continue;
+        }
+        let max_rank = target.max_rank();
 
         // h = x·Aᵀ, [batches·m, max_rank]
         let rank_tiles = max_rank.div_ceil(TILE);
         let mut h = vec![N::default(); batches * m * max_rank];
         let h_rows = SharedRows { address: h.as_mut_ptr(), pitch: max_rank };
-        for_each(batches * row_tiles * rank_tiles, batches * m * max_rank * k, Tile::<N>::new, |sums, work| {
-            let (batch, row_tile, rank_tile) =
-                (work / (row_tiles * rank_tiles), work / rank_tiles % row_tiles, work % rank_tiles);
-            for run in runs(target, &indices, batch * m, tile(row_tile, m), &Mutex::default()) {
-                let Some(adapter) = run.adapter else { continue };
-                let a = View::<P>::new(&adapter.a);
-                let ranks = tile(rank_tile, adapter.rank());
-                if ranks.start >= ranks.end {
-                    continue;
-                }
-                // SAFETY: indices within the extents of x and A; each element of h belongs to one tile and run.
-                unsafe {
-                    sums.product(
-                        [run.rows.len(), ranks.len(), k],
-                        |i, k| N::new(x.value([batch, run.rows.start + i, k])),
-                        |j, k| a.value([batch, ranks.start + j, k]),
-                    );
-                    for (i, row) in run.rows.clone().enumerate() {
-                        for (j, rank) in ranks.clone().enumerate() {
-                            h_rows.set(batch * m + row, rank, sums.get(i, j));
+        for_each(
+            batches * row_tiles * rank_tiles,
+            (batches * m * max_rank).saturating_mul(k),
+            Tile::<N>::new,
+            |sums, work| {
+                let (batch, row_tile, rank_tile) =
+                    (work / (row_tiles * rank_tiles), work / rank_tiles % row_tiles, work % rank_tiles);
+                for run in runs(target, &indices, batch * m, tile(row_tile, m)) {
+                    let Some(adapter) = run.adapter else { continue };
+                    let a = View::<P>::new(&adapter.a);
+                    let ranks = tile(rank_tile, adapter.rank());
+                    if ranks.start >= ranks.end {
+                        continue;
+                    }
+                    // SAFETY: indices within the extents of x and A; each element of h belongs to one tile and run.
+                    unsafe {
+                        sums.product(
+                            [run.rows.len(), ranks.len(), k],
+                            |i, k| N::new(x.value([batch, run.rows.start + i, k])),
+                            |j, k| a.value([batch, ranks.start + j, k]),
+                        );
+                        for (i, row) in run.rows.clone().enumerate() {
+                            for (j, rank) in ranks.clone().enumerate() {
+                                h_rows.set(batch * m + row, rank, sums.get(i, j));
+                            }
                         }
                     }
                 }
-            }
-        });
+            },
+        );
 
         // y = base + scale·h·Bᵀ + bias
         let column_tiles = target.n.div_ceil(TILE);
         let state = || (Tile::<N>::new(), Tile::<N>::new());
         for_each(
             batches * row_tiles * column_tiles,
-            batches * m * target.n * k.max(1),
+            (batches * m * target.n).saturating_mul(k.max(1)),
             state,
             |(base, branch), work| {
                 let (batch, row_tile, column_tile) =
@@ -201,7 +209,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                         );
                     }
                 }
-                for run in runs(target, &indices, batch * m, rows.clone(), &shared_record) {
+                for run in runs(target, &indices, batch * m, rows.clone()) {
                     if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
                         let b = View::<P>::new(&adapter.b);
                         // SAFETY: indices within the extents of h and B.
@@ -234,7 +242,6 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
             },
         );
     }
-    record.merge(&shared_record.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()));
 }
 
 /// Rows of the intermediate, of which each core writes its own elements.
@@ -325,7 +332,7 @@ unsafe fn run_merge<P: Element, N: Number>(problem: &MergeProblem, write: impl F
     let ranks: usize = problem.adapters.iter().map(AdapterProblem::rank).sum();
     let column_tiles = k.div_ceil(TILE);
     let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
-    for_each(n.div_ceil(TILE) * column_tiles, n * k * (ranks + 1), state, |(product, delta), work| {
+    for_each(n.div_ceil(TILE) * column_tiles, (n * k).saturating_mul(ranks + 1), state, |(product, delta), work| {
         let (rows, columns) = (tile(work / column_tiles, n), tile(work % column_tiles, k));
         delta.fill(N::default());
         for adapter in problem.adapters.iter().filter(|adapter| adapter.rank() > 0) {

@@ -23,7 +23,7 @@ unsafe impl Queue for Arc<CudaStream> {
 }
 
 /// Both `CudaStream` and `Arc<CudaStream>` are queues: what the framework holds.
-trait Stream: Queue {
+pub trait Stream: Queue {
     fn stream(&self) -> &CudaStream;
 }
 impl Stream for CudaStream {
@@ -91,7 +91,6 @@ unsafe impl<T, Q: Stream> Acquire<Q> for Shared<'_, T> {
 }
 
 // SAFETY: a slice of `len` elements, borrowed for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: Stream> Read<'a, Q> for &'a CudaSlice<T> {
     type Element = T;
     fn source(self) -> Source<'a, Q> {
@@ -100,7 +99,6 @@ unsafe impl<'a, T: Copy + 'static, Q: Stream> Read<'a, Q> for &'a CudaSlice<T> {
 }
 
 // SAFETY: a view of `len` elements, borrowed for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: Stream> Read<'a, Q> for &'a CudaView<'a, T> {
     type Element = T;
     fn source(self) -> Source<'a, Q> {
@@ -109,7 +107,6 @@ unsafe impl<'a, T: Copy + 'static, Q: Stream> Read<'a, Q> for &'a CudaView<'a, T
 }
 
 // SAFETY: a slice of `len` elements, borrowed exclusively for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: Stream> Write<'a, Q> for &'a mut CudaSlice<T> {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {
@@ -118,7 +115,6 @@ unsafe impl<'a, T: Copy + 'static, Q: Stream> Write<'a, Q> for &'a mut CudaSlice
 }
 
 // SAFETY: a view of `len` elements that is exclusive for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: Stream> Write<'a, Q> for CudaViewMut<'a, T> {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {

@@ -32,7 +32,7 @@ macro_rules! newtype {
 }
 
 /// What a `cust` buffer holds, and what it counts as.
-trait Stored: DeviceCopy {
+pub trait Stored: DeviceCopy {
     type Element: Copy + 'static;
 }
 
@@ -51,7 +51,6 @@ macro_rules! same {
 same!(f32, f64, u8, u16, i32, u64);
 
 // SAFETY: a buffer of `len` elements, borrowed for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Stored> Read<'a, Stream> for &'a DeviceBuffer<T> {
     type Element = T::Element;
     fn source(self) -> Source<'a, Stream> {
@@ -61,7 +60,6 @@ unsafe impl<'a, T: Stored> Read<'a, Stream> for &'a DeviceBuffer<T> {
 }
 
 // SAFETY: a buffer of `len` elements, borrowed exclusively for 'a.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Stored> Write<'a, Stream> for &'a mut DeviceBuffer<T> {
     type Element = T::Element;
     fn source_mut(self) -> SourceMut<'a, Stream> {

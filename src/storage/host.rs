@@ -6,7 +6,7 @@ use super::{Read, Source, SourceMut, Write};
 use crate::{HostQueue, StatusRecord};
 
 /// Types of which every bit pattern is a value.
-trait Plain: Copy + 'static {}
+pub trait Plain: Copy + 'static {}
 macro_rules! plain {
     ($($type:ty),*) => { $(impl Plain for $type {})* };
 }
@@ -38,7 +38,6 @@ unsafe impl<'a, T: Copy + 'static, Q: HostQueue, const N: usize> Read<'a, Q> for
 }
 
 // SAFETY: the slice is borrowed exclusively for 'a, and every bit pattern is a T.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Plain, Q: HostQueue> Write<'a, Q> for &'a mut [T] {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {
@@ -48,7 +47,6 @@ unsafe impl<'a, T: Plain, Q: HostQueue> Write<'a, Q> for &'a mut [T] {
 }
 
 // SAFETY: the vector is borrowed exclusively for 'a, and every bit pattern is a T.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Plain, Q: HostQueue> Write<'a, Q> for &'a mut Vec<T> {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {
@@ -57,7 +55,6 @@ unsafe impl<'a, T: Plain, Q: HostQueue> Write<'a, Q> for &'a mut Vec<T> {
 }
 
 // SAFETY: the array is borrowed exclusively for 'a, and every bit pattern is a T.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Plain, Q: HostQueue, const N: usize> Write<'a, Q> for &'a mut [T; N] {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {

@@ -43,13 +43,12 @@ impl<T: Copy + 'static> RawSliceMut<'_, T> {
 }
 
 /// The queues whose memory is named by an address alone.
-trait RawQueue: Queue {}
+pub trait RawQueue: Queue {}
 impl RawQueue for Cpu {}
 impl RawQueue for Emulator {}
 impl RawQueue for RawStream {}
 
 // SAFETY: `from_raw` asks for it.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: RawQueue> Read<'a, Q> for RawSlice<'a, T> {
     type Element = T;
     fn source(self) -> Source<'a, Q> {
@@ -59,7 +58,6 @@ unsafe impl<'a, T: Copy + 'static, Q: RawQueue> Read<'a, Q> for RawSlice<'a, T> 
 }
 
 // SAFETY: `from_raw` asks for it.
-#[allow(private_bounds)]
 unsafe impl<'a, T: Copy + 'static, Q: RawQueue> Write<'a, Q> for RawSliceMut<'a, T> {
     type Element = T;
     fn source_mut(self) -> SourceMut<'a, Q> {

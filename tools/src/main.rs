@@ -1,5 +1,6 @@
 //! What the project's maintainers run: nothing here is needed to build or use the library.
 
+mod archives;
 mod bindings;
 
 use std::path::{Path, PathBuf};
@@ -13,6 +14,17 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Builds the shared library for C, C++ and Python programs.
+    Shared {
+        /// What it contains: emulator, cuda, or both.
+        #[arg(long, default_value = "emulator")]
+        features: String,
+        /// Where it goes.
+        #[arg(long, default_value = "target/libpeft_kernels.so")]
+        output: PathBuf,
+    },
+    /// Checks that the emulator's and the device's archive define no symbol in common. Needs nvcc.
+    Symbols,
 }
 
 fn run() -> Result<(), Box<dyn std::error::Error>> {
@@ -30,6 +42,14 @@ fn run() -> Result<(), Box<dyn std::error::Error>> {
                 )
                 .into());
             }
+        }
+        Command::Shared { features, output } => {
+            archives::Archives::build(&root, &features)?.link(&output)?;
+            println!("{}", output.display());
+        }
+        Command::Symbols => {
+            let count = archives::Archives::build(&root, "emulator,cuda")?.check_symbols()?;
+            println!("{count} symbols, none in both builds");
         }
     }
     Ok(())

@@ -49,18 +49,22 @@ PK_KERNEL void multiply(Product product) {
 // ---- the order in which the threads of a block come to a counter, as one number a block ------------------------------------------------------------------------
 
 struct OrderShared {
-  SharedArray<uint64_t, 1> hash;
+  SharedArray<uint64_t, 1024> terms;
 };
 
-PK_KERNEL void hash_schedule(uint64_t* hashes) {
+PK_KERNEL void hash_schedule(uint32_t* counters, uint64_t* hashes) {
   PK_SHARED(OrderShared, shared);
-  if (thread_index().x == 0) shared.hash.store(0, block_index().x);
+  uint64_t term = 0;
   for (int i = 0; i < 4; ++i) {
     barrier();
-    shared.hash.store(0, shared.hash.load(0) * 0x9e3779b97f4a7c15u + thread_index().x);
+    term = term * 0x9e3779b97f4a7c15u + atomic_add(counters + block_index().x, 1) * (thread_index().x + 1);
   }
+  shared.terms.store(thread_index().x, term);
   barrier();
-  if (thread_index().x == 0) store_global(hashes + block_index().x, shared.hash.load(0));
+  if (thread_index().x != 0) return;
+  uint64_t hash = block_index().x;
+  for (uint32_t i = 0; i < block_extent().x; ++i) hash = hash * 0x9e3779b97f4a7c15u + shared.terms.load(i);
+  store_global(hashes + block_index().x, hash);
 }
 
 // Every block notes that it ran; blocks from `first_faulty` on do it out of bounds.
@@ -91,10 +95,11 @@ int32_t emulator_test_multiply(const pk_queue* queue, const float* a, const floa
   return launch(*queue, shape, operands, multiply, Product{a, b, c, m, n, k});
 }
 
-int32_t emulator_test_hash_schedule(const pk_queue* queue, uint32_t blocks, uint32_t threads, uint64_t* hashes) {
+int32_t emulator_test_hash_schedule(const pk_queue* queue, uint32_t blocks, uint32_t threads, uint32_t* counters, uint64_t* hashes) {
   Operands operands;
+  operands.read_write_bytes("counters", counters, blocks * sizeof(uint32_t));
   operands.write_bytes("hashes", hashes, blocks * sizeof(uint64_t));
-  return launch(*queue, {"hash_schedule", {blocks, 1, 1}, threads, shared_bytes<OrderShared>()}, operands, hash_schedule, hashes);
+  return launch(*queue, {"hash_schedule", {blocks, 1, 1}, threads, shared_bytes<OrderShared>()}, operands, hash_schedule, counters, hashes);
 }
 
 int32_t emulator_test_mark_blocks(const pk_queue* queue, uint32_t x, uint32_t y, uint32_t z, uint32_t threads, uint64_t shared, uint8_t* marks, uint64_t mark_count, uint64_t first_faulty) {

@@ -6,9 +6,23 @@ use emulator_tests::{ERROR_CUDA, ERROR_EMULATOR, ERROR_NO_DEVICE, Queue, Random,
 
 unsafe extern "C" {
     fn emulator_test_multiply(queue: &Queue, a: *const f32, b: *const f32, c: *mut f32, m: i64, n: i64, k: i64) -> i32;
-    fn emulator_test_hash_schedule(queue: &Queue, blocks: u32, threads: u32, hashes: *mut u64) -> i32;
+    fn emulator_test_hash_schedule(
+        queue: &Queue,
+        blocks: u32,
+        threads: u32,
+        counters: *mut u32,
+        hashes: *mut u64,
+    ) -> i32;
     fn emulator_test_mark_blocks(
-        queue: &Queue, x: u32, y: u32, z: u32, threads: u32, shared: u64, marks: *mut u8, mark_count: u64, first_faulty: u64,
+        queue: &Queue,
+        x: u32,
+        y: u32,
+        z: u32,
+        threads: u32,
+        shared: u64,
+        marks: *mut u8,
+        mark_count: u64,
+        first_faulty: u64,
     ) -> i32;
     fn emulator_test_switch_threads(queue: &Queue, threads: u32, rounds: u32) -> i32;
 }
@@ -27,9 +41,13 @@ fn multiply(seed: u64, m: usize, n: usize, k: usize) -> Vec<f32> {
 }
 
 fn schedule_hashes(seed: u64, blocks: u32, threads: u32) -> Vec<u64> {
+    let mut counters = vec![0; blocks as usize];
     let mut hashes = vec![0; blocks as usize];
-    // SAFETY: a hash per block
-    outcome(unsafe { emulator_test_hash_schedule(&Queue::new(seed), blocks, threads, hashes.as_mut_ptr()) }).unwrap();
+    // SAFETY: a counter and a hash per block
+    outcome(unsafe {
+        emulator_test_hash_schedule(&Queue::new(seed), blocks, threads, counters.as_mut_ptr(), hashes.as_mut_ptr())
+    })
+    .unwrap();
     hashes
 }
 
@@ -39,7 +57,17 @@ fn mark_blocks(queue: Queue, grid: [u32; 3], threads: u32, shared: u64, first_fa
     let mut marks = vec![0; count as usize];
     // SAFETY: a mark per block; grids of more blocks are refused
     let status = unsafe {
-        emulator_test_mark_blocks(&queue, grid[0], grid[1], grid[2], threads, shared, marks.as_mut_ptr(), count, first_faulty)
+        emulator_test_mark_blocks(
+            &queue,
+            grid[0],
+            grid[1],
+            grid[2],
+            threads,
+            shared,
+            marks.as_mut_ptr(),
+            count,
+            first_faulty,
+        )
     };
     (marks, outcome(status))
 }
@@ -96,7 +124,11 @@ fn a_schedule_follows_from_the_seed() {
 fn fingerprint() -> String {
     let mut text = String::new();
     for seed in 0..9 {
-        text += &format!("{:?} {:?} ", schedule_hashes(seed, 30, 96), multiply(seed, 100, 200, 20).iter().map(|x| x.to_bits()).collect::<Vec<_>>());
+        text += &format!(
+            "{:?} {:?} ",
+            schedule_hashes(seed, 30, 96),
+            multiply(seed, 100, 200, 20).iter().map(|x| x.to_bits()).collect::<Vec<_>>()
+        );
         // Many blocks are faulty: the one that is reported is always the same.
         text += &mark_blocks(Queue::new(seed), [40, 3, 2], 64, 0, 17).1.unwrap_err().1;
     }
@@ -131,7 +163,12 @@ fn the_first_block_in_plain_order_is_the_one_reported() {
         let (_, faulty) = mark_blocks(Queue::new(0), [100, 1, 1], 64, 0, 23);
         let (status, report) = faulty.unwrap_err();
         assert_eq!(status, ERROR_EMULATOR);
-        assert!(report.contains("block (23,0,0) thread (0,0,0) seed 0 writes 1 byte, 24 bytes before the beginning of marks (100 bytes)"), "{report}");
+        assert!(
+            report.contains(
+                "block (23,0,0) thread (0,0,0) seed 0 writes 1 byte, 24 bytes before the beginning of marks (100 bytes)"
+            ),
+            "{report}"
+        );
     }
 }
 
@@ -149,7 +186,9 @@ fn a_launch_after_a_fault_works() {
 
 #[test]
 fn every_block_of_a_grid_runs_once() {
-    for (seed, grid) in [(0, [70_000, 1, 1]), (1, [70_000, 1, 1]), (2, [7, 11, 13]), (3, [1, 1, 500]), (4, [1, 1, 1]), (7, [2, 300, 1])] {
+    for (seed, grid) in
+        [(0, [70_000, 1, 1]), (1, [70_000, 1, 1]), (2, [7, 11, 13]), (3, [1, 1, 500]), (4, [1, 1, 1]), (7, [2, 300, 1])]
+    {
         let (marks, result) = mark_blocks(Queue::new(seed), grid, 32, 0, NO_FAULT);
         assert_eq!(result, Ok(()));
         assert!(marks.iter().all(|&mark| mark == 1), "{grid:?}");
@@ -201,7 +240,10 @@ fn speed() {
             // SAFETY: it touches no memory
             outcome(unsafe { emulator_test_switch_threads(&Queue::new(seed), threads, rounds) }).unwrap();
             let switches = f64::from(rounds) * f64::from(threads);
-            println!("seed {seed}: {:.1} ns per thread and barrier, {threads} threads", start.elapsed().as_secs_f64() / switches * 1e9);
+            println!(
+                "seed {seed}: {:.1} ns per thread and barrier, {threads} threads",
+                start.elapsed().as_secs_f64() / switches * 1e9
+            );
         }
     }
 }

@@ -10,14 +10,40 @@ const BF16: i32 = 3;
 
 unsafe extern "C" {
     fn emulator_test_exchange(
-        queue: &Queue, kind: i32, value_bytes: u64, values: *const u8, arguments: *const u32, masks: *const u32, results: *mut u8,
+        queue: &Queue,
+        kind: i32,
+        value_bytes: u64,
+        values: *const u8,
+        arguments: *const u32,
+        masks: *const u32,
+        results: *mut u8,
     ) -> i32;
     fn emulator_test_vote(queue: &Queue, predicates: *const u32, masks: *const u32, results: *mut u32) -> i32;
-    fn emulator_test_rotate(queue: &Queue, in_warp: i32, values: *const u32, distance: u32, rounds: u32, results: *mut u32) -> i32;
-    fn emulator_test_convert(queue: &Queue, to: i32, from: i32, values: *const u8, results: *mut u8, count: i64) -> i32;
-    fn emulator_test_fuse(queue: &Queue, a: *const f32, b: *const f32, c: *const f32, results: *mut f32, count: i64) -> i32;
+    fn emulator_test_rotate(
+        queue: &Queue,
+        in_warp: i32,
+        values: *const u32,
+        distance: u32,
+        rounds: u32,
+        results: *mut u32,
+    ) -> i32;
+    fn emulator_test_convert(queue: &Queue, to: i32, from: i32, values: *const u8, results: *mut u8, count: i64)
+    -> i32;
+    fn emulator_test_fuse(
+        queue: &Queue,
+        a: *const f32,
+        b: *const f32,
+        c: *const f32,
+        results: *mut f32,
+        count: i64,
+    ) -> i32;
     fn emulator_test_keep_largest(
-        queue: &Queue, values: *const u64, slots: *mut u64, slot_count: u32, befores: *mut u64, count: i64,
+        queue: &Queue,
+        values: *const u64,
+        slots: *mut u64,
+        slot_count: u32,
+        befores: *mut u64,
+        count: i64,
     ) -> i32;
     fn emulator_test_reverse(queue: &Queue, values: *const u16, results: *mut u16) -> i32;
     fn emulator_test_shared_bytes() -> u64;
@@ -66,7 +92,12 @@ fn check_exchange<T: Copy + PartialEq + std::fmt::Debug>(kind: Exchange, seed: u
     // SAFETY: all arrays have the extents that the kernel has
     outcome(unsafe {
         emulator_test_exchange(
-            &Queue::new(seed), kind as i32, size_of::<T>() as u64, values.as_ptr().cast(), arguments.as_ptr(), masks.as_ptr(),
+            &Queue::new(seed),
+            kind as i32,
+            size_of::<T>() as u64,
+            values.as_ptr().cast(),
+            arguments.as_ptr(),
+            masks.as_ptr(),
             results.as_mut_ptr().cast(),
         )
     })
@@ -104,10 +135,16 @@ fn votes_count_the_lanes_of_the_mask() {
         let masks = random_masks(&mut random, seed);
         let mut results = vec![99; 3 * THREADS];
         // SAFETY: all arrays have the extents that the kernel has
-        outcome(unsafe { emulator_test_vote(&Queue::new(seed), predicates.as_ptr(), masks.as_ptr(), results.as_mut_ptr()) }).unwrap();
+        outcome(unsafe {
+            emulator_test_vote(&Queue::new(seed), predicates.as_ptr(), masks.as_ptr(), results.as_mut_ptr())
+        })
+        .unwrap();
         for thread in 0..THREADS {
             let mask = masks[thread / 32];
-            let votes = (0..32).filter(|lane| predicates[thread / 32 * 32 + lane] != 0).fold(0, |votes, lane| votes | 1 << lane) & mask;
+            let votes = (0..32)
+                .filter(|lane| predicates[thread / 32 * 32 + lane] != 0)
+                .fold(0, |votes, lane| votes | 1 << lane)
+                & mask;
             let expected = [votes, u32::from(votes != 0), u32::from(votes == mask)];
             let expected = if mask >> (thread % 32) & 1 != 0 { expected } else { [99; 3] };
             assert_eq!(results[3 * thread..][..3], expected, "thread {thread}, seed {seed}");
@@ -125,14 +162,21 @@ fn barriers_order_shared_memory() {
             let mut results = vec![0; THREADS];
             // SAFETY: both arrays have 96 elements
             outcome(unsafe {
-                emulator_test_rotate(&Queue::new(seed), in_warp.into(), values.as_ptr(), distance, rounds, results.as_mut_ptr())
+                emulator_test_rotate(
+                    &Queue::new(seed),
+                    in_warp.into(),
+                    values.as_ptr(),
+                    distance,
+                    rounds,
+                    results.as_mut_ptr(),
+                )
             })
             .unwrap();
             let group = if in_warp { 32 } else { THREADS };
             let moved = (distance * rounds) as usize;
-            for thread in 0..THREADS {
+            for (thread, &result) in results.iter().enumerate() {
                 let source = thread / group * group + (thread % group + moved) % group;
-                assert_eq!(results[thread], values[source], "thread {thread}, in warp {in_warp}, seed {seed}");
+                assert_eq!(result, values[source], "thread {thread}, in warp {in_warp}, seed {seed}");
             }
         }
     }
@@ -145,7 +189,12 @@ fn convert<From, To: Default + Clone>(to: i32, from: i32, values: &[From]) -> Ve
     // SAFETY: both arrays have that many elements, of the types that the numbers stand for
     outcome(unsafe {
         emulator_test_convert(
-            &Queue::new(0), to, from, values.as_ptr().cast(), results.as_mut_ptr().cast(), values.len() as i64,
+            &Queue::new(0),
+            to,
+            from,
+            values.as_ptr().cast(),
+            results.as_mut_ptr().cast(),
+            values.len() as i64,
         )
     })
     .unwrap();
@@ -158,9 +207,10 @@ fn every_16_bit_value_becomes_the_same_float_as_in_half() {
     let from_f16: Vec<f32> = convert(F32, F16, &values);
     let from_bf16: Vec<f32> = convert(F32, BF16, &values);
     for &bits in &values {
-        for (ours, theirs) in
-            [(from_f16[bits as usize], f16::from_bits(bits).to_f32()), (from_bf16[bits as usize], bf16::from_bits(bits).to_f32())]
-        {
+        for (ours, theirs) in [
+            (from_f16[bits as usize], f16::from_bits(bits).to_f32()),
+            (from_bf16[bits as usize], bf16::from_bits(bits).to_f32()),
+        ] {
             if theirs.is_nan() {
                 assert!(ours.is_nan(), "{bits:#06x}");
             } else {
@@ -228,7 +278,9 @@ fn fma_rounds_once() {
         let triple = match i % 5 {
             0 => [f32::from_bits(a.to_bits() & 0xffff_f000), 1.0 + random.below(8) as f32 * f32::EPSILON, c],
             1 => [random.float() * 1e-19, random.float() * 1e-19, tiny],
-            2 => [f32::from_bits(0x3f00_0000 | random.below(64) << 17), f32::from_bits(random.below(0x0180_0000)), -tiny],
+            2 => {
+                [f32::from_bits(0x3f00_0000 | random.below(64) << 17), f32::from_bits(random.below(0x0180_0000)), -tiny]
+            }
             _ => [a, b, c],
         };
         operands.iter_mut().zip(triple).for_each(|(array, value)| array.push(value));
@@ -261,7 +313,12 @@ fn atomic_max_keeps_the_largest() {
         // SAFETY: all arrays have the extents given
         outcome(unsafe {
             emulator_test_keep_largest(
-                &Queue::new(seed), values.as_ptr(), slots.as_mut_ptr(), slot_count as u32, befores.as_mut_ptr(), count as i64,
+                &Queue::new(seed),
+                values.as_ptr(),
+                slots.as_mut_ptr(),
+                slot_count as u32,
+                befores.as_mut_ptr(),
+                count as i64,
             )
         })
         .unwrap();
@@ -272,7 +329,10 @@ fn atomic_max_keeps_the_largest() {
             // Some order explains what was returned: nothing is seen that was not there, and every rise but the last is seen by somebody.
             for i in of_slot() {
                 let seen = befores[i];
-                assert!(seen == initial[slot] || of_slot().any(|j| values[j] == seen), "seed {seed}: {seen} was never there");
+                assert!(
+                    seen == initial[slot] || of_slot().any(|j| values[j] == seen),
+                    "seed {seed}: {seen} was never there"
+                );
                 assert!(seen <= largest, "seed {seed}");
             }
         }

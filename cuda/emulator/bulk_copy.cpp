@@ -1,0 +1,170 @@
+#include "bulk_copy.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "../ptx/swizzle.cuh"
+#include "block.h"
+#include "hopper.h"
+
+namespace PK_BUILD {
+
+namespace {
+
+// As check_global, of any number of bytes.
+void check_run(const char* address, uint32_t bytes, Right wanted, Site site) {
+  while (bytes > 0) {
+    uint32_t step = 16;
+    while (reinterpret_cast<uintptr_t>(address) % step != 0 || step > bytes) step /= 2;
+    Block::current()->check_global(address, step, wanted, site);
+    address += step;
+    bytes -= step;
+  }
+}
+
+void check_box(uint32_t shared, const TensorGeometry& map, uint32_t axes, const int32_t* at, Right wanted, const char* name, Site site) {
+  Block& block = *Block::current();
+  block.access();
+  if (!map.valid()) block.fault(site, "%s: this is no tensor map", name);
+  if (map.axes() != axes) block.fault(site, "%s: %u coordinates for a tensor of %u axes", name, axes, map.axes());
+  const uint32_t alignment = map.swizzle() == Swizzle::none ? 128 : 8 * swizzle_bytes(map.swizzle());
+  if (shared % alignment != 0) block.fault(site, "%s: the address in shared memory is %u bytes past a multiple of %u", name, shared % alignment, alignment);
+  shared_bytes_at(shared, map.box_bytes(), name, site);
+  map.each_row(at, [&](uint32_t, const char* global, uint32_t, uint32_t count) { check_run(global, count * map.element_bytes(), wanted, site); });
+}
+
+void check_line(uint32_t shared, const void* global, uint32_t bytes, Right wanted, const char* name, Site site) {
+  Block& block = *Block::current();
+  block.access();
+  if (shared % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0 || bytes == 0) {
+    block.fault(site, "%s: the address in shared memory is %u, that in global memory %u bytes past a multiple of 16, and the number of bytes %u", name, shared % 16,
+                static_cast<uint32_t>(reinterpret_cast<uintptr_t>(global) % 16), bytes);
+  }
+  shared_bytes_at(shared, bytes, name, site);
+  check_run(static_cast<const char*>(global), bytes, wanted, site);
+}
+
+void begin_access(uint32_t address, uint32_t bytes, bool write, Site site) {
+  Block::current()->begin_asynchronous_access(Block::current()->shared().begin() + address, bytes, write, site);
+}
+
+// A copy into shared memory that has landed.
+void end_load(uint32_t to, uint32_t bytes, BarrierModel& barrier, uint32_t issuer) {
+  Block& block = *Block::current();
+  if (block.shared_races().on()) block.shared_races().end_for(&barrier, block.shared().begin() + to, bytes, true, issuer);
+  barrier.copy_landed(bytes);
+}
+
+BulkGroups& groups_of_running_thread() {
+  Block& block = *Block::current();
+  std::deque<BulkGroups>& all = block.hopper().bulk_groups;
+  for (BulkGroups& groups : all) {
+    if (groups.thread == block.thread_index()) return groups;
+  }
+  all.emplace_back();
+  all.back().thread = block.thread_index();
+  return all.back();
+}
+
+void begin_store(const BulkStore& store, const char* name) {
+  begin_access(store.from, store.bytes, false, store.site);
+  std::vector<std::unique_ptr<BulkStore>>& stores = groups_of_running_thread().stores;
+  stores.push_back(std::make_unique<BulkStore>(store));
+  BulkStore* begun = stores.back().get();
+  Block::current()->later(name, [begun] { begun->read(); }, store.site);
+}
+
+}  // namespace
+
+void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, Site site) {
+  check_box(to, map, axes, at, Right::read, "load_tensor", site);
+  struct Copy {
+    uint32_t to, issuer;
+    TensorGeometry map;
+    int32_t at[4];
+    BarrierModel* barrier;
+    Site site;
+  } copy{to, Block::current()->thread_index(), map, {}, &barrier, site};
+  std::copy(at, at + axes, copy.at);
+  barrier.copy_issued(map.box_bytes(), site);
+  begin_access(to, map.box_bytes(), true, site);
+  Block::current()->later(
+      "load_tensor",
+      [copy] {
+        char* shared = Block::current()->shared().begin();
+        const uint32_t row_bytes = copy.map.row_bytes(), element = copy.map.element_bytes();
+        copy.map.each_row(copy.at, [&](uint32_t row, const char* global, uint32_t first, uint32_t count) {
+          char bytes[1024] = {};
+          if (count > 0) memcpy(bytes + first * element, global, count * element);
+          for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(copy.to + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
+        });
+        end_load(copy.to, copy.map.box_bytes(), *copy.barrier, copy.issuer);
+      },
+      site);
+}
+
+void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site) {
+  check_line(to, from, bytes, Right::read, "load_bulk", site);
+  barrier.copy_issued(bytes, site);
+  begin_access(to, bytes, true, site);
+  const uint32_t issuer = Block::current()->thread_index();
+  Block::current()->later(
+      "load_bulk",
+      [to, from, bytes, issuer, to_barrier = &barrier] {
+        memcpy(Block::current()->shared().begin() + to, from, bytes);
+        end_load(to, bytes, *to_barrier, issuer);
+      },
+      site);
+}
+
+void store_box(uint32_t from, const TensorMap& map, uint32_t axes, const int32_t* at, Site site) {
+  check_box(from, map, axes, at, Right::write, "store_tensor", site);
+  BulkStore store{map, {}, nullptr, from, map.box_bytes(), Block::current()->thread_index(), site};
+  std::copy(at, at + axes, store.at);
+  begin_store(store, "store_tensor");
+}
+
+void store_line(void* to, uint32_t from, uint32_t bytes, Site site) {
+  check_line(from, to, bytes, Right::write, "store_bulk", site);
+  begin_store({{}, {}, static_cast<char*>(to), from, bytes, Block::current()->thread_index(), site}, "store_bulk");
+}
+
+void BulkStore::read() {
+  const char* shared = Block::current()->shared().begin();
+  data.resize(bytes);
+  for (uint32_t i = 0; i < bytes; i += 16) memcpy(data.data() + i, shared + (to != nullptr ? from + i : swizzled(from + i, map.swizzle())), 16);
+  is_read = true;
+  if (Block::current()->early()) write();
+}
+
+void BulkStore::write() {
+  if (is_written) return;
+  is_written = true;
+  if (to != nullptr) {
+    memcpy(to, data.data(), bytes);
+    return;
+  }
+  map.each_row(at, [&](uint32_t row, char* global, uint32_t first, uint32_t count) {
+    if (count > 0) memcpy(global, data.data() + row * map.row_bytes() + first * map.element_bytes(), count * map.element_bytes());
+  });
+}
+
+void commit_stores(Site) {
+  BulkGroups& groups = groups_of_running_thread();
+  groups.groups.push_back(groups.stores.size());
+}
+
+void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
+  Block& block = *Block::current();
+  BulkGroups& groups = groups_of_running_thread();
+  const size_t end = groups.groups.size() > pending ? groups.groups[groups.groups.size() - pending - 1] : 0;
+  for (; groups.reads_waited_for < end; ++groups.reads_waited_for) {
+    BulkStore* store = groups.stores[groups.reads_waited_for].get();
+    block.wait_until(only_reads ? "wait_for_bulk_reads" : "wait_for_bulk_stores", [](void* argument) { return static_cast<const BulkStore*>(argument)->is_read; }, store, site);
+    if (block.shared_races().on()) block.shared_races().end(block.shared().begin() + store->from, store->bytes, false, store->issuer);
+  }
+  if (only_reads) return;
+  for (; groups.written < end; ++groups.written) groups.stores[groups.written]->write();
+}
+
+}  // namespace PK_BUILD

@@ -1,0 +1,42 @@
+// The model of an mbarrier.
+#pragma once
+
+#include <cstdint>
+
+#include "shared.h"
+#include "site.h"
+
+namespace PK_BUILD {
+
+class BarrierModel {
+ public:
+  BarrierModel() { note_shared_array(&word_, sizeof word_, 1, alignof(uint64_t), guard_); }
+
+  void initialize(uint32_t count, Site site);
+  void arrive(uint32_t bytes, Site site);
+  void expect(uint32_t bytes, Site site);
+  void wait(uint32_t parity, Site site);
+  static void fence_initialization();
+
+  // A copy that names this barrier: when it is issued, and when its bytes have come.
+  void copy_issued(uint32_t bytes, Site site);
+  void copy_landed(uint32_t bytes);
+
+ private:
+  static constexpr uint64_t initialised = 0x6d62617272696572;  // any value but the one that shared memory begins with
+  static constexpr uint32_t most = (1u << 20) - 1;             // of arrivals and of bytes
+
+  void check(const char* what, Site site) const;
+  void announce(uint32_t bytes, Site site);
+  void end_phase_if_complete();
+
+  alignas(8) uint64_t word_;  // what a device has here
+  alignas(16) unsigned char guard_[shared_guard_bytes];
+  uint32_t count_ = 0, pending_ = 0;
+  uint32_t announced_ = 0, issued_ = 0;  // bytes of this phase that have not come yet, and those of them with a copy under way
+  uint32_t phase_ = 0, initialiser_ = 0;
+  bool fenced_ = false;  // whether asynchronous copies see that it is initialised
+  Site site_{};          // where it was initialised
+};
+
+}  // namespace PK_BUILD

@@ -1,0 +1,353 @@
+#include "wgmma.h"
+
+#include <limits>
+
+#include "../ptx/swizzle.cuh"
+#include "block.h"
+#include "hopper.h"
+
+namespace PK_BUILD {
+
+namespace {
+
+Warpgroup& warpgroup_of_running_thread(Site site) {
+  Block& block = *Block::current();
+  const uint32_t number = block.thread_index() / 128;
+  if (number * 128 + 128 > block.extent.x) block.fault(site, "uses wgmma in a warpgroup that the block has only %u threads of", block.extent.x - number * 128);
+  std::vector<std::unique_ptr<Warpgroup>>& all = block.hopper().warpgroups;
+  if (all.size() <= number) all.resize(number + 1);
+  if (all[number] == nullptr) all[number] = std::make_unique<Warpgroup>();
+  return *all[number];
+}
+
+uint32_t warp_in_warpgroup() { return Block::current()->thread_index() / 32 % 4; }
+
+// An operand in shared memory as lines of 16-byte chunks: of 2 (k-major) along k, else along the rows.
+struct Operand16 {
+  uint32_t start, leading, stride;
+  Swizzle swizzle;
+  bool mn_major;
+  uint32_t lines, chunks;
+
+  Operand16(uint64_t bits, bool is_mn_major, uint32_t rows)
+      : start(static_cast<uint32_t>(bits & 0x3fff) << 4),
+        leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4),
+        stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
+        swizzle(static_cast<Swizzle>((4 - (bits >> 62)) % 4)),
+        mn_major(is_mn_major),
+        lines(is_mn_major ? 16 : rows),
+        chunks(is_mn_major ? rows / 8 : 2) {}
+
+  uint32_t address(uint32_t line, uint32_t chunk) const {
+    if (swizzle == Swizzle::none) return start + line % 8 * 16 + line / 8 * (mn_major ? leading : stride) + chunk * (mn_major ? stride : leading);
+    const uint32_t bytes = swizzle_bytes(swizzle), chunks_of_line = bytes / 16;
+    const uint32_t along = mn_major ? chunk % chunks_of_line * 16 + chunk / chunks_of_line * leading : chunk * 16;
+    return swizzled(start + line % 8 * bytes + line / 8 * stride + along, swizzle);
+  }
+
+  // What a descriptor must be for the formula above to hold, and what no descriptor of ours is.
+  void check(uint64_t bits, char name, Site site) const {
+    Block& block = *Block::current();
+    if ((bits >> 49 & 7) != 0) block.fault(site, "wgmma: the descriptor of %c has a base offset, which the emulator does not know", name);
+    if (swizzle == Swizzle::none) return;
+    const uint32_t bytes = swizzle_bytes(swizzle), piece = 8 * bytes, into_line = mn_major ? 0 : start % bytes;
+    if ((start - into_line) % piece != 0) {
+      block.fault(site, "wgmma: %c begins %u bytes past a multiple of %u, where the pieces of its swizzle begin", name, (start - into_line) % piece, piece);
+    }
+    if (into_line % 32 != 0) block.fault(site, "wgmma: %c begins %u bytes into a line, which is no multiple of the 32 bytes of one step of k", name, into_line);
+    if ((lines > 8 && stride % piece != 0) || (mn_major && chunks * 16 > bytes && leading % piece != 0)) {
+      block.fault(site, "wgmma: the next piece of %c is %u or %u bytes further, which must be multiples of %u", name, leading, stride, piece);
+    }
+  }
+
+  template <class F>
+  void each_chunk(F visit) const {
+    for (uint32_t line = 0; line < lines; ++line) {
+      for (uint32_t chunk = 0; chunk < chunks; ++chunk) visit(line, chunk, address(line, chunk));
+    }
+  }
+};
+
+// Visits what an operation reads of shared memory.
+template <class F>
+void each_operand(const WgmmaCall& call, F visit) {
+  if (!call.a_in_registers) visit('A', call.a, Operand16(call.a, call.a_is_mn_major, 64));
+  visit('B', call.b, Operand16(call.b, call.b_is_mn_major, static_cast<uint32_t>(call.columns)));
+}
+
+float float_of_word(WgmmaType type, const unsigned char* word) {
+  if (type == WgmmaType::tf32) {
+    uint32_t bits;
+    memcpy(&bits, word, sizeof bits);
+    return float_of_bits(bits & 0xffffe000u);
+  }
+  uint16_t bits;
+  memcpy(&bits, word, sizeof bits);
+  return type == WgmmaType::bf16 ? to_float(bf16{bits}) : to_float(f16{bits});
+}
+
+// values[row * row_step + k * k_step]
+void unpack(WgmmaType type, const Operand16& operand, float* values, uint32_t row_step, uint32_t k_step) {
+  const char* memory = Block::current()->shared().begin();
+  const uint32_t width = type == WgmmaType::tf32 ? 4 : 2, count = 16 / width;
+  const uint32_t line_step = operand.mn_major ? k_step : row_step, element_step = operand.mn_major ? row_step : k_step;
+  operand.each_chunk([&](uint32_t line, uint32_t chunk, uint32_t address) {
+    unsigned char bytes[16];
+    memcpy(bytes, memory + address, sizeof bytes);
+    float* out = values + line * line_step + chunk * count * element_step;
+    for (uint32_t i = 0; i < count; ++i) out[i * element_step] = float_of_word(type, bytes + i * width);
+  });
+}
+
+// c [16][columns] += a [16][16] * b [16][256], of which the first `depth` k count
+typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
+void multiply(float* c, const float* a, const float* b, int columns, int depth, bool accumulate) {
+  for (int row = 0; row < 16; row += 4) {
+    for (int column = 0; column < columns; column += 8) {
+      Four sums[4][2] = {};
+      if (accumulate) {
+        for (int i = 0; i < 4; ++i) {
+          for (int j = 0; j < 2; ++j) sums[i][j] = *reinterpret_cast<const Four*>(c + (row + i) * columns + column + 4 * j);
+        }
+      }
+      for (int k = 0; k < depth; ++k) {
+        const Four b0 = *reinterpret_cast<const Four*>(b + k * 256 + column), b1 = *reinterpret_cast<const Four*>(b + k * 256 + column + 4);
+        for (int i = 0; i < 4; ++i) {
+          const float factor = a[(row + i) * 16 + k];
+          sums[i][0] += factor * b0;
+          sums[i][1] += factor * b1;
+        }
+      }
+      for (int i = 0; i < 4; ++i) {
+        for (int j = 0; j < 2; ++j) *reinterpret_cast<Four*>(c + (row + i) * columns + column + 4 * j) = sums[i][j];
+      }
+    }
+  }
+}
+
+// Where value i of a lane is among the 16 rows of its warp.
+size_t place_of_value(int lane, int i, int columns) { return static_cast<size_t>((lane / 4 + i / 2 % 2 * 8) * columns + i / 4 * 8 + lane % 4 * 2 + i % 2); }
+
+}  // namespace
+
+// ---- accumulators -------------------------------------------------------------------------------------------------------------------------------------------
+
+AccumulatorModel::AccumulatorModel(float* registers, int register_count, Site created) : values(registers), count(register_count), site(created) {
+  fences = &warpgroup_of_running_thread(created).warps[warp_in_warpgroup()].fences;
+  touched_after_fence = *fences;
+  std::fill(values, values + count, std::numeric_limits<float>::quiet_NaN());
+}
+
+AccumulatorModel::~AccumulatorModel() {
+  if (under_way) Block::current()->fault(site, "wgmma: its accumulators end before a wgmma_wait for it");
+}
+
+void AccumulatorModel::touch(int i, Site here) {
+  if (i < 0 || i >= count) Block::current()->fault(here, "accesses accumulator %d of %d", i, count);
+  if (under_way) Block::current()->fault(here, "accesses an accumulator of the wgmma at %s:%d, which this thread has not waited for", site.file, site.line);
+  touched_after_fence = *fences;
+}
+
+// ---- operations ---------------------------------------------------------------------------------------------------------------------------------------------
+
+void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorModel* const* accumulators, const uint32_t* const* a) {
+  Block& block = *Block::current();
+  Warp& warp = warps[warp_index];
+  const uint64_t number = warp.issued++;
+  if (number - first_ == operations_.size()) {
+    operations_.emplace_back();
+    operations_.back().call = call;
+    if (call.a_in_registers) operations_.back().a.resize(128 * 4);
+  }
+  WgmmaOperation& operation = operations_[number - first_];
+  if (operation.call != call) {
+    block.fault(call.site, "wgmma: its warps are in different ones, another is at %s:%d or has other operands", operation.call.site.file, operation.call.site.line);
+  }
+  for (uint32_t lane = 0; lane < 32; ++lane) {
+    if (accumulators[lane]->touched_after_fence == warp.fences) block.fault(call.site, "wgmma: no wgmma_fence() since lane %u accessed its accumulators", lane);
+    if (call.a_in_registers) std::copy(a[lane], a[lane] + 4, operation.a.begin() + (warp_index * 32 + lane) * 4);
+  }
+  if (call.a_in_registers && warp.fences == warp.fences_before_group) block.fault(call.site, "wgmma: no wgmma_fence() in this group, and A is in registers");
+
+  AccumulatorTile* tile = nullptr;
+  for (const auto& candidate : warp.tiles) {
+    if (candidate->of_lane[0] == accumulators[0]) tile = candidate.get();
+  }
+  if (tile == nullptr) {
+    warp.tiles.push_back(std::make_unique<AccumulatorTile>());
+    tile = warp.tiles.back().get();
+    tile->values.resize(static_cast<size_t>(16 * call.columns));
+    for (int lane = 0; lane < 32; ++lane) {
+      AccumulatorModel& of = *accumulators[lane];
+      tile->of_lane[lane] = &of;
+      of.under_way = true;
+      for (int i = 0; i < of.count; ++i) tile->values[place_of_value(lane, i, call.columns)] = of.values[i];
+      std::fill(of.values, of.values + of.count, std::numeric_limits<float>::quiet_NaN());
+    }
+  }
+  for (AccumulatorModel* of : tile->of_lane) of->site = call.site;
+  ++tile->under_way;
+  operation.tiles[warp_index] = tile;
+  if (++operation.warps < 4) return;
+
+  operation.issuer = block.thread_index();
+  each_operand(call, [&](char name, uint64_t bits, const Operand16& operand) {
+    operand.check(bits, name, call.site);
+    operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) {
+      block.begin_asynchronous_access(shared_bytes_at(address, 16, "wgmma", call.site), 16, false, call.site);
+    });
+  });
+  block.changed();
+  if (block.early()) run_before(number + 1);
+}
+
+bool Warpgroup::all_issued(uint64_t end) const {
+  for (const Warp& warp : warps) {
+    if (warp.issued < end) return false;
+  }
+  return true;
+}
+
+void Warpgroup::run_before(uint64_t end) {
+  for (; run_ < end; ++run_) run(operations_[run_ - first_]);
+}
+
+void Warpgroup::run(WgmmaOperation& operation) {
+  const WgmmaCall& call = operation.call;
+  const int depth = call.type == WgmmaType::tf32 ? 8 : 16;
+  float a[64 * 16], b[16 * 256];
+  each_operand(call, [&](char name, uint64_t, const Operand16& operand) {
+    if (name == 'A') unpack(call.type, operand, a, 16, 1);
+    else unpack(call.type, operand, b, 1, 256);
+  });
+  for (int thread = 0; call.a_in_registers && thread < 128; ++thread) {
+    for (int i = 0; i < 4; ++i) {
+      unsigned char word[4];
+      memcpy(word, &operation.a[static_cast<size_t>(thread * 4 + i)], sizeof word);
+      float* row = a + (thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8) * 16;
+      if (depth == 8) {
+        row[i / 2 * 4 + thread % 4] = float_of_word(call.type, word);
+      } else {
+        for (int j = 0; j < 2; ++j) row[i / 2 * 8 + thread % 4 * 2 + j] = float_of_word(call.type, word + 2 * j);
+      }
+    }
+  }
+  for (int warp = 0; warp < 4; ++warp) multiply(operation.tiles[warp]->values.data(), a + warp * 16 * 16, b, call.columns, depth, call.accumulate);
+}
+
+// A warp has waited for the operations before this one.
+void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
+  Block& block = *Block::current();
+  run_before(end);
+  Warp& warp = warps[warp_index];
+  for (; warp.retired < end; ++warp.retired) --operations_[warp.retired - first_].tiles[warp_index]->under_way;
+  for (size_t i = warp.tiles.size(); i-- > 0;) {
+    const AccumulatorTile& tile = *warp.tiles[i];
+    if (tile.under_way > 0) continue;
+    for (int lane = 0; lane < 32; ++lane) {
+      AccumulatorModel& of = *tile.of_lane[lane];
+      of.under_way = false;
+      for (int j = 0; j < of.count; ++j) of.values[j] = tile.values[place_of_value(lane, j, of.count * 2)];
+    }
+    warp.tiles.erase(warp.tiles.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  // Their reads of shared memory have ended for all four warps when one of them has waited.
+  for (; ended_ < end; ++ended_) {
+    const WgmmaOperation& operation = operations_[ended_ - first_];
+    if (!block.shared_races().on()) continue;
+    each_operand(operation.call, [&](char, uint64_t, const Operand16& operand) {
+      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.shared_races().end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
+    });
+  }
+  while (!operations_.empty() && warps[0].retired > first_ && warps[1].retired > first_ && warps[2].retired > first_ && warps[3].retired > first_) {
+    operations_.pop_front();
+    ++first_;
+  }
+}
+
+// ---- what the primitives call -------------------------------------------------------------------------------------------------------------------------------
+
+namespace {
+
+struct IssueRecord {
+  Warpgroup* group;
+  const WgmmaCall* call;
+  AccumulatorModel* accumulator;
+  const uint32_t* a;
+};
+
+struct WaitRecord {
+  Warpgroup* group;
+  uint64_t end;
+  Site site;
+};
+
+}  // namespace
+
+void issue_wgmma(const WgmmaCall& call, AccumulatorModel& accumulator, const uint32_t* a) {
+  IssueRecord record{&warpgroup_of_running_thread(call.site), &call, &accumulator, a};
+  Block::current()->access();
+  Block::current()->collective(
+      all_lanes, "wgmma",
+      [](void* const* records) {
+        const IssueRecord* first = nullptr;
+        AccumulatorModel* accumulators[32];
+        const uint32_t* registers[32];
+        for (uint32_t lane = 0; lane < 32; ++lane) {
+          const auto* of = static_cast<const IssueRecord*>(records[lane]);
+          if (first == nullptr && of != nullptr) first = of;
+          if (of == nullptr || *of->call != *first->call) {
+            Block::current()->fault(first != nullptr ? first->call->site : Site{"", 0}, "wgmma: lane %u of the warp has exited, or has other descriptors than lane 0", lane);
+          }
+          accumulators[lane] = of->accumulator;
+          registers[lane] = of->a;
+        }
+        first->group->issue(warp_in_warpgroup(), *first->call, accumulators, registers);
+      },
+      &record, call.site);
+}
+
+void fence_wgmma(Site site) {
+  Warpgroup* group = &warpgroup_of_running_thread(site);
+  Block::current()->collective(
+      all_lanes, "wgmma_fence", [](void* const* records) { ++(*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()].fences; }, &group, site);
+}
+
+void commit_wgmma(Site site) {
+  Warpgroup* group = &warpgroup_of_running_thread(site);
+  Block::current()->collective(
+      all_lanes, "wgmma_commit",
+      [](void* const* records) {
+        Warpgroup::Warp& warp = (*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()];
+        warp.groups.push_back(warp.issued);
+        warp.fences_before_group = warp.fences;
+      },
+      &group, site);
+}
+
+void wait_for_wgmma(uint32_t pending, Site site) {
+  Block& block = *Block::current();
+  Warpgroup& group = warpgroup_of_running_thread(site);
+  const std::deque<uint64_t>& groups = group.warps[warp_in_warpgroup()].groups;
+  WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0, site};
+  block.wait_until(
+      "wgmma_wait",
+      [](void* argument) {
+        const auto* of = static_cast<const WaitRecord*>(argument);
+        return of->group->all_issued(of->end);
+      },
+      &record, site);
+  block.collective(
+      all_lanes, "wgmma_wait",
+      [](void* const* records) {
+        const auto* of = static_cast<const WaitRecord*>(records[Block::current()->thread_index() % 32]);
+        const uint32_t warp = warp_in_warpgroup();
+        std::deque<uint64_t>& open = of->group->warps[warp].groups;
+        while (!open.empty() && open.front() <= of->end) open.pop_front();
+        of->group->retire(warp, of->end);
+      },
+      &record, site);
+  if (block.shared_races().on()) block.shared_races().acquire(&group);
+}
+
+}  // namespace PK_BUILD

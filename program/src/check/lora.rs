@@ -1,0 +1,117 @@
+//! The cases of the LoRA family.
+
+mod forward;
+mod merge;
+
+use std::ops::Range;
+
+use peft_kernels::{Result, lora};
+
+use super::Family;
+use super::case::Case;
+use crate::memory::Memory;
+use crate::subjects::{Layer, Subjects};
+use crate::values::{Random, Value};
+
+pub const FAMILY: Family = Family { name: "lora", cases };
+
+/// Elements of a reference that are computed at a time.
+const REFERENCE_ELEMENTS: usize = 1 << 21;
+/// Elements on both sides of an output that nobody may write.
+const MARGIN: usize = 64;
+
+fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
+    let mut cases: Vec<Box<dyn Case>> = Vec::new();
+    for (index, layer) in subjects.layers.iter().enumerate() {
+        for variant in [forward::Variant::Dense, forward::Variant::of_layer(subjects, index)] {
+            for types in subjects.element_types(layer) {
+                cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types }));
+            }
+        }
+        for types in subjects.element_types(layer) {
+            cases.push(Box::new(merge::MergeCase { subjects, layer, types }));
+        }
+    }
+    cases
+}
+
+/// The heading of a layer's rows.
+fn heading(layer: &Layer) -> String {
+    format!("{} [{}, {}] {}", layer.name, layer.n, layer.k, layer.stored)
+}
+
+/// Calls a generic method with the types that two [`ElementType`]s stand for.
+macro_rules! with_types {
+    ($types:expr, $self:ident.$method:ident($($argument:expr),*)) => {
+        match $types {
+            [ElementType::F16, ElementType::F16] => $self.$method::<f16, f16>($($argument),*),
+            [ElementType::F16, _] => $self.$method::<f16, f32>($($argument),*),
+            [ElementType::BF16, ElementType::BF16] => $self.$method::<bf16, bf16>($($argument),*),
+            [ElementType::BF16, _] => $self.$method::<bf16, f32>($($argument),*),
+            _ => $self.$method::<f32, f32>($($argument),*),
+        }
+    };
+}
+use with_types;
+
+/// The factors of an adapter, on the host.
+struct Factors<P> {
+    /// [rank, k]
+    a: Vec<P>,
+    /// [n, rank]
+    b: Vec<P>,
+    rank: usize,
+    scale: f32,
+}
+
+impl<P: Value> Factors<P> {
+    /// As training starts and proceeds: A uniform within 1/√k, B small; α = 32.
+    fn random(random: &mut Random, [n, k]: [usize; 2], rank: usize) -> Self {
+        let a = random.uniform(rank * k, 1.0 / (k as f64).sqrt());
+        Self { a, b: random.uniform(n * rank, 0.02), rank, scale: 32.0 / rank as f32 }
+    }
+}
+
+/// The factors of an adapter in a queue's memory, with B's rows those of a slab.
+struct PlacedFactors<'h, P: Value, M: Memory> {
+    a: M::Buffer<'h, P>,
+    b: M::Buffer<'h, P>,
+    factors: &'h Factors<P>,
+    shape: [usize; 2],
+}
+
+impl<'h, P: Value, M: Memory> PlacedFactors<'h, P, M> {
+    fn new(memory: &M, factors: &'h Factors<P>, rows: &Range<usize>, k: usize) -> Result<Self> {
+        let b = &factors.b[rows.start * factors.rank..rows.end * factors.rank];
+        let shape = [rows.len(), k];
+        Ok(Self { a: memory.place((&factors.a).into())?, b: memory.place(b.into())?, factors, shape })
+    }
+
+    fn adapter(&self) -> Result<lora::Adapter<'_, P, M::Queue>> {
+        let ([n, k], rank) = (self.shape, self.factors.rank);
+        let a = peft_kernels::Mat::new(M::read(&self.a), rank, k)?;
+        Ok(lora::Adapter::new(a, peft_kernels::Mat::new(M::read(&self.b), n, rank)?, self.factors.scale))
+    }
+}
+
+/// An output between margins, filled with what `contents` gives, or with NaN.
+fn with_margins<T: Value>(contents: impl ExactSizeIterator<Item = T>) -> Vec<T> {
+    let mut elements = vec![T::NAN; MARGIN];
+    elements.reserve(contents.len() + MARGIN);
+    elements.extend(contents);
+    elements.extend([T::NAN; MARGIN]);
+    elements
+}
+
+/// The output, and what is beside it.
+fn without_margins<T: Value>(elements: &[T]) -> (&[T], [&[T]; 2]) {
+    let (before, rest) = elements.split_at(MARGIN);
+    let (contents, after) = rest.split_at(rest.len() - MARGIN);
+    (contents, [before, after])
+}
+
+/// The parts of `rows` rows whose reference is computed at a time.
+fn parts(rows: usize, elements_a_row: usize) -> impl Iterator<Item = Range<usize>> {
+    let step = (REFERENCE_ELEMENTS / elements_a_row.max(1)).max(1);
+    (0..rows).step_by(step).map(move |begin| begin..rows.min(begin + step))
+}

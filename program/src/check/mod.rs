@@ -1,0 +1,111 @@
+//! `peft-kernels check`: every operation, element type and queue on real weights, against the reference.
+
+pub mod case;
+mod lora;
+mod report;
+
+use std::io;
+use std::path::PathBuf;
+
+use clap::builder::PossibleValuesParser;
+use peft_kernels::{Cpu, Emulator, HAS_CUDA};
+
+use crate::memory::Host;
+use crate::subjects::Subjects;
+use case::{Case, OpenQueue, Row};
+use report::Report;
+
+/// A family of operations, and its cases.
+pub struct Family {
+    pub name: &'static str,
+    pub cases: for<'a> fn(&'a Subjects) -> Vec<Box<dyn Case + 'a>>,
+}
+
+const FAMILIES: &[Family] = &[lora::FAMILY];
+const CUDA: &str = "cuda:0";
+const QUEUES: [&str; 3] = ["cpu", "emulator", CUDA];
+
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Prints one JSON object a line instead of the table
+    #[arg(long)]
+    json: bool,
+    /// Checks this family of operations only; can be given several times
+    #[arg(long, value_parser = PossibleValuesParser::new(FAMILIES.iter().map(|family| family.name)))]
+    family: Vec<String>,
+    /// Checks on this queue only; can be given several times
+    #[arg(long, value_parser = PossibleValuesParser::new(QUEUES))]
+    queue: Vec<String>,
+    /// Adapters are random numbers from this seed, which is also that of the emulator's schedules
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Checks every matrix of this file, as it is stored, instead of the layer that is part of the program
+    #[arg(long, value_name = "FILE.safetensors")]
+    weights: Option<PathBuf>,
+}
+
+/// Why a check could not be made, or be reported.
+pub enum Failure {
+    Input(String),
+    Output(io::Error),
+}
+
+impl From<io::Error> for Failure {
+    fn from(error: io::Error) -> Self {
+        Self::Output(error)
+    }
+}
+
+/// Whether everything passed.
+pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
+    let subjects = match &arguments.weights {
+        Some(path) => Subjects::open(path, arguments.seed),
+        None => Subjects::embedded(arguments.seed),
+    };
+    let subjects = subjects.map_err(Failure::Input)?;
+    let (queues, mut not_run) = queues(arguments);
+    let asked_in_vain = !arguments.queue.is_empty() && !not_run.is_empty();
+    not_run.extend(subjects.left_out.iter().cloned());
+
+    let wanted =
+        |family: &&Family| arguments.family.is_empty() || arguments.family.iter().any(|name| name == family.name);
+    let cases: Vec<_> = FAMILIES.iter().filter(wanted).flat_map(|family| (family.cases)(&subjects)).collect();
+    let mut report = Report::new(arguments.json, &cases, &queues)?;
+    for case in &cases {
+        report.begin(&**case);
+        for (queue, outcomes) in queues.iter().zip(case.run(&queues)) {
+            for (operation, outcome) in case.operations().iter().zip(outcomes) {
+                report.row(&Row::new(&**case, operation, queue, arguments.seed, outcome))?;
+            }
+        }
+    }
+    Ok(report.finish(&not_run)? && !asked_in_vain)
+}
+
+/// The queues that are there, of those asked for, and why the others are not.
+fn queues(arguments: &Arguments) -> (Vec<OpenQueue>, Vec<String>) {
+    let (mut open, mut not_run) = (Vec::new(), Vec::new());
+    for name in QUEUES {
+        if !arguments.queue.is_empty() && !arguments.queue.iter().any(|asked| asked == name) {
+            continue;
+        }
+        match name {
+            "cpu" => open.push(OpenQueue::Cpu(Host(Cpu))),
+            "emulator" => open.push(OpenQueue::Emulator(Host(Emulator::new(arguments.seed)))),
+            _ => not_run.push(format!("{CUDA} ({})", no_cuda())),
+        }
+    }
+    (open, not_run)
+}
+
+/// Why the checks do not run on a GPU.
+fn no_cuda() -> String {
+    if !HAS_CUDA {
+        return "built without the feature cuda".into();
+    }
+    match peft_kernels::device_count() {
+        Ok(0) => "no device".into(),
+        Ok(_) => "device buffers are not in the program yet".into(),
+        Err(error) => error.to_string(),
+    }
+}

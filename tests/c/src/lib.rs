@@ -1,0 +1,59 @@
+//! What the C sources export to the tests.
+
+use std::ffi::{CStr, c_char};
+
+// For the archives that the C sources call into.
+use peft_kernels as _;
+
+/// A size or an offset, as the C compiler sees it.
+#[repr(C)]
+struct Entry {
+    name: *const c_char,
+    value: u64,
+}
+
+unsafe extern "C" {
+    fn c_layout(count: *mut u64) -> *const Entry;
+    fn c_forward() -> *const c_char;
+    fn c_merge() -> *const c_char;
+    fn c_versions() -> *const c_char;
+    fn c_last_error() -> *const c_char;
+    fn c_refusals() -> *const c_char;
+    fn c_library() -> *const c_char;
+}
+
+/// `pk_queue` or `pk_queue::kind`, and its size or offset.
+pub fn layout() -> Vec<(String, u64)> {
+    let mut count = 0;
+    // SAFETY: a table of `count` entries with names that end in a zero, which live as long as the program.
+    let entries = unsafe { std::slice::from_raw_parts(c_layout(&mut count), count as usize) };
+    // SAFETY: as above.
+    let name = |entry: &Entry| unsafe { CStr::from_ptr(entry.name) }.to_string_lossy().into_owned();
+    entries.iter().map(|entry| (name(entry), entry.value)).collect()
+}
+
+macro_rules! tests {
+    ($($(#[$doc:meta])* $name:ident = $function:ident),*) => { $(
+        $(#[$doc])*
+        pub fn $name() -> Result<(), String> {
+            // SAFETY: a text that ends in a zero and lives as long as the program, or null.
+            let text = unsafe { $function() };
+            // SAFETY: as above.
+            if text.is_null() { Ok(()) } else { Err(unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned()) }
+        }
+    )* };
+}
+tests! {
+    /// A forward call on the emulator.
+    forward = c_forward,
+    /// A merge and its way back.
+    merge = c_merge,
+    /// Descriptors of other sizes.
+    versions = c_versions,
+    /// The thread's last error, cut to a buffer.
+    last_error = c_last_error,
+    /// Calls that are refused.
+    refusals = c_refusals,
+    /// What the library says of itself.
+    library = c_library
+}

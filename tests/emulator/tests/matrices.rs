@@ -1,0 +1,479 @@
+//! Matrix fragments, products, reductions and copies of chips from 8.0 on, against their definitions in the PTX manual, written down here once more.
+
+use emulator_tests::{Queue, Random, outcome};
+use half::{bf16, f16};
+
+const THREADS: usize = 96;
+const ROWS: usize = 40;
+
+unsafe extern "C" {
+    fn emulator_test_move_matrices(
+        queue: &Queue,
+        stores: i32,
+        count: i32,
+        transposed: i32,
+        values: *mut u16,
+        row_of: *const u32,
+        fragments: *mut u32,
+    ) -> i32;
+    fn emulator_test_multiply_fragments(queue: &Queue, kind: i32, a: *const u8, b: *const u8, sums: *mut u8) -> i32;
+    fn emulator_test_round_to_tf32(queue: &Queue, values: *const f32, results: *mut u32, count: i64) -> i32;
+    fn emulator_test_combine_lanes(queue: &Queue, values: *const u64, masks: *const u32, results: *mut u32) -> i32;
+    fn emulator_test_copy_in_groups(
+        queue: &Queue,
+        bytes: i32,
+        source: *const u32,
+        source_bytes: u64,
+        valid: *const u32,
+        results: *mut u32,
+    ) -> i32;
+    fn emulator_test_draw_bits(queue: &Queue, counters_and_keys: *const u32, results: *mut u32, count: u32) -> i32;
+    fn emulator_test_pass_along(queue: &Queue, blocks: u32, flags: *mut u32, results: *mut u64) -> i32;
+    fn emulator_test_last_adds_up(queue: &Queue, blocks: u32, counter: *mut u32, parts: *mut u64, sum: *mut u64)
+    -> i32;
+    fn emulator_test_rotate_blocks(queue: &Queue, blocks: u32, arrived: *mut u32, values: *mut u64, rounds: u32)
+    -> i32;
+}
+
+// ---- ldmatrix and stmatrix ----
+
+/// Row and column, in matrix `number` of a warp, of half `i` of that register of a lane: row lane / 4, columns 2 (lane % 4) + i, or the other way round.
+fn place_in_matrix(lane: usize, i: usize, transposed: bool) -> (usize, usize) {
+    let (row, column) = (lane / 4, 2 * (lane % 4) + i);
+    if transposed { (column, row) } else { (row, column) }
+}
+
+/// Rows that no two lanes of a warp share.
+fn random_rows(random: &mut Random) -> Vec<u32> {
+    let mut rows = Vec::new();
+    for _ in 0..3 {
+        let mut order: Vec<u32> = (0..ROWS as u32).collect();
+        for i in (1..ROWS).rev() {
+            order.swap(i, random.below(i as u32 + 1) as usize);
+        }
+        rows.extend_from_slice(&order[..32]);
+    }
+    rows
+}
+
+#[test]
+fn matrices_move_as_ldmatrix_and_stmatrix_do() {
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        for (count, transposed) in [(1, false), (2, false), (4, false), (1, true), (2, true), (4, true)] {
+            let values: Vec<u16> = (0..3 * ROWS * 8).map(|_| random.bits() as u16).collect();
+            let rows = random_rows(&mut random);
+            // The element of `values` that half i of register `matrix` of a thread is.
+            let element = |thread: usize, matrix: usize, i: usize| {
+                let (warp, lane) = (thread / 32, thread % 32);
+                let (row, column) = place_in_matrix(lane, i, transposed);
+                (warp * ROWS + rows[warp * 32 + matrix * 8 + row] as usize) * 8 + column
+            };
+
+            let mut loaded = vec![0u32; THREADS * count];
+            let mut source = values.clone();
+            let queue = Queue::new(seed);
+            // SAFETY: the arrays have the extents that the kernels have
+            outcome(unsafe {
+                emulator_test_move_matrices(
+                    &queue,
+                    0,
+                    count as i32,
+                    transposed.into(),
+                    source.as_mut_ptr(),
+                    rows.as_ptr(),
+                    loaded.as_mut_ptr(),
+                )
+            })
+            .unwrap();
+            for thread in 0..THREADS {
+                for matrix in 0..count {
+                    let halves = [0, 1].map(|i| u32::from(values[element(thread, matrix, i)]));
+                    assert_eq!(loaded[thread * count + matrix], halves[0] | halves[1] << 16, "thread {thread}");
+                }
+            }
+
+            let mut fragments: Vec<u32> = (0..THREADS * count).map(|_| random.bits32()).collect();
+            let mut stored = values.clone();
+            let mut expected = values.clone();
+            // SAFETY: as above
+            outcome(unsafe {
+                emulator_test_move_matrices(
+                    &queue,
+                    1,
+                    count as i32,
+                    transposed.into(),
+                    stored.as_mut_ptr(),
+                    rows.as_ptr(),
+                    fragments.as_mut_ptr(),
+                )
+            })
+            .unwrap();
+            for thread in 0..THREADS {
+                for matrix in 0..count {
+                    for i in 0..2 {
+                        expected[element(thread, matrix, i)] = (fragments[thread * count + matrix] >> (16 * i)) as u16;
+                    }
+                }
+            }
+            assert_eq!(stored, expected, "count {count}, transposed {transposed}, seed {seed}");
+        }
+    }
+}
+
+// ---- mma ----
+
+/// How a shape of `mma` spreads its matrices over the registers of a warp: (row, column) of element `i` of a lane, as the PTX manual says it, with group = lane / 4 and member = lane % 4.
+struct Layout {
+    rows: usize,
+    depth: usize,
+    a: fn(usize, usize, usize) -> (usize, usize),
+    a_count: usize,
+    b: fn(usize, usize, usize) -> (usize, usize),
+    b_count: usize,
+    c: fn(usize, usize, usize) -> (usize, usize),
+    c_count: usize,
+}
+
+const M16N8K16: Layout = Layout {
+    rows: 16,
+    depth: 16,
+    a: |group, member, i| {
+        let row = if i < 2 || (4..6).contains(&i) { group } else { group + 8 };
+        (row, member * 2 + (i & 1) + if i < 4 { 0 } else { 8 })
+    },
+    a_count: 8,
+    b: |group, member, i| (member * 2 + (i & 1) + if i < 2 { 0 } else { 8 }, group),
+    b_count: 4,
+    c: |group, member, i| (if i < 2 { group } else { group + 8 }, member * 2 + (i & 1)),
+    c_count: 4,
+};
+
+const M16N8K8_TF32: Layout = Layout {
+    rows: 16,
+    depth: 8,
+    a: |group, member, i| (if i == 0 || i == 2 { group } else { group + 8 }, if i < 2 { member } else { member + 4 }),
+    a_count: 4,
+    b: |group, member, i| (if i == 0 { member } else { member + 4 }, group),
+    b_count: 2,
+    c: M16N8K16.c,
+    c_count: 4,
+};
+
+const M8N8K4: Layout = Layout {
+    rows: 8,
+    depth: 4,
+    a: |group, member, _| (group, member),
+    a_count: 1,
+    b: |group, member, _| (member, group),
+    b_count: 1,
+    c: |group, member, i| (group, member * 2 + (i & 1)),
+    c_count: 2,
+};
+
+/// The sums of all lanes; `step` adds a product to a sum.
+fn multiply<T: Copy + Default, S: Copy + Default>(
+    layout: &Layout,
+    a: &[T],
+    b: &[T],
+    c: &[S],
+    step: fn(T, T, S) -> S,
+) -> Vec<S> {
+    let mut full_a = vec![T::default(); layout.rows * layout.depth];
+    let mut full_b = vec![T::default(); layout.depth * 8];
+    let mut full_c = vec![S::default(); layout.rows * 8];
+    for lane in 0..32 {
+        for i in 0..layout.a_count {
+            let (row, column) = (layout.a)(lane / 4, lane % 4, i);
+            full_a[row * layout.depth + column] = a[lane * layout.a_count + i];
+        }
+        for i in 0..layout.b_count {
+            let (row, column) = (layout.b)(lane / 4, lane % 4, i);
+            full_b[row * 8 + column] = b[lane * layout.b_count + i];
+        }
+        for i in 0..layout.c_count {
+            let (row, column) = (layout.c)(lane / 4, lane % 4, i);
+            full_c[row * 8 + column] = c[lane * layout.c_count + i];
+        }
+    }
+    for row in 0..layout.rows {
+        for column in 0..8 {
+            for k in 0..layout.depth {
+                let sum = &mut full_c[row * 8 + column];
+                *sum = step(full_a[row * layout.depth + k], full_b[k * 8 + column], *sum);
+            }
+        }
+    }
+    let place = |lane: usize, i| {
+        let (row, column) = (layout.c)(lane / 4, lane % 4, i);
+        row * 8 + column
+    };
+    (0..32)
+        .flat_map(|lane| (0..layout.c_count).map(move |i| (lane, i)))
+        .map(|(lane, i)| full_c[place(lane, i)])
+        .collect()
+}
+
+/// Runs three warps and compares each with the definition.
+fn check_products<T: Copy + Default, S: Copy + Default + PartialEq + std::fmt::Debug>(
+    kind: i32,
+    seed: u64,
+    layout: &Layout,
+    mut make: impl FnMut() -> T,
+    mut make_sum: impl FnMut() -> S,
+    step: fn(T, T, S) -> S,
+) {
+    let a: Vec<T> = (0..THREADS * layout.a_count).map(|_| make()).collect();
+    let b: Vec<T> = (0..THREADS * layout.b_count).map(|_| make()).collect();
+    let c: Vec<S> = (0..THREADS * layout.c_count).map(|_| make_sum()).collect();
+    let mut results = c.clone();
+    // SAFETY: the arrays have the extents that the kernel has
+    outcome(unsafe {
+        emulator_test_multiply_fragments(
+            &Queue::new(seed),
+            kind,
+            a.as_ptr().cast(),
+            b.as_ptr().cast(),
+            results.as_mut_ptr().cast(),
+        )
+    })
+    .unwrap();
+    for warp in 0..3 {
+        let of = |count: usize| warp * 32 * count..(warp + 1) * 32 * count;
+        let expected = multiply(layout, &a[of(layout.a_count)], &b[of(layout.b_count)], &c[of(layout.c_count)], step);
+        assert_eq!(results[of(layout.c_count)], expected, "kind {kind}, warp {warp}, seed {seed}");
+    }
+}
+
+/// What tf32 keeps of a float.
+fn tf32(value: f32) -> f32 {
+    f32::from_bits(value.to_bits() & !0x1fff)
+}
+
+#[test]
+fn products_of_fragments_are_those_of_mma() {
+    for seed in 0..24 {
+        let mut random = Random(seed);
+        let mut sums = Random(seed + 100);
+        check_products(
+            0,
+            seed,
+            &M16N8K16,
+            || f16::from_f32(random.float()),
+            || sums.float(),
+            |a, b, sum| sum + a.to_f32() * b.to_f32(),
+        );
+        check_products(
+            1,
+            seed,
+            &M16N8K16,
+            || bf16::from_f32(random.float()),
+            || sums.float(),
+            |a, b, sum| sum + a.to_f32() * b.to_f32(),
+        );
+        check_products(
+            2,
+            seed,
+            &M16N8K8_TF32,
+            || random.float(),
+            || sums.float(),
+            |a: f32, b, sum| sum + tf32(a) * tf32(b),
+        );
+        check_products(
+            3,
+            seed,
+            &M8N8K4,
+            || f64::from(random.float()),
+            || f64::from(sums.float()),
+            |a, b, sum| a.mul_add(b, sum),
+        );
+    }
+}
+
+#[test]
+fn floats_round_to_the_nearest_tf32() {
+    let mut random = Random(5);
+    let values: Vec<f32> = (0..100_000)
+        .map(|i| f32::from_bits(if i % 4 == 0 { random.bits32() & !0xfff } else { random.bits32() }))
+        .collect();
+    let mut results = vec![0; values.len()];
+    // SAFETY: as many results as values
+    outcome(unsafe {
+        emulator_test_round_to_tf32(&Queue::new(0), values.as_ptr(), results.as_mut_ptr(), values.len() as i64)
+    })
+    .unwrap();
+    for (&value, &bits) in values.iter().zip(&results) {
+        let result = f32::from_bits(bits);
+        if value.is_nan() {
+            assert!(result.is_nan());
+            continue;
+        }
+        assert_eq!(bits & 0x1fff, 0);
+        // The neighbours in tf32, exactly; the further one from zero wins a tie.
+        let below = tf32(value);
+        let above = f32::from_bits((value.to_bits() & !0x1fff).wrapping_add(0x2000));
+        if value.is_infinite() {
+            assert_eq!(result, value);
+        } else if above.is_infinite() {
+            let middle = f32::from_bits(below.to_bits() + 0x1000);
+            assert_eq!(result, if value.abs() >= middle.abs() { above } else { below });
+        } else {
+            let [low, high, exact] = [below, above, value].map(f64::from);
+            let expected = if (exact - low).abs() < (high - exact).abs() { below } else { above };
+            assert_eq!(result, expected, "{value:e}");
+        }
+    }
+}
+
+// ---- lanes that combine ----
+
+#[test]
+fn lanes_combine_as_redux_and_match_do() {
+    for seed in 0..60 {
+        let mut random = Random(seed);
+        let values: Vec<u64> = (0..THREADS)
+            .map(|_| match seed % 3 {
+                0 => random.bits(),
+                1 => u64::from(random.below(4)) << 31 | u64::from(random.below(3)),
+                _ => u64::from(random.below(6)).wrapping_sub(3),
+            })
+            .collect();
+        let masks: [u32; 3] = std::array::from_fn(|_| if seed % 2 == 0 { u32::MAX } else { random.bits32() | 1 });
+        let mut results = vec![77; THREADS * 8];
+        // SAFETY: the arrays have the extents that the kernel has
+        outcome(unsafe {
+            emulator_test_combine_lanes(&Queue::new(seed), values.as_ptr(), masks.as_ptr(), results.as_mut_ptr())
+        })
+        .unwrap();
+        for thread in 0..THREADS {
+            let mask = masks[thread / 32];
+            let part =
+                || (0..32).filter(|lane| mask >> lane & 1 != 0).map(|lane| (lane, values[thread / 32 * 32 + lane]));
+            let low = || part().map(|(_, value)| value as u32);
+            let same = |matches: &dyn Fn(u64) -> bool| {
+                part().filter(|&(_, value)| matches(value)).fold(0u32, |lanes, (lane, _)| lanes | 1 << lane)
+            };
+            let own = values[thread];
+            let sum = low().fold(0u32, u32::wrapping_add);
+            let expected = [
+                sum,
+                low().max().unwrap(),
+                low().min().unwrap(),
+                sum,
+                low().map(|value| value as i32).max().unwrap() as u32,
+                low().map(|value| value as i32).min().unwrap() as u32,
+                same(&|value| value as u32 == own as u32),
+                same(&|value| value == own),
+            ];
+            let expected = if mask >> (thread % 32) & 1 != 0 { expected } else { [77; 8] };
+            assert_eq!(results[thread * 8..][..8], expected, "thread {thread}, seed {seed}");
+        }
+    }
+}
+
+// ---- copies ----
+
+#[test]
+fn copies_fill_with_zeros_what_they_do_not_read() {
+    #[repr(align(16))]
+    struct Source([u32; THREADS * 16]);
+    for seed in 0..40 {
+        for bytes in [4u32, 8, 16] {
+            let mut random = Random(seed);
+            let mut source = Source([0; THREADS * 16]);
+            source.0.fill_with(|| random.bits32());
+            let mut valid: Vec<u32> = (0..THREADS * 4).map(|_| random.below(bytes + 1)).collect();
+            // The last one reads less than there could be: the operand ends there.
+            valid[THREADS * 4 - 1] = random.below(bytes);
+            let source_bytes = (THREADS * 4 - 1) * 16 + valid[THREADS * 4 - 1] as usize;
+            let mut results = vec![0; THREADS * 16];
+            // SAFETY: the arrays have the extents that the kernel has
+            outcome(unsafe {
+                emulator_test_copy_in_groups(
+                    &Queue::new(seed),
+                    bytes as i32,
+                    source.0.as_ptr(),
+                    source_bytes as u64,
+                    valid.as_ptr(),
+                    results.as_mut_ptr(),
+                )
+            })
+            .unwrap();
+            for (copy, words) in results.chunks(4).enumerate() {
+                let mut expected: Vec<u8> = [7u32; 4].iter().flat_map(|word| word.to_le_bytes()).collect();
+                let from: Vec<u8> = source.0[copy * 4..][..4].iter().flat_map(|word| word.to_le_bytes()).collect();
+                expected[..bytes as usize].fill(0);
+                expected[..valid[copy] as usize].copy_from_slice(&from[..valid[copy] as usize]);
+                let found: Vec<u8> = words.iter().flat_map(|word| word.to_le_bytes()).collect();
+                assert_eq!(found, expected, "copy {copy} of {bytes} bytes, seed {seed}");
+            }
+        }
+    }
+}
+
+// ---- random bits ----
+
+#[test]
+fn philox_gives_the_published_bits() {
+    // Known answers of philox4x32 with 10 rounds, as published with Random123.
+    let counters_and_keys: [[u32; 6]; 3] =
+        [[0; 6], [u32::MAX; 6], [0x243f_6a88, 0x85a3_08d3, 0x1319_8a2e, 0x0370_7344, 0xa409_3822, 0x299f_31d0]];
+    let expected: [[u32; 4]; 3] = [
+        [0x6627_e8d5, 0xe169_c58d, 0xbc57_ac4c, 0x9b00_dbd8],
+        [0x408f_276d, 0x41c8_3b0e, 0xa20b_c7c6, 0x6d54_51fd],
+        [0xd16c_fe09, 0x94fd_cceb, 0x5001_e420, 0x2412_6ea1],
+    ];
+    let mut results = [[0u32; 4]; 3];
+    // SAFETY: three of each
+    outcome(unsafe {
+        emulator_test_draw_bits(&Queue::new(0), counters_and_keys.as_ptr().cast(), results.as_mut_ptr().cast(), 3)
+    })
+    .unwrap();
+    assert_eq!(results, expected);
+}
+
+// ---- blocks that wait for each other ----
+
+#[test]
+fn blocks_pass_on_what_they_have_written() {
+    for seed in 0..30 {
+        for blocks in [1, 2, 7, 40] {
+            let mut flags = [0u32; 2];
+            let mut results = vec![0u64; blocks];
+            // SAFETY: a result per block
+            let status = unsafe {
+                emulator_test_pass_along(&Queue::new(seed), blocks as u32, flags.as_mut_ptr(), results.as_mut_ptr())
+            };
+            outcome(status).unwrap();
+            let expected: Vec<u64> = (0..blocks as u64).map(|block| block * (block + 1) / 2).collect();
+            assert_eq!(results, expected, "seed {seed}");
+
+            let (mut counter, mut sum) = (0u32, 0u64);
+            // SAFETY: a part per block
+            let status = unsafe {
+                emulator_test_last_adds_up(
+                    &Queue::new(seed),
+                    blocks as u32,
+                    &mut counter,
+                    results.as_mut_ptr(),
+                    &mut sum,
+                )
+            };
+            outcome(status).unwrap();
+            assert_eq!(sum, (0..blocks as u64).map(|block| block * block).sum(), "seed {seed}");
+
+            let (mut arrived, rounds) = (0u32, 5);
+            let mut values: Vec<u64> = (0..2 * blocks as u64).map(|block| 100 * block).collect();
+            // SAFETY: two values per block
+            let status = unsafe {
+                emulator_test_rotate_blocks(&Queue::new(seed), blocks as u32, &mut arrived, values.as_mut_ptr(), rounds)
+            };
+            outcome(status).unwrap();
+            let last = &values[rounds as usize % 2 * blocks..][..blocks];
+            for (block, &value) in last.iter().enumerate() {
+                let source = (block as u64 + u64::from(rounds)) % blocks as u64;
+                assert_eq!(value, 100 * source + u64::from(rounds), "block {block}, seed {seed}");
+            }
+        }
+    }
+}

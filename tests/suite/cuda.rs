@@ -1,0 +1,133 @@
+//! A CUDA device, where one was built for and is there: buffers in memory that the host reaches too, one stream, one trial after the other.
+
+use std::cell::Cell;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use peft_kernels::lora::{AdapterEntry, AdapterTable, Target};
+use peft_kernels::storage::{RawSlice, RawSliceMut, Read, Write};
+use peft_kernels::{Element, RawStream, Vector};
+
+use crate::memory::Memory;
+use crate::queues::Runner;
+
+thread_local! {
+    static ACTIVE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether this thread's buffers and calls are the device's.
+pub fn is_active() -> bool {
+    ACTIVE.get()
+}
+
+/// Why there is no device, or nothing where there is one.
+pub fn missing() -> Option<String> {
+    if !peft_kernels::HAS_CUDA {
+        return Some("needs the feature `cuda`".into());
+    }
+    match peft_kernels::device_count() {
+        Ok(0) => Some("needs a CUDA device".into()),
+        Ok(_) => None,
+        Err(error) => Some(format!("needs a CUDA device ({error})")),
+    }
+}
+
+/// While it lives, this thread's buffers and calls are the device's.
+pub struct Session(#[allow(dead_code)] MutexGuard<'static, ()>);
+
+impl Session {
+    pub fn begin() -> Self {
+        // The host may not touch managed memory while a kernel of another trial runs.
+        static ONE: Mutex<()> = Mutex::new(());
+        let session = Self(ONE.lock().unwrap_or_else(PoisonError::into_inner));
+        ACTIVE.set(true);
+        session
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        ACTIVE.set(false);
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod runtime {
+    use std::ffi::c_void;
+
+    unsafe extern "C" {
+        fn cudaMallocManaged(pointer: *mut *mut c_void, bytes: usize, flags: u32) -> i32;
+        fn cudaFree(pointer: *mut c_void) -> i32;
+        fn cudaDeviceSynchronize() -> i32;
+    }
+
+    pub fn allocate(bytes: usize) -> usize {
+        let mut pointer = std::ptr::null_mut();
+        // SAFETY: the runtime writes the pointer; 1 attaches the memory to all streams.
+        let status = unsafe { cudaMallocManaged(&mut pointer, bytes.max(1), 1) };
+        assert_eq!(status, 0, "cudaMallocManaged of {bytes} bytes");
+        pointer as usize
+    }
+
+    pub fn free(address: usize) {
+        // SAFETY: what `allocate` returned, once.
+        unsafe { cudaFree(address as *mut c_void) };
+    }
+
+    pub fn synchronize() -> i32 {
+        // SAFETY: no argument.
+        unsafe { cudaDeviceSynchronize() }
+    }
+}
+
+#[cfg(not(feature = "cuda"))]
+mod runtime {
+    const REASON: &str = "no trial asks for a device where none was built for";
+
+    pub fn allocate(_: usize) -> usize {
+        unreachable!("{REASON}")
+    }
+    pub fn free(_: usize) {}
+    pub fn synchronize() -> i32 {
+        unreachable!("{REASON}")
+    }
+}
+
+pub use runtime::{allocate, free};
+
+impl Runner for RawStream {
+    fn source_at<'a, T: Copy + 'static>(&self, address: u64, length: usize) -> impl Read<'a, Self, Element = T> {
+        // SAFETY: buffers outlive the calls of these tests, and no call writes to an input.
+        unsafe { RawSlice::<'a, T>::from_raw(address, length) }
+    }
+
+    fn sink_at<'a, T: Copy + 'static>(&self, address: u64, length: usize) -> impl Write<'a, Self, Element = T> {
+        // SAFETY: as above, and a buffer's views are disjoint or refused.
+        unsafe { RawSliceMut::<'a, T>::from_raw(address, length) }
+    }
+
+    fn with_table<'a, T: Element, P: Element>(
+        &self,
+        target: Target<'a, T, P, Self>,
+        table: &'a AdapterTable<'a, P, Self>,
+    ) -> Target<'a, T, P, Self> {
+        let entries = table.entries();
+        // SAFETY: plain numbers and addresses.
+        let bytes = unsafe { std::slice::from_raw_parts(entries.as_ptr().cast::<u8>(), size_of_val(entries)) };
+        let copy: &'static Memory = Box::leak(Box::new(Memory::new(bytes.len())));
+        copy.restore(bytes);
+        let copy: Vector<'a, AdapterEntry, Self> = Vector::whole(self.source_at(copy.address() as u64, entries.len()));
+        // SAFETY: the copy lives for ever and is never changed.
+        unsafe { target.table_on_device(table, copy) }
+    }
+
+    fn is_stream(&self) -> bool {
+        true
+    }
+
+    fn finish(&self) -> Result<(), String> {
+        match runtime::synchronize() {
+            0 => Ok(()),
+            code => Err(format!("cudaDeviceSynchronize: {code}")),
+        }
+    }
+}

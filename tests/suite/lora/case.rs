@@ -1,0 +1,317 @@
+//! A forward call as a description, and its operands.
+
+use peft_kernels::lora::Segment;
+use peft_kernels::reference::Terms;
+use peft_kernels::{Element, Layout};
+
+use crate::buffer::{Buffer, Cell, Placement, indices};
+use crate::numbers::{Numbers, Random};
+
+/// How the operands of a call lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrangement {
+    /// Row-major without gaps.
+    Plain,
+    /// Bit i of `orders`: whether operand i (x, w, y, a, b) is column-major; all with this gap and offset.
+    Orders { orders: u32, gap: usize, offset: usize },
+    /// Every operand by chance.
+    Random,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BaseSpec {
+    None,
+    Dense,
+    InY,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum AdapterSpec {
+    None,
+    One(usize),
+    /// Ranks of a table's adapters.
+    Table(Vec<usize>),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BiasSpec {
+    None,
+    /// One for all batches, elements this far apart.
+    Shared(usize),
+    Batched(usize),
+}
+
+#[derive(Clone, Debug)]
+pub struct TargetSpec {
+    pub n: usize,
+    pub base: BaseSpec,
+    pub adapters: AdapterSpec,
+    pub bias: BiasSpec,
+}
+
+impl TargetSpec {
+    pub fn dense(n: usize, rank: usize) -> Self {
+        Self { n, base: BaseSpec::Dense, adapters: AdapterSpec::One(rank), bias: BiasSpec::None }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RowSpec {
+    Same,
+    /// For each row of each batch.
+    Index(Vec<i32>),
+    Segments(Vec<(usize, usize, Option<u32>)>),
+}
+
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub batches: usize,
+    pub m: usize,
+    pub k: usize,
+    pub targets: Vec<TargetSpec>,
+    pub rows: RowSpec,
+    /// Whether x, w, a and b are one for all batches; bit by bit.
+    pub shared: u32,
+    /// All y in one buffer, side by side.
+    pub one_y: bool,
+    pub arrangement: Arrangement,
+    pub numbers: Numbers,
+    pub seed: u64,
+}
+
+impl Spec {
+    /// One layer with one adapter.
+    pub fn new(m: usize, n: usize, k: usize, rank: usize, numbers: Numbers) -> Self {
+        Self {
+            batches: 1,
+            m,
+            k,
+            targets: vec![TargetSpec::dense(n, rank)],
+            rows: RowSpec::Same,
+            shared: 0,
+            one_y: false,
+            arrangement: Arrangement::Plain,
+            numbers,
+            seed: (m * 31 + n * 37 + k * 41 + rank) as u64,
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    /// The adapter of a row of all batches, as an index into a table.
+    pub fn adapter_of(&self, row: usize) -> Option<i32> {
+        match &self.rows {
+            RowSpec::Same => Some(0),
+            RowSpec::Index(index) => Some(index[row]).filter(|&index| index != -1),
+            RowSpec::Segments(list) => {
+                let found = list.iter().find(|(begin, end, _)| (*begin..*end).contains(&row));
+                found.and_then(|segment| segment.2).map(|index| i32::try_from(index).unwrap_or(i32::MAX))
+            }
+        }
+    }
+
+    /// The first row that names an adapter which a target's table lacks.
+    pub fn first_bad_row(&self) -> Option<usize> {
+        let lacks = |target: &TargetSpec, row| match &target.adapters {
+            AdapterSpec::Table(ranks) => {
+                self.adapter_of(row).is_some_and(|i| usize::try_from(i).map_or(true, |i| i >= ranks.len()))
+            }
+            _ => false,
+        };
+        (0..self.batches * self.m).find(|&row| self.targets.iter().any(|target| lacks(target, row)))
+    }
+}
+
+pub struct Factors<P> {
+    pub a: Buffer<P>,
+    pub b: Buffer<P>,
+    pub scale: f32,
+}
+
+impl<P> Factors<P> {
+    pub fn rank(&self) -> usize {
+        self.a.layout.extents[1]
+    }
+}
+
+pub struct TargetCase<T, P> {
+    pub w: Option<Buffer<T>>,
+    pub factors: Vec<Factors<P>>,
+    pub bias: Option<Buffer<T>>,
+    /// The buffer of y, and where in it.
+    pub y: (usize, Layout<3>),
+}
+
+pub enum RowCase {
+    Same,
+    Index(Buffer<i32>),
+    Segments(Buffer<Segment>),
+}
+
+/// The operands of a call, in buffers.
+pub struct Case<T, P> {
+    pub spec: Spec,
+    pub x: Buffer<T>,
+    pub targets: Vec<TargetCase<T, P>>,
+    pub rows: RowCase,
+    pub outputs: Vec<Buffer<T>>,
+}
+
+const X: u32 = 0;
+const W: u32 = 1;
+const Y: u32 = 2;
+const A: u32 = 3;
+const B: u32 = 4;
+
+impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
+    pub fn new(spec: &Spec) -> Self {
+        let mut random = Random(spec.seed);
+        let batches_of = |operand: u32| if spec.shared >> operand & 1 == 1 { 1 } else { spec.batches };
+        let place = |random: &mut Random, operand: u32| match spec.arrangement {
+            Arrangement::Plain => Placement::default(),
+            Arrangement::Orders { orders, gap, offset } => {
+                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
+            }
+            Arrangement::Random => Placement {
+                column_major: random.coin(),
+                gap: random.choose(&[0, 0, 1, 3, 8]),
+                offset: random.choose(&[0, 0, 1, 5]),
+                batch_gap: random.choose(&[0, 2]),
+            },
+        };
+        let numbers = spec.numbers;
+        let (m, k) = (spec.m, spec.k);
+        let layout = place(&mut random, X).layout([batches_of(X), m, k]);
+        let x = Buffer::new(layout, |[_, _, i]| numbers.factor(&mut random, k, i + 1 == k));
+
+        let total_n: usize = spec.targets.iter().map(|target| target.n).sum();
+        let initial = |random: &mut Random, layout: Layout<3>, base: BaseSpec| {
+            Buffer::new(layout, |_| if base == BaseSpec::InY { numbers.term(random) } else { T::POISON })
+        };
+        let mut outputs = Vec::new();
+        if spec.one_y {
+            let layout = place(&mut random, Y).layout([spec.batches, m, total_n]);
+            outputs.push(initial(&mut random, layout, spec.targets[0].base));
+        }
+        let mut targets = Vec::new();
+        let mut column = 0;
+        for target in &spec.targets {
+            let n = target.n;
+            let w = (target.base == BaseSpec::Dense).then(|| {
+                let layout = place(&mut random, W).layout([batches_of(W), n, k]);
+                Buffer::new(layout, |[_, _, i]| numbers.factor(&mut random, k, i + 1 == k))
+            });
+            let mut factors = |rank: usize, batched: bool| {
+                let batches = |operand| if batched { batches_of(operand) } else { 1 };
+                let a_layout = place(&mut random, A).layout([batches(A), rank, k]);
+                let b_layout = place(&mut random, B).layout([batches(B), n, rank]);
+                Factors {
+                    a: Buffer::new(a_layout, |[_, _, i]| numbers.factor(&mut random, k, i + 1 == k)),
+                    b: Buffer::new(b_layout, |[_, _, i]| numbers.factor(&mut random, 16 * rank, i + 1 == rank)),
+                    scale: numbers.scale(&mut random),
+                }
+            };
+            let factors = match &target.adapters {
+                AdapterSpec::None => Vec::new(),
+                AdapterSpec::One(rank) => vec![factors(*rank, true)],
+                AdapterSpec::Table(ranks) => ranks.iter().map(|&rank| factors(rank, false)).collect(),
+            };
+            let bias = |batches: usize, step: usize, random: &mut Random| {
+                let strides = [n * step + 1, 0, step];
+                Buffer::new(Layout { offset: step - 1, extents: [batches, 1, n], strides }, |_| numbers.term(random))
+            };
+            let bias = match target.bias {
+                BiasSpec::None => None,
+                BiasSpec::Shared(step) => Some(bias(1, step, &mut random)),
+                BiasSpec::Batched(step) => Some(bias(spec.batches, step, &mut random)),
+            };
+            let y = if spec.one_y {
+                let mut layout = outputs[0].layout;
+                layout.extents[2] = n;
+                layout.offset += if layout.is_empty() { 0 } else { column * layout.strides[2] };
+                (0, layout)
+            } else {
+                let layout = place(&mut random, Y).layout([spec.batches, m, n]);
+                outputs.push(initial(&mut random, layout, target.base));
+                (outputs.len() - 1, layout)
+            };
+            column += n;
+            targets.push(TargetCase { w, factors, bias, y });
+        }
+        let rows = match &spec.rows {
+            RowSpec::Same => RowCase::Same,
+            RowSpec::Index(index) => RowCase::Index(Buffer::list(index)),
+            RowSpec::Segments(list) => {
+                let list: Vec<_> =
+                    list.iter().map(|&(begin, end, adapter)| Segment::new(begin..end, adapter)).collect();
+                RowCase::Segments(Buffer::list(&list))
+            }
+        };
+        Self { spec: spec.clone(), x, targets, rows, outputs }
+    }
+
+    /// Value and Σ|terms| of every element of every y, by the plain formula.
+    pub fn oracle(&self) -> Vec<Vec<Terms>> {
+        let (spec, k) = (&self.spec, self.spec.k);
+        let dot = |left: &dyn Fn(usize) -> Terms, right: &dyn Fn(usize) -> f64, extent: usize| {
+            (0..extent).fold(Terms::default(), |mut sum, i| {
+                let (left, right) = (left(i), right(i));
+                sum.value += left.value * right;
+                sum.magnitude += left.magnitude * right.abs();
+                sum
+            })
+        };
+        let term = |value: f64| {
+            let mut terms = Terms::default();
+            (terms.value, terms.magnitude) = (value, value.abs());
+            terms
+        };
+        let target = |target: &TargetCase<T, P>, spec_of: &TargetSpec| {
+            // h of every row, once.
+            let mut h: Vec<(Option<usize>, Vec<Terms>)> = Vec::new();
+            for [batch, row, _] in indices([spec.batches, spec.m, 1]) {
+                let x = |i: usize| term(self.x.get_shared([batch, row, i]).to_f64());
+                let chosen = match &spec_of.adapters {
+                    AdapterSpec::None => None,
+                    AdapterSpec::One(_) => Some(0),
+                    AdapterSpec::Table(_) => {
+                        spec.adapter_of(batch * spec.m + row).and_then(|i| usize::try_from(i).ok())
+                    }
+                };
+                let factors = chosen.and_then(|i| target.factors.get(i));
+                let of_rank = |rank| dot(&x, &|i| factors.unwrap().a.get_shared([batch, rank, i]).to_f64(), k);
+                let ranks = factors.map_or(0, |factors| factors.rank());
+                h.push((chosen.filter(|_| ranks > 0), (0..ranks).map(of_rank).collect()));
+            }
+            let y = &self.outputs[target.y.0];
+            let value = |[batch, row, column]: [usize; 3]| {
+                let x = |i: usize| term(self.x.get_shared([batch, row, i]).to_f64());
+                let mut sum = match (&target.w, spec_of.base) {
+                    (Some(w), _) => dot(&x, &|i| w.get_shared([batch, column, i]).to_f64(), k),
+                    (None, BaseSpec::InY) => {
+                        term(y.read(crate::buffer::position(&target.y.1, [batch, row, column])).to_f64())
+                    }
+                    _ => Terms::default(),
+                };
+                let (chosen, h) = &h[batch * spec.m + row];
+                if let Some(factors) = chosen.and_then(|i| target.factors.get(i)) {
+                    let b = |rank| factors.b.get_shared([batch, column, rank]).to_f64();
+                    let branch = dot(&|rank| h[rank], &b, h.len());
+                    sum.value += f64::from(factors.scale) * branch.value;
+                    sum.magnitude += f64::from(factors.scale.abs()) * branch.magnitude;
+                }
+                if let Some(bias) = &target.bias {
+                    let bias = bias.get_shared([batch, 0, column]).to_f64();
+                    sum.value += bias;
+                    sum.magnitude += bias.abs();
+                }
+                sum
+            };
+            indices(target.y.1.extents).map(value).collect()
+        };
+        self.targets.iter().zip(&spec.targets).map(|(case, spec)| target(case, spec)).collect()
+    }
+}

@@ -1,0 +1,103 @@
+//! Values of a forward call: every shape, order, rank and type, on every queue.
+
+use peft_kernels::{Cpu, Element, Emulator, RawStream};
+
+use super::case::{Arrangement, Case, Spec};
+use crate::buffer::Cell;
+use crate::compare;
+use crate::numbers::Numbers;
+use crate::queues::{Runner, Trials, emulators};
+use crate::shapes::{DEPTHS, LONG, RANKS, SMALL};
+
+/// On this queue: integers as the plain formula, bit for bit; reals within the bound.
+pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
+    case: &Case<T, P>,
+    oracle: &[Vec<peft_kernels::reference::Terms>],
+    queue: &Q,
+) -> Result<Vec<Vec<T>>, String> {
+    let outcome = case.run_well(queue).map_err(|error| format!("{:?}: {error} {:#?}", queue.place(), case.spec))?;
+    for (i, target) in case.targets.iter().enumerate() {
+        let extents = target.y.1.extents;
+        let rounded = || oracle[i].iter().map(|terms| T::from_f64(terms.value)).collect::<Vec<_>>();
+        let verdict = match case.spec.numbers {
+            Numbers::Integers => compare::exact(extents, &outcome.y[i], &rounded()),
+            Numbers::Reals => compare::bounded(extents, &outcome.y[i], &oracle[i], outcome.kernel.rounding_steps),
+        };
+        verdict.map_err(|report| format!("{:?}, target {i}: {report}{:#?}", queue.place(), case.spec))?;
+    }
+    Ok(outcome.y)
+}
+
+/// On all queues; emulators of all seeds give the same bits.
+pub fn check_everywhere<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Result<(), String> {
+    let case = Case::<T, P>::new(spec);
+    let oracle = case.oracle();
+    if crate::cuda::is_active() {
+        let first = check_case(&case, &oracle, &RawStream::legacy(0))?;
+        return case.check_exact("the device again", &case.run_well(&RawStream::per_thread(0))?.y, &first);
+    }
+    check_case(&case, &oracle, &Cpu)?;
+    let mut first: Option<Vec<Vec<T>>> = None;
+    for queue in emulators() {
+        match &first {
+            None => first = Some(check_case(&case, &oracle, &queue)?),
+            Some(first) => {
+                let again = case.run_well(&queue)?;
+                case.check_exact(&format!("{queue:?} against the first seed"), &again.y, first)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn small_shapes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for shape in SMALL {
+        for numbers in [Numbers::Integers, Numbers::Reals] {
+            check_everywhere::<T, P>(&Spec::new(shape.m, shape.n, shape.k, shape.rank, numbers))?;
+        }
+    }
+    Ok(())
+}
+
+fn ranks<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for rank in RANKS {
+        for numbers in [Numbers::Integers, Numbers::Reals] {
+            check_everywhere::<T, P>(&Spec::new(5, 9, 19, rank, numbers))?;
+        }
+    }
+    Ok(())
+}
+
+/// Both orders of x, w, y, a and b, with gaps that leave rows at no multiple of 16 bytes.
+fn orders<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for orders in 0..32 {
+        let [gap, offset] = [[0, 0], [1, 1], [3, 5], [8, 0]][orders as usize % 4];
+        let spec = Spec::new(19, 23, 37, 5, Numbers::Integers);
+        check_everywhere::<T, P>(&spec.with(|spec| spec.arrangement = Arrangement::Orders { orders, gap, offset }))?;
+    }
+    Ok(())
+}
+
+fn depths<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for k in DEPTHS {
+        for numbers in [Numbers::Integers, Numbers::Reals] {
+            let spec = Spec::new(3, 5, k, 3, numbers);
+            if k <= LONG || crate::cuda::is_active() {
+                check_everywhere::<T, P>(&spec)?;
+                continue;
+            }
+            let case = Case::<T, P>::new(&spec);
+            let oracle = case.oracle();
+            check_case(&case, &oracle, &Cpu)?;
+            check_case(&case, &oracle, &Emulator::new(1))?;
+        }
+    }
+    Ok(())
+}
+
+pub fn trials(trials: &mut Trials) {
+    for_types_and_devices!(trials, "lora::forward::small_shapes", small_shapes);
+    for_types_and_devices!(trials, "lora::forward::ranks", ranks);
+    for_types_and_devices!(trials, "lora::forward::orders", orders);
+    for_types_and_devices!(trials, "lora::forward::depths", depths);
+}

@@ -1,0 +1,47 @@
+//! The LoRA family.
+
+pub mod case;
+pub mod run;
+
+use crate::queues::Trials;
+
+/// Registers one trial for each combination of element types.
+macro_rules! for_types {
+    ($trials:expr, $name:literal, $test:ident) => {
+        for_types!($trials, add, $name, $test)
+    };
+    ($trials:expr, $add:ident, $name:expr, $test:ident) => {{
+        use half::{bf16, f16};
+        $trials.$add(concat!($name, "/f32"), $test::<f32, f32>);
+        $trials.$add(concat!($name, "/f16"), $test::<f16, f16>);
+        $trials.$add(concat!($name, "/bf16"), $test::<bf16, bf16>);
+        $trials.$add(concat!($name, "/f16+f32"), $test::<f16, f32>);
+        $trials.$add(concat!($name, "/bf16+f32"), $test::<bf16, f32>);
+    }};
+}
+
+/// And each of them once more on a CUDA device.
+macro_rules! for_types_and_devices {
+    ($trials:expr, $name:literal, $test:ident) => {{
+        for_types!($trials, add, $name, $test);
+        for_types!($trials, add_on_device, concat!($name, "/cuda"), $test);
+    }};
+}
+
+mod forward;
+mod layers;
+mod merge;
+mod property;
+mod refused;
+mod refused_merge_texts;
+mod refused_texts;
+pub mod special;
+
+pub fn trials(trials: &mut Trials) {
+    forward::trials(trials);
+    layers::trials(trials);
+    merge::trials(trials);
+    property::trials(trials);
+    refused::trials(trials);
+    special::trials(trials);
+}

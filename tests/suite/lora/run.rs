@@ -1,0 +1,181 @@
+//! Runs a forward case on a queue and checks what every call must keep.
+
+use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Target};
+use peft_kernels::{Element, Error, Kernel, Layout, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace};
+
+use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, TargetSpec};
+use crate::buffer::{Buffer, Cell};
+use crate::compare;
+use crate::memory::Memory;
+use crate::queues::Runner;
+
+/// What a call returned and left in its outputs.
+pub struct Outcome<T> {
+    pub result: peft_kernels::Result<()>,
+    pub y: Vec<Vec<T>>,
+    pub kernel: Kernel,
+}
+
+fn matrix<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 3> {
+    Tensor::with_layout(queue.source(buffer), buffer.layout).expect("the buffer is as large as its layout")
+}
+
+pub fn adapter<'a, P: Element + Cell, Q: Runner>(queue: &Q, factors: &'a Factors<P>) -> Adapter<'a, P, Q> {
+    let flat = |buffer: &'a Buffer<P>| {
+        let Layout { offset, extents: [_, rows, columns], strides: [_, row, column] } = buffer.layout;
+        let layout = Layout { offset, extents: [rows, columns], strides: [row, column] };
+        Tensor::with_layout(queue.source(buffer), layout).expect("the buffer is as large as its layout")
+    };
+    Adapter::new(flat(&factors.a), flat(&factors.b), factors.scale)
+}
+
+pub fn list<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Vector<'a, T, Q> {
+    Vector::whole(queue.source(buffer))
+}
+
+impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
+    /// Calls `run` with the descriptor.
+    pub fn with_call<Q: Runner, R>(&self, queue: &Q, run: impl FnOnce(Forward<'_, T, P, Q>) -> R) -> R {
+        let in_table = |spec: &TargetSpec| matches!(spec.adapters, AdapterSpec::Table(_));
+        let lists = self.targets.iter().zip(&self.spec.targets).map(|(target, spec)| match in_table(spec) {
+            true => target.factors.iter().map(|factors| adapter(queue, factors)).collect(),
+            false => Vec::new(),
+        });
+        let adapters: Vec<Vec<_>> = lists.collect();
+        let tables: Vec<_> =
+            adapters.iter().map(|list| AdapterTable::new(queue, list).expect("factors that fit")).collect();
+        let mut call = Forward::new(matrix(queue, &self.x));
+        for ((case, spec), table) in self.targets.iter().zip(&self.spec.targets).zip(&tables) {
+            let (buffer, layout) = (&self.outputs[case.y.0], case.y.1);
+            let y = TensorMut::with_layout(queue.sink(buffer), layout).expect("the buffer holds its view");
+            let mut target = match (&case.w, spec.base) {
+                (Some(w), _) => Target::dense(matrix(queue, w), y),
+                (None, BaseSpec::InY) => Target::accumulate(y),
+                _ => Target::branch_only(y),
+            };
+            target = match &spec.adapters {
+                AdapterSpec::None => target,
+                AdapterSpec::One(_) => {
+                    let Factors { a, b, scale } = &case.factors[0];
+                    target.adapter(matrix(queue, a), matrix(queue, b), *scale)
+                }
+                AdapterSpec::Table(_) => queue.with_table(target, table),
+            };
+            if let Some(bias) = &case.bias {
+                let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = bias.layout;
+                let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
+                target = target.bias(Tensor::with_layout(queue.source(bias), layout).expect("a bias that fits"));
+            }
+            call = call.target(target);
+        }
+        call = match &self.rows {
+            RowCase::Same => call,
+            RowCase::Index(index) => call.row_adapter(list(queue, index)),
+            RowCase::Segments(segments) => call.segments(list(queue, segments)),
+        };
+        run(call)
+    }
+
+    fn inputs(&self) -> Vec<(String, &dyn Untouched)> {
+        let mut inputs: Vec<(String, &dyn Untouched)> = vec![("x".into(), &self.x)];
+        match &self.rows {
+            RowCase::Same => {}
+            RowCase::Index(index) => inputs.push(("row_adapter".into(), index)),
+            RowCase::Segments(segments) => inputs.push(("segments".into(), segments)),
+        }
+        for (i, target) in self.targets.iter().enumerate() {
+            for factors in &target.factors {
+                inputs.push((format!("a of target {i}"), &factors.a));
+                inputs.push((format!("b of target {i}"), &factors.b));
+            }
+            target.w.iter().for_each(|w| inputs.push((format!("w of target {i}"), w)));
+            target.bias.iter().for_each(|bias| inputs.push((format!("bias of target {i}"), bias)));
+        }
+        inputs
+    }
+
+    /// Runs the call on fresh outputs; an error if it wrote where it may not.
+    pub fn run<Q: Runner>(&self, queue: &Q) -> Result<Outcome<T>, String> {
+        self.outputs.iter().for_each(Buffer::reset);
+        // A stream reports there what a host queue returns.
+        let record = Memory::new(size_of::<StatusRecord>());
+        record.restore(&[0; size_of::<StatusRecord>()]);
+        let status = Status::new(queue.sink_at(record.address() as u64, 1)).map_err(|error| error.to_string())?;
+        let (result, kernel, workspace) = self.with_call(queue, |call| {
+            let call = if queue.is_stream() { call.status(&status) } else { call };
+            let kernel = lora::forward_kernel(queue, &call).map_err(|error| error.to_string())?;
+            let bytes = lora::forward_workspace(queue, &call).map_err(|error| error.to_string())?;
+            // Undefined on entry: NaN. It starts at an odd address.
+            let layout = Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] };
+            let workspace = Buffer::<u8>::new(layout, |_| u8::POISON);
+            let result = lora::forward(queue, call, Workspace::new(queue.sink(&workspace)));
+            let result = match result {
+                Ok(()) if queue.is_stream() => status.read(queue),
+                result => result,
+            };
+            queue.finish()?;
+            Ok::<_, String>((result, kernel, workspace))
+        })?;
+        for (name, input) in self.inputs() {
+            input.check(&name)?;
+        }
+        check_workspace(&workspace)?;
+        let wrote = matches!(result, Ok(()) | Err(Error::Data { .. }));
+        for (i, output) in self.outputs.iter().enumerate() {
+            if wrote {
+                let views: Vec<_> = self.targets.iter().filter(|target| target.y.0 == i).map(|t| t.y.1).collect();
+                output.check_padding(&format!("output {i}"), &views)?;
+            } else {
+                output.check_untouched(&format!("output {i} of a failed call"))?;
+            }
+        }
+        let y = self.targets.iter().map(|target| self.outputs[target.y.0].elements(&target.y.1)).collect();
+        Ok(Outcome { result, y, kernel })
+    }
+
+    /// Runs the call, which must succeed, or report the bad row that the description has.
+    pub fn run_well<Q: Runner>(&self, queue: &Q) -> Result<Outcome<T>, String> {
+        let outcome = self.run(queue)?;
+        let expected = self.spec.first_bad_row();
+        match (&outcome.result, expected) {
+            (Ok(()), None) => Ok(outcome),
+            (Err(Error::Data { argument: "row_adapter", index, .. }), Some(row)) if *index == row as u64 => Ok(outcome),
+            (result, _) => Err(format!("the call returned {result:?}, expected a bad row {expected:?}")),
+        }
+    }
+
+    /// Every y equals these bits.
+    pub fn check_exact(&self, what: &str, got: &[Vec<T>], expected: &[Vec<T>]) -> Result<(), String> {
+        for (i, target) in self.targets.iter().enumerate() {
+            compare::exact(target.y.1.extents, &got[i], &expected[i])
+                .map_err(|report| format!("{what}, target {i}: {report}{:#?}", self.spec))?;
+        }
+        Ok(())
+    }
+}
+
+/// The workspace before its first aligned address is nobody's.
+pub fn check_workspace(workspace: &Buffer<u8>) -> Result<(), String> {
+    let head = workspace.address().next_multiple_of(256) - workspace.address();
+    let bytes = workspace.len();
+    if bytes == 0 {
+        return Ok(());
+    }
+    let tail = head as usize + bytes - 255;
+    for i in (0..head as usize).chain(tail..bytes) {
+        if workspace.read(i) != u8::POISON {
+            return Err(format!("byte {i} of the workspace was written, beyond its {} aligned bytes", bytes - 255));
+        }
+    }
+    Ok(())
+}
+
+trait Untouched {
+    fn check(&self, name: &str) -> Result<(), String>;
+}
+
+impl<T: Cell> Untouched for Buffer<T> {
+    fn check(&self, name: &str) -> Result<(), String> {
+        self.check_untouched(name)
+    }
+}
