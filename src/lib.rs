@@ -27,7 +27,7 @@ pub mod storage;
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 pub use ffi::Kernel;
-pub use library::{HAS_CUDA, HAS_EMULATOR, device_count, prepare};
+pub use library::{ABI_VERSION, HAS_CUDA, HAS_EMULATOR, device_count, prepare};
 pub use queue::{Cpu, Emulator, HostQueue, Place, Queue, RawStream};
 pub use tensor::{Layout, Mat, MatMut, Tensor, TensorMut, Vector, VectorMut};
 pub use workspace::{Status, StatusRecord, Workspace};

@@ -8,6 +8,9 @@ pub const HAS_EMULATOR: bool = cfg!(feature = "emulator");
 /// Whether the kernels for GPUs were compiled in.
 pub const HAS_CUDA: bool = cfg!(feature = "cuda");
 
+/// The version of the C interface.
+pub const ABI_VERSION: i32 = ffi::PK_ABI_VERSION;
+
 /// How many CUDA devices there are.
 ///
 /// # Errors

@@ -39,6 +39,7 @@ int32_t check_data(const char* operation, const char* argument, const pk_matrix&
   if (matrix.rows == 0 || matrix.columns == 0) return PK_OK;
   const auto address = reinterpret_cast<uintptr_t>(matrix.data);
   const int64_t size = element_size(matrix.element_type);
+  if (size == 0) return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (unknown)", operation, argument, matrix.element_type);
   if (matrix.data == nullptr || address % static_cast<uintptr_t>(size) != 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: %s is at address %p, expected a multiple of %" PRId64 " that is not null", operation, argument, matrix.data, size);
   }

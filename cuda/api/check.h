@@ -20,6 +20,12 @@ int32_t read_descriptor(const char* operation, const void* source, uint64_t size
   if (size < sizeof(uint64_t)) {
     return fail(PK_ERROR_VERSION, "%s: the descriptor says that it has %" PRIu64 " bytes, expected %zu", operation, size, sizeof(Descriptor));
   }
+  // A size that nobody set must not lead through all of memory.
+  constexpr uint64_t kLargestSize = 4096;
+  if (size > kLargestSize) {
+    return fail(PK_ERROR_VERSION, "%s: the descriptor says that it has %" PRIu64 " bytes, expected %zu, and at most %" PRIu64 " of a later version", operation, size,
+                sizeof(Descriptor), kLargestSize);
+  }
   const auto* bytes = static_cast<const unsigned char*>(source);
   for (uint64_t i = sizeof(Descriptor); i < size; ++i) {
     if (bytes[i] != 0) {

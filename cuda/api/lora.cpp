@@ -93,7 +93,11 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
       target.adapter_count = 1;
     }
     forward->total_rank += target.max_rank;
-    if (forward->total_rank > kLargest) return fail(PK_ERROR_ARGUMENT, "%s: the ranks of the targets add up to more than 2^48", operation);
+    const int64_t rows = std::max<int64_t>(descriptor.batch_count * descriptor.x.rows, 1);
+    if (target.max_rank > INT32_MAX || forward->total_rank > kLargest / rows) {
+      return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " rows with ranks that add up to %" PRId64 ", expected ranks of at most 2^31 - 1 and a product of at most 2^48", operation, rows,
+                  forward->total_rank);
+    }
     forward->targets.push_back(target);
   }
   descriptor.targets = forward->targets.data();
@@ -162,12 +166,15 @@ int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& de
   return operands.check_disjoint(operation);
 }
 
-int32_t check_residual(const char* operation, const pk_lora_merge_descriptor& descriptor) {
+int32_t check_residual(const char* operation, const pk_lora_merge_descriptor& descriptor, bool needs_data) {
   if (descriptor.residual.data == nullptr && descriptor.residual.rows == 0) return PK_OK;
   if (element_size(descriptor.source.element_type) != 2) {
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: a residual with weights of element type %s, expected f16 or bf16", operation, element_type_name(descriptor.source.element_type));
   }
-  return check_matrix(operation, "residual", descriptor.residual, descriptor.source.rows, descriptor.source.columns);
+  pk_matrix residual = descriptor.residual;
+  residual.element_type = descriptor.source.element_type;  // sixteen bits as well
+  PK_TRY_API(check_matrix(operation, "residual", residual, descriptor.source.rows, descriptor.source.columns));
+  return needs_data ? check_data(operation, "residual", residual) : PK_OK;
 }
 
 int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given, bool needs_data, pk_lora_merge_descriptor* descriptor) {
@@ -178,7 +185,7 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
   const pk_matrix& source = descriptor->source;
   PK_TRY_API(check_matrix(operation, "source", source, -1, -1));
   PK_TRY_API(check_matrix(operation, "destination", descriptor->destination, source.rows, source.columns));
-  PK_TRY_API(check_residual(operation, *descriptor));
+  PK_TRY_API(check_residual(operation, *descriptor, needs_data));
   if (descriptor->destination.element_type != source.element_type) {
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: destination has element type %s, expected %s", operation, element_type_name(descriptor->destination.element_type),
                 element_type_name(source.element_type));
@@ -255,6 +262,7 @@ int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor*
 
 int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor* given, uint64_t* bytes) {
   Forward forward;
+  if (bytes == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_forward_workspace: bytes is null");
   PK_TRY_API(read_forward("pk_lora_forward_workspace", given, false, &forward));
   *bytes = workspace_bytes(forward);
   return PK_OK;
@@ -262,6 +270,7 @@ int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor* given, uint6
 
 int32_t pk_lora_forward_pick(const pk_chip*, const pk_lora_forward_descriptor* given, pk_kernel_choice* choice) {
   Forward forward;
+  if (choice == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_forward_pick: choice is null");
   PK_TRY_API(read_forward("pk_lora_forward_pick", given, false, &forward));
   return pick_forward("pk_lora_forward_pick", forward, choice);
 }
@@ -272,6 +281,7 @@ int32_t pk_lora_unmerge(const pk_queue* queue, const pk_lora_merge_descriptor* d
 
 int32_t pk_lora_merge_pick(const pk_chip*, const pk_lora_merge_descriptor* given, pk_kernel_choice* choice) {
   pk_lora_merge_descriptor descriptor;
+  if (choice == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_merge_pick: choice is null");
   PK_TRY_API(read_merge("pk_lora_merge_pick", given, false, &descriptor));
   return pick_merge("pk_lora_merge_pick", descriptor, choice);
 }

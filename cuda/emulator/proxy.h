@@ -1,4 +1,5 @@
-// Which bytes of shared memory threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and may find what was there before.
+// Which bytes of shared memory threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and may find what was there
+// before.
 #pragma once
 
 #include <cstdint>

@@ -7,7 +7,7 @@ extern "C" {
 
 int32_t pk_emulator_queue_chip(const pk_queue* queue, pk_chip* chip) {
   if (!PK_BUILD::imitated_chip(*queue, chip)) {
-    return PK_BUILD::fail(PK_ERROR_ARGUMENT, "the emulator imitates no chip of compute capability %d, expected 80, 86, 89, 90, 100 or 120", queue->device);
+    return PK_BUILD::fail(PK_ERROR_NO_DEVICE, "the emulator imitates no chip of compute capability %d, expected 80, 86, 89, 90, 100 or 120", queue->device);
   }
   return PK_OK;
 }

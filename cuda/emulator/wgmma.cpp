@@ -1,5 +1,6 @@
 #include "wgmma.h"
 
+#include <algorithm>
 #include <limits>
 
 #include "../ptx/swizzle.cuh"
@@ -279,8 +280,10 @@ struct IssueRecord {
 struct WaitRecord {
   Warpgroup* group;
   uint64_t end;
-  Site site;
 };
+
+// Where the record is the warpgroup's address.
+Warpgroup::Warp& warp_of(void* const* records) { return (*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()]; }
 
 }  // namespace
 
@@ -310,7 +313,7 @@ void issue_wgmma(const WgmmaCall& call, AccumulatorModel& accumulator, const uin
 void fence_wgmma(Site site) {
   Warpgroup* group = &warpgroup_of_running_thread(site);
   Block::current()->collective(
-      all_lanes, "wgmma_fence", [](void* const* records) { ++(*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()].fences; }, &group, site);
+      all_lanes, "wgmma_fence", [](void* const* records) { ++warp_of(records).fences; }, &group, site);
 }
 
 void commit_wgmma(Site site) {
@@ -318,7 +321,7 @@ void commit_wgmma(Site site) {
   Block::current()->collective(
       all_lanes, "wgmma_commit",
       [](void* const* records) {
-        Warpgroup::Warp& warp = (*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()];
+        Warpgroup::Warp& warp = warp_of(records);
         warp.groups.push_back(warp.issued);
         warp.fences_before_group = warp.fences;
       },
@@ -329,7 +332,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
   Block& block = *Block::current();
   Warpgroup& group = warpgroup_of_running_thread(site);
   const std::deque<uint64_t>& groups = group.warps[warp_in_warpgroup()].groups;
-  WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0, site};
+  WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0};
   block.wait_until(
       "wgmma_wait",
       [](void* argument) {

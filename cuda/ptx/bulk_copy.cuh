@@ -1,5 +1,5 @@
-// Copies between global and shared memory that one thread issues and no thread carries out. Those into shared memory complete bytes of a SharedBarrier; those out of it are waited for in groups
-// of the thread. Before one reads what threads have stored, each of these has fence_proxy_async() behind its stores, and then they meet the issuer at a barrier.
+// Copies between global and shared memory that one thread issues and no thread carries out. Those into shared memory complete bytes of a SharedBarrier; those out of it are waited for
+// in groups of the thread. Before one reads what threads have stored, each of these has fence_proxy_async() behind its stores, and then they meet the issuer at a barrier.
 #pragma once
 
 #include "architecture.cuh"

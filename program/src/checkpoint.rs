@@ -1,4 +1,6 @@
 //! Reading safetensors files, whoever wrote them: nothing a file claims is believed before it is checked against the file's size.
+//!
+//! Not with the `safetensors` crate (0.8): it adds up a file's offsets without checking for overflow, so that a hostile file makes it panic.
 
 use std::collections::BTreeMap;
 use std::fs::File;

@@ -5,12 +5,7 @@ use std::io::{self, Write, stdout};
 use std::path::PathBuf;
 use std::process::Command;
 
-use peft_kernels::{HAS_CUDA, HAS_EMULATOR, device_count};
-
-unsafe extern "C" {
-    /// Of the library's C interface.
-    safe fn pk_abi_version() -> i32;
-}
+use peft_kernels::{ABI_VERSION, HAS_CUDA, HAS_EMULATOR, device_count};
 
 /// A line, and what to do where what it is about is not there.
 struct Fact {
@@ -40,7 +35,7 @@ fn facts() -> Vec<Fact> {
         .collect();
     let cores = std::thread::available_parallelism().map_or("unknown".into(), |cores| cores.to_string());
     vec![
-        fact("version", format!("{} ({build} build, ABI {})", env!("CARGO_PKG_VERSION"), pk_abi_version())),
+        fact("version", format!("{} ({build} build, ABI {})", env!("CARGO_PKG_VERSION"), ABI_VERSION)),
         fact("features", features.join(", ")),
         fact("platform", format!("{} {}, {cores} cores", env::consts::OS, env::consts::ARCH)),
         emulator(),
@@ -58,7 +53,7 @@ fn facts() -> Vec<Fact> {
                 env::var_os("CUDA_PATH").map(|folder| PathBuf::from(folder).join("bin/nvcc")),
                 Some("nvcc".into()),
             ],
-            "install the CUDA toolkit, or name nvcc in NVCC, to build with `--features cuda`",
+            "to build with `--features cuda`: eval \"$(tools/install-nvcc.sh)\", or set CUDA_HOME to a toolkit, or NVCC to the program",
         ),
     ]
 }

@@ -2,6 +2,8 @@
 
 mod check;
 mod checkpoint;
+#[cfg(feature = "cuda")]
+mod device;
 mod info;
 mod memory;
 mod subjects;

@@ -68,7 +68,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     /// A table of adapters, and the copy of its entries in the queue's memory.
     ///
     /// # Safety
-    /// When the operation runs, `entries` holds what [`AdapterTable::entries`] returns.
+    /// When the operation runs, in the stream's order, `entries` holds what [`AdapterTable::entries`] returns, and the table is of factors on the same device.
     pub unsafe fn table_on_device(
         mut self,
         table: &'a AdapterTable<'a, P, Q>,

@@ -10,6 +10,8 @@ use crate::values::Value;
 pub enum OpenQueue {
     Cpu(Host<Cpu>),
     Emulator(Host<Emulator>),
+    #[cfg(feature = "cuda")]
+    Cuda(crate::device::Device),
 }
 
 /// Evaluates an expression with the memory of whichever queue it is.
@@ -18,6 +20,8 @@ macro_rules! on_queue {
         match $queue {
             $crate::check::case::OpenQueue::Cpu($memory) => $result,
             $crate::check::case::OpenQueue::Emulator($memory) => $result,
+            #[cfg(feature = "cuda")]
+            $crate::check::case::OpenQueue::Cuda($memory) => $result,
         }
     };
 }
@@ -28,6 +32,8 @@ impl OpenQueue {
         match self {
             Self::Cpu(_) => "cpu",
             Self::Emulator(_) => "emulator",
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => "cuda:0",
         }
     }
 
@@ -36,6 +42,8 @@ impl OpenQueue {
         const EMULATOR: usize = 1 << 30;
         match self {
             Self::Cpu(_) => rows,
+            #[cfg(feature = "cuda")]
+            Self::Cuda(_) => rows,
             Self::Emulator(_) => (EMULATOR / products_a_row.max(1) / 64 * 64).max(64).min(rows),
         }
     }

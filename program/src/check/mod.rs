@@ -8,7 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValuesParser;
-use peft_kernels::{Cpu, Emulator, HAS_CUDA};
+use peft_kernels::{Cpu, Emulator};
 
 use crate::memory::Host;
 use crate::subjects::Subjects;
@@ -92,20 +92,27 @@ fn queues(arguments: &Arguments) -> (Vec<OpenQueue>, Vec<String>) {
         match name {
             "cpu" => open.push(OpenQueue::Cpu(Host(Cpu))),
             "emulator" => open.push(OpenQueue::Emulator(Host(Emulator::new(arguments.seed)))),
-            _ => not_run.push(format!("{CUDA} ({})", no_cuda())),
+            _ => match cuda() {
+                Ok(queue) => open.push(queue),
+                Err(reason) => not_run.push(format!("{CUDA} ({reason})")),
+            },
         }
     }
     (open, not_run)
 }
 
-/// Why the checks do not run on a GPU.
-fn no_cuda() -> String {
-    if !HAS_CUDA {
-        return "built without the feature cuda".into();
-    }
+/// The first device, or why the checks do not run on it.
+#[cfg(feature = "cuda")]
+fn cuda() -> Result<OpenQueue, String> {
     match peft_kernels::device_count() {
-        Ok(0) => "no device".into(),
-        Ok(_) => "device buffers are not in the program yet".into(),
-        Err(error) => error.to_string(),
+        Ok(0) => Err("no device".into()),
+        Ok(_) => crate::device::Device::open().map(OpenQueue::Cuda).map_err(|error| error.to_string()),
+        Err(error) => Err(error.to_string()),
     }
+}
+
+/// Why the checks do not run on a GPU.
+#[cfg(not(feature = "cuda"))]
+fn cuda() -> Result<OpenQueue, String> {
+    Err("built without the feature cuda".into())
 }

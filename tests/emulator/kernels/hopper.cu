@@ -251,8 +251,8 @@ int32_t emulator_test_wgmma(const pk_queue* queue, int32_t type, int32_t n, int3
 }
 
 // shape: extents [4], box [4]; strides [3] in bytes, of both tensors; at: where from, where to
-int32_t emulator_test_move_box(const pk_queue* queue, uint32_t element_bytes, uint32_t axes, const uint64_t* shape, const uint64_t* strides, uint32_t swizzle, const int32_t* at, const void* from,
-                               void* to, uint64_t tensor_bytes, uint32_t* image, uint64_t image_bytes) {
+int32_t emulator_test_move_box(const pk_queue* queue, uint32_t element_bytes, uint32_t axes, const uint64_t* shape, const uint64_t* strides, uint32_t swizzle, const int32_t* at,
+                               const void* from, void* to, uint64_t tensor_bytes, uint32_t* image, uint64_t image_bytes) {
   TensorBox box{from, axes, {}, {}, {}, static_cast<Swizzle>(swizzle)};
   for (uint32_t i = 0; i < 4; ++i) {
     box.extents[i] = shape[i];
@@ -283,7 +283,8 @@ int32_t emulator_test_pass_through_ring(const pk_queue* queue, int32_t named, co
   Operands operands;
   operands.read_bytes("values", values, rounds * 32 * 4);
   operands.write_bytes("results", results, 64 * 4);
-  return launch(*queue, {"pass_through_ring", {1, 1, 1}, 96, shared_bytes<RingShared>()}, operands, named != 0 ? pass_through_ring<true> : pass_through_ring<false>, values, results, rounds);
+  const auto kernel = named != 0 ? pass_through_ring<true> : pass_through_ring<false>;
+  return launch(*queue, {"pass_through_ring", {1, 1, 1}, 96, shared_bytes<RingShared>()}, operands, kernel, values, results, rounds);
 }
 
 }  // extern "C"

@@ -1,4 +1,4 @@
-// c = a * b of bf16 on Hopper, as kernels of 9.0 are written: a warp that loads tiles, two warpgroups that multiply them, a ring of stages between. And the same with a planted fault each.
+// c = a * b of bf16, as kernels of 9.0 are written: a warp that loads tiles, two warpgroups that multiply them, a ring of stages between. And the same with a planted fault each.
 #include "ptx/bulk_copy.cuh"
 #include "ptx/fence.cuh"
 #include "ptx/launch.cuh"
@@ -96,7 +96,8 @@ PK_DEVICE void multiply_tiles(Shared& shared, const TensorMap* c_map, uint32_t r
 }
 
 template <int FAULT, Major A, Major B>
-PK_KERNEL void PK_LAUNCH_BOUNDS(384) hopper_product(PK_GRID_CONSTANT const TensorMap a_map, PK_GRID_CONSTANT const TensorMap b_map, PK_GRID_CONSTANT const TensorMap c_map, uint32_t depth) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(384)
+    hopper_product(PK_GRID_CONSTANT const TensorMap a_map, PK_GRID_CONSTANT const TensorMap b_map, PK_GRID_CONSTANT const TensorMap c_map, uint32_t depth) {
   PK_SHARED(Shared, shared);
   const uint32_t row0 = block_index().y * kTile, column0 = block_index().x * kTile, steps = (depth + kDepth - 1) / kDepth;
   if (thread_index().x == 0) {
@@ -148,8 +149,8 @@ using namespace PK_BUILD;
 extern "C" {
 
 // c [m, n] of a [m, k], or [k, m] if it is mn-major, and b [n, k] or [k, n].
-int32_t emulator_test_hopper_product(const pk_queue* queue, int32_t fault, int32_t a_is_mn_major, int32_t b_is_mn_major, const uint16_t* a, const uint16_t* b, uint16_t* c, uint64_t m, uint64_t n,
-                                     uint64_t k) {
+int32_t emulator_test_hopper_product(const pk_queue* queue, int32_t fault, int32_t a_is_mn_major, int32_t b_is_mn_major, const uint16_t* a, const uint16_t* b, uint16_t* c, uint64_t m,
+                                     uint64_t n, uint64_t k) {
   const Major a_major = a_is_mn_major != 0 ? Major::mn : Major::k, b_major = b_is_mn_major != 0 ? Major::mn : Major::k;
   const uint32_t box_rows = fault == kRowTooMany ? kTile + 1 : kTile;
   TensorMap a_map, b_map, c_map;
