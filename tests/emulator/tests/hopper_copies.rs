@@ -112,8 +112,8 @@ impl Tensor {
     /// Where in the tensor element `i` of the box is, in bytes; none outside.
     fn offset(&self, mut i: u64, at: &[i32; 4]) -> Option<usize> {
         let mut offset = 0;
-        for axis in 0..self.axes {
-            let index = i64::from(at[axis]) + (i % self.boxes[axis]) as i64;
+        for (axis, &first) in at.iter().enumerate().take(self.axes) {
+            let index = i64::from(first) + (i % self.boxes[axis]) as i64;
             i /= self.boxes[axis];
             if index < 0 || index >= self.extents[axis] as i64 {
                 return None;
