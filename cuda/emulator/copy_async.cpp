@@ -48,7 +48,6 @@ void wait_for_copies(uint32_t pending_groups) {
     if (!copy.landed) land(copy);
     if (block.shared_races().on()) block.shared_races().end(copy.target, copy.bytes, true, thread.index);
     block.unfenced_writes().note(copy.target, copy.bytes, thread.index, copy.site);
-    block.unfenced_writes().note(copy.target, copy.bytes, thread.index, copy.site);
   }
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(done));
 }
