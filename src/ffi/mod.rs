@@ -57,7 +57,7 @@ macro_rules! call {
         #[cfg(any(feature = "emulator", feature = "cuda"))]
         let status = unsafe { $crate::ffi::$function($($argument),*) };
         #[cfg(not(any(feature = "emulator", feature = "cuda")))]
-        let status = { $(let _ = $argument;)* $crate::ffi::PK_ERROR_NOT_BUILT };
+        let status = { let _ = (stringify!($function), $($argument),*); $crate::ffi::PK_ERROR_NOT_BUILT };
         $crate::ffi::check($operation, status)
     }};
 }

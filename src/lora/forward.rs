@@ -78,7 +78,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         self
     }
 
-    /// Adds a bias [n] to every row, or one row of [batches, n] to every row of a batch.
+    /// Adds a bias `[n]` to every row, or one row of [batches, n] to every row of a batch.
     pub fn bias(mut self, bias: impl Into<Tensor<'a, T, Q, 2>>) -> Self {
         self.bias = Some(bias.into());
         self
@@ -498,7 +498,7 @@ impl TargetProblem {
 
 /// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias` for every target of the call.
 ///
-/// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias [n], y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
+/// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
 /// none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to y's type: the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the
