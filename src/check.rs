@@ -1,6 +1,7 @@
 //! What every operation checks on the host before anything is launched.
 
-use crate::tensor::{Elements, extents};
+use crate::layout::extents;
+use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Result};
 
 /// Rows, columns and elements beyond it are mistakes, and would overflow offsets.

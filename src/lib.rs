@@ -15,6 +15,7 @@ mod check;
 mod element;
 mod error;
 mod ffi;
+mod layout;
 mod library;
 mod queue;
 mod tensor;
@@ -27,9 +28,10 @@ pub mod storage;
 pub use element::{Element, ElementType};
 pub use error::{Error, Result};
 pub use ffi::Kernel;
+pub use layout::Layout;
 pub use library::{ABI_VERSION, HAS_CUDA, HAS_EMULATOR, device_count, prepare};
 pub use queue::{Cpu, Emulator, HostQueue, Place, Queue, RawStream};
-pub use tensor::{Layout, Mat, MatMut, Tensor, TensorMut, Vector, VectorMut};
+pub use tensor::{Mat, MatMut, Tensor, TensorMut, Vector, VectorMut};
 pub use workspace::{Status, StatusRecord, Workspace};
 
 /// The README's example is compiled and run.

@@ -1,0 +1,366 @@
+//! A checked call, as the reference and the C side take it.
+
+use super::{Adapters, Base, Forward, OPERATION, Rows, Target};
+use crate::check::{Check, LARGEST, Operand};
+use crate::lora::{AdapterEntry, AdapterProblem, Segment};
+use crate::storage::Guard;
+use crate::tensor::Elements;
+use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
+
+impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
+    /// Checks shapes, types and strides; with a queue, addresses too.
+    pub(crate) fn problem<'s>(&'s self, queue: Option<&'s Q>, guards: &mut Vec<Guard<'s>>) -> Result<ForwardProblem> {
+        let check = Check(OPERATION);
+        check.element_types::<T, P>()?;
+        let [x_batches, m, k] = self.x.extents();
+        let batches = self.targets.first().map_or(x_batches, |target| target.y.extents()[0]);
+        check.batched("x", self.x.extents(), batches, [m, k])?;
+        let x = broadcast(self.x.acquire(queue, guards)?, batches);
+        check.stride("x", &x)?;
+        check.alignment("x", &x)?;
+        check.size("x", &x)?;
+        let targets = self
+            .targets
+            .iter()
+            .map(|target| target.problem(check, [batches, m, k], queue, guards))
+            .collect::<Result<Vec<_>>>()?;
+        check_ranks(check, batches * m, &targets)?;
+        let rows = self.rows(check, batches * m, queue, guards)?;
+        self.check_choice(check)?;
+        let status = match (self.status, queue) {
+            (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
+            _ => 0,
+        };
+        let (element_type, algorithm) = (T::TYPE, self.algorithm);
+        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, element_type, algorithm })
+    }
+
+    /// A table and a choice from it go together.
+    fn check_choice(&self, check: Check) -> Result<()> {
+        let chosen = !matches!(self.rows, Rows::Same);
+        let wrong = self.targets.iter().position(|target| match target.adapters {
+            Adapters::None => false,
+            Adapters::One { .. } => chosen,
+            Adapters::Table { .. } => !chosen,
+        });
+        let Some(index) = wrong else { return Ok(()) };
+        Err(Error::Argument {
+            operation: check.0,
+            argument: "the choice of adapters",
+            expected: match chosen {
+                true => format!("a table in target {index}, which has one adapter"),
+                false => format!("row_adapter or segments, for the table of target {index}"),
+            },
+            got: if chosen { "row_adapter or segments" } else { "none" }.into(),
+        })
+    }
+
+    fn rows<'s>(
+        &'s self,
+        check: Check,
+        rows: usize,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<RowChoice> {
+        Ok(match &self.rows {
+            Rows::Same => RowChoice::Same,
+            Rows::Index(index) => {
+                check.extents("row_adapter", index.extents(), [rows])?;
+                let elements = index.acquire(queue, guards)?;
+                contiguous(check, "row_adapter", &elements)?;
+                check.alignment("row_adapter", &elements)?;
+                RowChoice::Index { address: elements.address, rows }
+            }
+            Rows::Segments(segments) => {
+                let elements = segments.acquire(queue, guards)?;
+                contiguous(check, "segments", &elements)?;
+                check.alignment("segments", &elements)?;
+                RowChoice::Segments { address: elements.address, count: elements.extents[0] }
+            }
+        })
+    }
+}
+
+fn contiguous(check: Check, argument: &'static str, elements: &Elements<1>) -> Result<()> {
+    let stride = elements.strides[0];
+    if stride == 1 || elements.extents[0] <= 1 {
+        return Ok(());
+    }
+    Err(Error::Stride { operation: check.0, argument, row_stride: 0, column_stride: stride })
+}
+
+/// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
+fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
+    let ranks = targets.iter().map(TargetProblem::max_rank).fold(0, usize::saturating_add);
+    if rows.saturating_mul(ranks) <= LARGEST {
+        return Ok(());
+    }
+    Err(Error::Argument {
+        operation: check.0,
+        argument: "the number of rows times all ranks",
+        expected: "at most 2^48".into(),
+        got: format!("{rows} times {ranks}"),
+    })
+}
+
+/// An operand that all batches share has batch stride 0.
+fn broadcast(mut elements: Elements<3>, batches: usize) -> Elements<3> {
+    if elements.extents[0] == 1 && batches != 1 {
+        elements.extents[0] = batches;
+        elements.strides[0] = 0;
+    }
+    elements
+}
+
+impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
+    fn problem<'s>(
+        &'s self,
+        check: Check,
+        [batches, m, k]: [usize; 3],
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<TargetProblem> {
+        let n = self.y.extents()[2];
+        check.extents("y", self.y.extents(), [batches, m, n])?;
+        let y = self.y.acquire(queue, guards)?;
+        check.stride("y", &y)?;
+        check.alignment("y", &y)?;
+        check.size("y", &y)?;
+        let input = |name, elements: Elements<3>, rows, columns| {
+            check.batched(name, elements.extents, batches, [rows, columns])?;
+            check.stride(name, &elements)?;
+            check.alignment(name, &elements)?;
+            check.size(name, &elements)?;
+            Ok::<_, Error>(broadcast(elements, batches))
+        };
+        let base = match &self.base {
+            Base::None => BaseKind::None,
+            Base::InY => BaseKind::InY,
+            Base::Dense(w) => BaseKind::Dense(input("w", w.acquire(queue, guards)?, n, k)?),
+        };
+        let bias = match &self.bias {
+            None => None,
+            Some(bias) => {
+                let bias = bias.acquire(queue, guards)?;
+                let ([rows, columns], [pitch, step]) = (bias.extents, bias.strides);
+                let Elements { address, element_size, alignment, .. } = bias;
+                let (extents, strides) = ([rows, 1, columns], [pitch, 0, step]);
+                let elements = Elements { address, extents, strides, element_size, alignment };
+                Some(input("bias", elements, 1, n)?)
+            }
+        };
+        let adapters = match &self.adapters {
+            Adapters::None => AdapterChoice::None,
+            Adapters::One { a, b, scale } => {
+                let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
+                let rank = a.extents[1];
+                check.rank(rank)?;
+                AdapterChoice::One(AdapterProblem {
+                    a: input("a", a, rank, k)?,
+                    b: input("b", b, n, rank)?,
+                    scale: *scale,
+                })
+            }
+            Adapters::Table { table, device } => {
+                if !table.entries().is_empty() {
+                    check.extents("table", table.shape, [n, k])?;
+                }
+                check.extents("table on the device", device.extents(), [table.entries().len()])?;
+                let elements = device.acquire(queue, guards)?;
+                contiguous(check, "table on the device", &elements)?;
+                check.alignment("table on the device", &elements)?;
+                AdapterChoice::Table {
+                    address: elements.address,
+                    adapters: table.adapters.clone(),
+                    max_rank: table.max_rank,
+                }
+            }
+        };
+        Ok(TargetProblem { base, y, n, bias, adapters, element_type: T::TYPE, adapter_element_type: P::TYPE })
+    }
+}
+
+/// A checked call whose operands have addresses.
+pub(crate) struct ForwardProblem {
+    pub batches: usize,
+    pub m: usize,
+    pub k: usize,
+    pub x: Elements<3>,
+    pub targets: Vec<TargetProblem>,
+    pub rows: RowChoice,
+    /// Of a [`StatusRecord`], or 0.
+    pub status: u64,
+    element_type: ElementType,
+    algorithm: i32,
+}
+
+pub(crate) struct TargetProblem {
+    pub base: BaseKind,
+    pub y: Elements<3>,
+    pub n: usize,
+    /// [batches, 1, n]
+    pub bias: Option<Elements<3>>,
+    pub adapters: AdapterChoice,
+    element_type: ElementType,
+    adapter_element_type: ElementType,
+}
+
+pub(crate) enum BaseKind {
+    None,
+    Dense(Elements<3>),
+    InY,
+}
+
+pub(crate) enum AdapterChoice {
+    None,
+    One(AdapterProblem),
+    /// `address` of the entries in the queue's memory; `adapters` as the host knows them.
+    Table {
+        address: u64,
+        adapters: Vec<AdapterProblem>,
+        max_rank: usize,
+    },
+}
+
+pub(crate) enum RowChoice {
+    Same,
+    Index { address: u64, rows: usize },
+    Segments { address: u64, count: usize },
+}
+
+impl ForwardProblem {
+    pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
+        let many = self.targets.len() > 1;
+        let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
+        let mut inputs = vec![Operand::new("x", self.x)];
+        let mut outputs = vec![
+            Operand::bytes("the workspace", workspace, workspace_bytes),
+            Operand::bytes("the status", self.status, if self.status == 0 { 0 } else { size_of::<StatusRecord>() }),
+        ];
+        match self.rows {
+            RowChoice::Same => {}
+            RowChoice::Index { address, rows } => inputs.push(Operand::bytes("row_adapter", address, rows * 4)),
+            RowChoice::Segments { address, count } => {
+                inputs.push(Operand::bytes("segments", address, count * size_of::<Segment>()));
+            }
+        }
+        for (i, target) in self.targets.iter().enumerate() {
+            outputs.push(Operand::new(name("y", i), target.y));
+            if let BaseKind::Dense(w) = target.base {
+                inputs.push(Operand::new(name("w", i), w));
+            }
+            if let Some(bias) = target.bias {
+                inputs.push(Operand::new(name("bias", i), bias));
+            }
+            let adapters = match &target.adapters {
+                AdapterChoice::None => &[],
+                AdapterChoice::One(adapter) => std::slice::from_ref(adapter),
+                AdapterChoice::Table { address, adapters, .. } => {
+                    let bytes = adapters.len() * size_of::<AdapterEntry>();
+                    inputs.push(Operand::bytes(&name("table", i), *address, bytes));
+                    adapters.as_slice()
+                }
+            };
+            for adapter in adapters {
+                inputs.push(Operand::new(name("a", i), adapter.a));
+                inputs.push(Operand::new(name("b", i), adapter.b));
+            }
+        }
+        Check(OPERATION).all_disjoint(&outputs, &inputs)
+    }
+
+    /// Runs `call` with the descriptor of the C side.
+    pub(super) fn with_descriptor<R>(
+        &self,
+        workspace: u64,
+        workspace_bytes: usize,
+        call: impl FnOnce(&ffi::pk_lora_forward_descriptor) -> R,
+    ) -> R {
+        let mut targets: Vec<_> = self.targets.iter().map(TargetProblem::descriptor).collect();
+        let mut x = self.x.matrix(self.element_type);
+        if self.batches == 0 {
+            // The C side reads no batches as one: without rows it does nothing as well.
+            x.rows = 0;
+            targets.iter_mut().for_each(|target| target.y.rows = 0);
+        }
+        let mut descriptor = ffi::pk_lora_forward_descriptor {
+            size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
+            target_size: size_of::<ffi::pk_lora_target>() as u64,
+            algorithm: self.algorithm,
+            batch_count: self.batches as i64,
+            x,
+            targets: targets.as_ptr(),
+            target_count: targets.len() as i64,
+            workspace: workspace as *mut _,
+            workspace_bytes: workspace_bytes as u64,
+            status: self.status as *mut _,
+            ..Default::default()
+        };
+        match self.rows {
+            RowChoice::Same => {}
+            RowChoice::Index { address, .. } => descriptor.row_adapter = present(address),
+            RowChoice::Segments { address, count } => {
+                descriptor.segments = present(address);
+                descriptor.segment_count = count as i64;
+            }
+        }
+        call(&descriptor)
+    }
+
+    /// Bytes of the workspace, aligned.
+    pub(super) fn workspace(&self) -> Result<usize> {
+        let mut bytes = 0u64;
+        self.with_descriptor(0, 0, |descriptor| {
+            ffi::call!(OPERATION, pk_lora_forward_workspace(descriptor, &mut bytes))
+        })?;
+        Ok(bytes as usize)
+    }
+}
+
+/// A pointer that says "given" to the C side, even where there is no element and so no address.
+fn present<T>(address: u64) -> *const T {
+    if address == 0 { std::ptr::without_provenance(align_of::<T>()) } else { address as *const T }
+}
+
+impl TargetProblem {
+    pub fn max_rank(&self) -> usize {
+        match &self.adapters {
+            AdapterChoice::None => 0,
+            AdapterChoice::One(adapter) => adapter.rank(),
+            AdapterChoice::Table { max_rank, .. } => *max_rank,
+        }
+    }
+
+    fn descriptor(&self) -> ffi::pk_lora_target {
+        let mut target = ffi::pk_lora_target {
+            y: self.y.matrix(self.element_type),
+            adapter_element_type: self.adapter_element_type as i32,
+            ..Default::default()
+        };
+        match &self.base {
+            BaseKind::None => target.base = ffi::PK_LORA_BASE_NONE,
+            BaseKind::InY => target.base = ffi::PK_LORA_BASE_IN_Y,
+            BaseKind::Dense(w) => {
+                target.base = ffi::PK_LORA_BASE_DENSE;
+                target.w = w.matrix(self.element_type);
+            }
+        }
+        if let Some(bias) = &self.bias {
+            target.bias = bias.matrix(self.element_type);
+        }
+        match &self.adapters {
+            AdapterChoice::None => {}
+            AdapterChoice::One(adapter) => {
+                target.a = adapter.a.matrix(self.adapter_element_type);
+                target.b = adapter.b.matrix(self.adapter_element_type);
+                target.scale = adapter.scale;
+            }
+            AdapterChoice::Table { address, adapters, max_rank } => {
+                target.adapters = present(*address);
+                target.adapter_count = adapters.len() as i64;
+                target.max_rank = *max_rank as i64;
+            }
+        }
+        target
+    }
+}
