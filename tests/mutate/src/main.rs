@@ -102,7 +102,7 @@ impl Bench {
             .stdout(fs::File::create(&log)?)
             .stderr(Stdio::null())
             .spawn()?;
-        let failure = Regex::new(r"(?m)^test (\S+)\s+\.\.\. .*FAILED")?;
+        let failure = Regex::new(r"(?m)^test .*?(\S+)\s+\.\.\. .*FAILED")?;
         let begin = Instant::now();
         loop {
             let status = child.wait_timeout(Duration::from_millis(200))?;
