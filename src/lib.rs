@@ -21,6 +21,9 @@ mod queue;
 mod tensor;
 mod workspace;
 
+#[cfg(feature = "emulator")]
+#[doc(hidden)]
+pub mod counters;
 pub mod lora;
 pub mod reference;
 pub mod storage;

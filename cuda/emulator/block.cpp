@@ -63,6 +63,7 @@ bool Block::begin(Launch& launch, uint64_t position, uint64_t block_number) {
   }
 
   global_log_.begin_block(launch.detects_races && uint64_t{grid.x} * grid.y * grid.z > 1 ? &launch : nullptr, position, block_number);
+  counters_ = launch.counts ? std::make_unique<BlockCounters>(launch.shape.kernel) : nullptr;
   waiting_for_blocks_ = 0;
   running_ = nullptr;
   return true;
@@ -83,6 +84,11 @@ Block::State Block::go_on() {
   if (live_ == 0) {
     const bool sound = check_end();
     if (sound && global_log_.on()) global_log_.end_segment();
+    if (counters_ != nullptr) {
+      counters_->threads_met();
+      std::lock_guard<std::mutex> lock(launch_->mutex);
+      launch_->counters.add(counters_->rows());
+    }
   }
   return State::ended;
 }
@@ -97,6 +103,7 @@ bool Block::check_end() {
 
 void Block::forget_launch() {
   launch_ = nullptr;
+  counters_.reset();
   root_.forget_stack();
   for (RecentRun& recent : recent_) recent = RecentRun();
 }

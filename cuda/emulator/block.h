@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "../ptx/shape.cuh"
+#include "counters.h"
 #include "fiber.h"
 #include "global_races.h"
 #include "operands.h"
@@ -48,6 +49,9 @@ struct Launch {
   GlobalRaces::Race first_race{};  // if the report is of one
   bool reports_race = false;
   void note_race(const GlobalRaces::Race& race);
+
+  bool counts = false;
+  CounterRows counters;
 };
 
 // Called by the last lane to arrive, with the record of every lane, null where a lane takes no part.
@@ -135,6 +139,7 @@ class Block {
     const bool inside = offset < recent.bytes && bytes <= recent.bytes - offset && ((offset | bytes) & recent.element_mask) == 0;
     const bool found = inside && reinterpret_cast<uintptr_t>(address) % bytes == 0 && recent.operand->allows(wanted);
     const Operand& operand = found ? *recent.operand : find_operand(address, bytes, wanted, site);
+    if (counters_ != nullptr) counters_->global(running_->index, operand, address, bytes, wanted, site);
     if (!operand.contended || !global_log_.on()) return;
     global_log_.note(address, bytes, atomic || wanted == Right::read_write ? Access::atomic : wanted == Right::read ? Access::read : Access::write, running_->index, site);
   }
@@ -171,7 +176,13 @@ class Block {
   void touch_shared(const void* address, uint32_t bytes, bool write, Site site) {
     if (shared_races_.on()) shared_races_.access(address, bytes, write, site);
     if (write) unfenced_writes_.note(address, bytes, running_->index, site);
+    count_shared(address, bytes, write, site);
   }
+  // What the running thread does, where it is counted.
+  void count_shared(const void* address, uint32_t bytes, bool write, Site site) {
+    if (counters_ != nullptr) counters_->shared(running_->index, shared_.array_at(address), address, bytes, write, site);
+  }
+  BlockCounters* counters() { return counters_.get(); }
   UnfencedWrites& unfenced_writes() { return unfenced_writes_; }
   // It issues an access by the asynchronous proxy.
   void begin_asynchronous_access(const void* address, uint32_t bytes, bool write, Site site) {
@@ -254,6 +265,7 @@ class Block {
   std::shared_ptr<Hopper> hopper_;  // null in blocks that use none of its instructions
   SharedRaces shared_races_;
   GlobalLog global_log_;
+  std::unique_ptr<BlockCounters> counters_;  // null where nobody counts
   uint32_t waiting_for_blocks_ = 0;  // of the threads
   State state_ = State::ended;
   bool moved_ = false;

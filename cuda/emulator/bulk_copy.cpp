@@ -13,6 +13,8 @@ namespace {
 
 // As check_global, of any number of bytes.
 void check_run(const char* address, uint32_t bytes, Right wanted, Site site) {
+  BlockCounters* counters = Block::current()->counters();
+  if (counters != nullptr) counters->begin_run();
   while (bytes > 0) {
     uint32_t step = 16;
     while (reinterpret_cast<uintptr_t>(address) % step != 0 || step > bytes) step /= 2;
@@ -20,6 +22,7 @@ void check_run(const char* address, uint32_t bytes, Right wanted, Site site) {
     address += step;
     bytes -= step;
   }
+  if (counters != nullptr) counters->end_run();
 }
 
 void check_box(uint32_t shared, const TensorGeometry& map, uint32_t axes, const int32_t* at, Right wanted, const char* name, Site site) {

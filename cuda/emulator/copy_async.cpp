@@ -30,6 +30,7 @@ void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid
     piece += size;
   }
   if (block.shared_races().on()) block.shared_races().begin(target, bytes, true, site);
+  block.count_shared(target, bytes, true, site);
   Thread& thread = block.running();
   thread.copies.push_back({static_cast<char*>(target), static_cast<const char*>(source), bytes, valid_bytes, thread.copy_groups, false, site});
   if (block.early()) land(thread.copies.back());

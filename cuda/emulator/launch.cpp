@@ -148,6 +148,8 @@ int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands
   launch.operands = &operands.all();
   launch.seed = queue.stream;
   launch.detects_races = detects_races();
+  CounterRows* counters = active_counters();
+  launch.counts = counters != nullptr;
   launch.body = body;
   launch.argument = argument;
   const uint64_t blocks = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
@@ -183,6 +185,10 @@ int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands
   }
   if (out_of_memory) return fail(PK_ERROR_EMULATOR, "%s: no memory for the stacks of %u threads", shape.kernel, shape.block_threads);
   if (!launch.report.empty()) return fail(PK_ERROR_EMULATOR, "%s", launch.report.c_str());
+  if (counters != nullptr) {
+    ++counters->at(Counted::launches, shape.kernel, "").count;
+    counters->add(launch.counters);
+  }
   return PK_OK;
 }
 

@@ -64,6 +64,10 @@ struct Product {
   Site site;
 };
 
+void count_product(const char* name) {
+  if (BlockCounters* counters = Block::current()->counters()) counters->count(Counted::matrix_instructions, name);
+}
+
 template <class T>
 float element(uint32_t bits) {
   return to_float(T{static_cast<uint16_t>(bits)});
@@ -74,6 +78,7 @@ template <class T>
 void multiply_all(void* const* records) {
   require_whole_warp<Product>(records);
   constexpr uint32_t depth = sizeof(T) == 2 ? 16 : 8;
+  count_product(std::is_same<T, bf16>::value ? "mma.m16n8k16.bf16" : std::is_same<T, f16>::value ? "mma.m16n8k16.f16" : "mma.m16n8k8.tf32");
   float a[16][depth];
   alignas(32) float b[depth][8];
   Row sums[16];
@@ -119,6 +124,7 @@ void multiply_all(void* const* records) {
 
 void multiply_all_f64(void* const* records) {
   require_whole_warp<Product>(records);
+  count_product("mma.m8n8k4.f64");
   const auto of = [&](uint32_t row, uint32_t column) -> const Product& { return *static_cast<const Product*>(records[row * 4 + column]); };
   for (uint32_t lane = 0; lane < lanes; ++lane) {
     auto* c = static_cast<double*>(static_cast<const Product*>(records[lane])->sums);

@@ -44,6 +44,11 @@ void* SharedMemory::claim(const void* key, size_t bytes) {
   return memory_;
 }
 
+uint32_t SharedMemory::array_at(const void* element) const {
+  const auto behind = std::find_if(layout_.arrays.begin(), layout_.arrays.end(), [&](const SharedLayout::Array& array) { return array.begin > element; });
+  return static_cast<uint32_t>(behind - layout_.arrays.begin()) - 1;
+}
+
 std::string SharedMemory::check_guards() const {
   for (const SharedLayout::Array& array : layout_.arrays) {
     unpoison(array.guard, shared_guard_bytes);

@@ -36,6 +36,8 @@ class SharedMemory {
   void* claim(const void* key, size_t bytes);
   SharedLayout& layout() { return layout_; }
   char* begin() const { return memory_; }
+  // The number of the array that holds an element.
+  uint32_t array_at(const void* element) const;
   // At the end of a block: what is wrong with the guards, or nothing.
   std::string check_guards() const;
 

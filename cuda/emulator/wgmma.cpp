@@ -1,6 +1,7 @@
 #include "wgmma.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <limits>
 
 #include "../ptx/swizzle.cuh"
@@ -192,6 +193,12 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   if (++operation.warps < 4) return;
 
   operation.issuer = block.thread_index();
+  if (BlockCounters* counters = block.counters()) {
+    static constexpr const char* types[] = {"k16.bf16", "k16.f16", "k8.tf32"};
+    char name[32];
+    std::snprintf(name, sizeof name, "wgmma.m64n%d%s", call.columns, types[static_cast<int>(call.type)]);
+    counters->count(Counted::matrix_instructions, name);
+  }
   each_operand(call, [&](char name, uint64_t bits, const Operand16& operand) {
     operand.check(bits, name, call.site);
     operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) {

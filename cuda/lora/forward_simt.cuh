@@ -1,7 +1,8 @@
 // y = x * W^T + scale * H * B^T + bias, with H = x * A^T of lora_shrink_simt.
 //
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a 64 x 64 tile of y: 16 x 16 threads of 4 x 4 elements, W and x in shared memory 16 columns at a time.
-// Bytes: x and y's tile row once per 64 columns, W once per 64 rows, H and B from cache; 2 * m * n * (k + rank) flops, all FFMA in f32.
+// Loads, in elements: x m * k * ceil(n / 64), W n * k * ceil(m / 64), H 16 * m * rank * ceil(n / 64) and B m * n * rank from cache, bias m * n, a base in y m * n.
+// Stores: y m * n. 2 * m * n * (k + rank) flops, all FFMA in f32.
 // Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 2 for the sums, then the one to y's type. Any rank, stride and order; the fallback of every chip.
 #pragma once
 

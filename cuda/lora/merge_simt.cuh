@@ -1,7 +1,8 @@
 // destination = source + direction * sum over adapters of scale * B * A, rounded once.
 //
 // source, destination [n, k], A [rank, k], B [n, rank]. A block makes a 16 x 64 tile, a thread 4 elements; A and B come from cache.
-// Bytes: source read once, destination written once (and the residual); 2 * n * k * (sum of ranks) flops.
+// Loads, in elements: source n * k, of each adapter A and B n * k * rank each, the residual n * k when unmerging.
+// Stores: destination n * k, the residual n * k when merging. 2 * n * k * (sum of ranks) flops.
 // Roundings of an element: rank + 1 for an adapter, one per adapter, one with the source, then the one to the destination's type.
 // The residual holds, modulo 2^16, the original bits less those that unmerge computes from the merged weight alone: adding it back gives the original, whatever was lost.
 #pragma once

@@ -49,6 +49,18 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
 }
 
 #[test]
+fn what_the_kernels_read_and_write_is_what_their_formulas_say() {
+    let run = program(&["check", "--json", "--queue", "emulator", "--counters"]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    for row in run.rows() {
+        let counters = row["counters"].as_array().unwrap_or_else(|| panic!("counters of {row}"));
+        let with_formula: Vec<_> = counters.iter().filter(|count| !count["formula"].is_null()).collect();
+        assert!(with_formula.len() >= 3, "{row}");
+        with_formula.iter().for_each(|count| assert_eq!(count["bytes"], count["formula"], "{count} of {row}"));
+    }
+}
+
+#[test]
 fn the_table_is_aligned_and_ends_with_a_summary() {
     let run = program(&["check", "--queue", "cpu"]);
     assert_eq!(run.status, Some(0), "{}", run.stderr);

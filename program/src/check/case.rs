@@ -3,6 +3,7 @@
 use peft_kernels::{Cpu, ElementType, Emulator, Error, Kernel, reference::Terms};
 use serde::Serialize;
 
+use super::counters::Count;
 use crate::memory::Host;
 use crate::values::Value;
 
@@ -75,6 +76,7 @@ pub struct Outcome {
     pub kernel: Option<Kernel>,
     pub seconds: f64,
     pub work: Work,
+    pub counters: Vec<Count>,
     pub comparison: Result<Comparison, Error>,
 }
 
@@ -102,6 +104,8 @@ pub struct Row {
     pub failed_kernel: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub counters: Vec<Count>,
 }
 
 impl Row {
@@ -133,6 +137,7 @@ impl Row {
             passed: failure.is_none(),
             failed_kernel: failure.as_ref().map(|_| faulty.unwrap_or_else(|| kernel.clone())),
             failure,
+            counters: outcome.counters,
             kernel,
         }
     }

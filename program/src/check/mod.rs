@@ -1,6 +1,7 @@
 //! `peft-kernels check`: every operation, element type and queue on real weights, against the reference.
 
 pub mod case;
+pub mod counters;
 mod lora;
 mod report;
 
@@ -36,6 +37,9 @@ pub struct Arguments {
     /// Checks on this queue only; can be given several times
     #[arg(long, value_parser = PossibleValuesParser::new(QUEUES))]
     queue: Vec<String>,
+    /// Under each row of the emulator: what its kernels read and wrote, operand by operand, beside the formula where a kernel has one
+    #[arg(long)]
+    counters: bool,
     /// Adapters are random numbers from this seed, which is also that of the emulator's schedules
     #[arg(long, default_value_t = 1)]
     seed: u64,
@@ -70,6 +74,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let wanted =
         |family: &&Family| arguments.family.is_empty() || arguments.family.iter().any(|name| name == family.name);
     let cases: Vec<_> = FAMILIES.iter().filter(wanted).flat_map(|family| (family.cases)(&subjects)).collect();
+    let _counting = arguments.counters.then(peft_kernels::counters::Counting::begin);
     let mut report = Report::new(arguments.json, &cases, &queues)?;
     for case in &cases {
         report.begin(&**case);

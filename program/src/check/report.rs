@@ -109,6 +109,9 @@ impl Report {
         if let Some(failure) = &row.failure {
             text += &format!("\n  {} {failure}", self.paint("FAILED", "1;31"));
         }
+        for count in &row.counters {
+            text += &format!("\n{}", count.line());
+        }
         text
     }
 

@@ -1,5 +1,6 @@
 //! Merging adapters into weights and taking them out again.
 
+use peft_kernels::counters;
 use peft_kernels::lora::{self, Merge};
 use peft_kernels::reference::Terms;
 use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut};
@@ -179,6 +180,21 @@ fn values<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         Case::<T, P>::new(5, 7, &[2; 64], numbers, 7).everywhere()?;
     }
     Ok(())
+}
+
+/// What merging and unmerging read and wrote, and whether there was a residual.
+pub fn counted<T: Element + Cell, P: Element + Cell>(
+    n: usize,
+    k: usize,
+    ranks: &[usize],
+    seed: u64,
+) -> Result<([Vec<counters::Row>; 2], bool), String> {
+    let case = Case::<T, P>::new(n, k, ranks, Numbers::Reals, seed);
+    let queue = Emulator::new(seed);
+    let (merged, there) = counters::count(|| lora::merge(&queue, case.call(&queue, true)));
+    let (unmerged, back) = counters::count(|| lora::unmerge(&queue, case.call(&queue, false)));
+    merged.and(unmerged).map_err(|error| error.to_string())?;
+    Ok(([there, back], case.residual.is_some()))
 }
 
 /// In place, the bits of a merge to elsewhere, and back.

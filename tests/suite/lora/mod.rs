@@ -28,6 +28,7 @@ macro_rules! for_types_and_devices {
     }};
 }
 
+mod counters;
 mod forward;
 mod layers;
 mod merge;
@@ -38,6 +39,7 @@ mod refused_texts;
 pub mod special;
 
 pub fn trials(trials: &mut Trials) {
+    counters::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
     merge::trials(trials);

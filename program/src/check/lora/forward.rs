@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::time::Instant;
 
 use half::{bf16, f16};
+use peft_kernels::counters::Kind;
 use peft_kernels::{Cpu, ElementType, Layout, Mat, MatMut, Result, Vector, Workspace, lora, reference};
 
 use super::{Factors, MARGIN, PlacedFactors, heading, parts, with_margins, with_types, without_margins};
 use crate::check::case::{Case, Comparison, OpenQueue, Outcome, Work, on_queue};
+use crate::check::counters::{self, Count, Formula};
 use crate::memory::{Host, Memory, Owned};
 use crate::subjects::{Layer, Subjects};
 use crate::values::{Random, Value};
@@ -139,7 +141,7 @@ impl ForwardCase<'_> {
         let outcome = |(run, comparison): (Run<T>, Result<Comparison>)| {
             let work = Work::Flops(inputs.flops(run.columns));
             let comparison = run.outputs.and(comparison);
-            vec![Outcome { kernel: run.kernel, seconds: run.seconds, work, comparison }]
+            vec![Outcome { kernel: run.kernel, seconds: run.seconds, work, counters: run.counters, comparison }]
         };
         runs.into_iter().zip(comparisons).map(outcome).collect()
     }
@@ -172,6 +174,7 @@ struct Run<T> {
     columns: usize,
     kernel: Option<peft_kernels::Kernel>,
     seconds: f64,
+    counters: Vec<Count>,
     outputs: Result<Vec<Vec<T>>>,
 }
 
@@ -189,6 +192,35 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             })
             .sum();
         2.0 * products as f64
+    }
+
+    /// What the kernels read and write, by the formulas above them; without those of factors that rows choose.
+    fn formulas(&self, columns: usize) -> Vec<Formula> {
+        const FORWARD: &str = "lora_forward_simt";
+        const SHRINK: &str = "lora_shrink_simt";
+        let (m, n, k) = (self.m, columns, self.k);
+        let (row_tiles, column_tiles) = (m.div_ceil(64), n.div_ceil(64));
+        let (t, p) = (size_of::<T>(), size_of::<P>());
+        let mut formulas = Vec::new();
+        for target in &self.targets {
+            formulas.push(Formula(FORWARD, Kind::GlobalWrite, "y", m * n * t));
+            formulas.push(Formula(FORWARD, Kind::GlobalRead, "bias", m * n * t));
+            if let Base::Dense(_) = target.base {
+                formulas.push(Formula(FORWARD, Kind::GlobalRead, "x", column_tiles * m * k * t));
+                formulas.push(Formula(FORWARD, Kind::GlobalRead, "w", row_tiles * n * k * t));
+            } else {
+                formulas.push(Formula(FORWARD, Kind::GlobalRead, "y", m * n * t));
+            }
+            if self.rows.is_none() {
+                let rank = target.adapters[0].rank;
+                formulas.push(Formula(FORWARD, Kind::GlobalRead, "workspace", 16 * column_tiles * m * rank * 4));
+                formulas.push(Formula(FORWARD, Kind::GlobalRead, "b", m * n * rank * p));
+                formulas.push(Formula(SHRINK, Kind::GlobalRead, "x", rank.div_ceil(8) * m * k * t));
+                formulas.push(Formula(SHRINK, Kind::GlobalRead, "a", m * k * rank * p));
+                formulas.push(Formula(SHRINK, Kind::GlobalWrite, "workspace", m * rank * 4));
+            }
+        }
+        formulas
     }
 
     /// For each target y, for the operation to write: with the base in it, or NaN.
@@ -273,8 +305,9 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     }
 
     fn run<M: Memory>(&self, memory: &M, columns: usize) -> Run<T> {
-        let mut run = Run { columns, kernel: None, seconds: 0.0, outputs: Ok(Vec::new()) };
+        let mut run = Run { columns, kernel: None, seconds: 0.0, counters: Vec::new(), outputs: Ok(Vec::new()) };
         run.outputs = self.run_into(memory, columns, &mut run.kernel, &mut run.seconds);
+        run.counters = counters::take(&self.formulas(columns));
         run
     }
 

@@ -5,10 +5,12 @@ use std::ops::Range;
 use std::time::Instant;
 
 use half::{bf16, f16};
+use peft_kernels::counters::Kind;
 use peft_kernels::{Cpu, ElementType, Kernel, Layout, Mat, MatMut, Result, lora, reference};
 
 use super::{Factors, MARGIN, PlacedFactors, heading, parts, with_margins, with_types, without_margins};
 use crate::check::case::{Case, Comparison, OpenQueue, Outcome, Work, on_queue};
+use crate::check::counters::{self, Count, Formula};
 use crate::memory::{Host, Memory, Owned};
 use crate::subjects::{Layer, Subjects};
 use crate::values::{Random, Value};
@@ -79,6 +81,7 @@ struct Output<T> {
 struct Measured {
     kernel: Option<Kernel>,
     seconds: f64,
+    counters: Vec<Count>,
 }
 
 impl<T: Value, P: Value> Inputs<'_, T, P> {
@@ -94,7 +97,8 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let comparison = merged.as_ref().map_err(Clone::clone).and_then(|merged| {
             self.compare(&self.weights[..rows * self.k], &merged.weights, rows, 1, measured.kernel.as_ref())
         });
-        let merge = Outcome { kernel: measured.kernel, seconds: measured.seconds, work, comparison };
+        let Measured { kernel, seconds, counters } = measured;
+        let merge = Outcome { kernel, seconds, work, counters, comparison };
 
         let mut measured = Measured::default();
         let comparison = merged.and_then(|merged| {
@@ -107,7 +111,8 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             let (source, _) = without_margins(&source);
             self.compare(source, &unmerged.weights, rows, -1, measured.kernel.as_ref())
         });
-        vec![merge, Outcome { kernel: measured.kernel, seconds: measured.seconds, work, comparison }]
+        let Measured { kernel, seconds, counters } = measured;
+        vec![merge, Outcome { kernel, seconds, work, counters, comparison }]
     }
 
     /// Calls `call` with the descriptor for some rows: from `source` to the destination, or in place.
@@ -150,9 +155,10 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         measured: &mut Measured,
     ) -> Result<Output<T>> {
         let mut destination = Owned::new(memory, output.weights)?;
+        let has_residual = output.residual.is_some();
         let mut residual = output.residual.map(|residual| Owned::new(memory, residual)).transpose()?;
         let source = (direction > 0).then_some(&self.weights[..rows * self.k]);
-        self.with_call(memory, &(0..rows), source, &mut destination, residual.as_mut(), |call| {
+        let done = self.with_call(memory, &(0..rows), source, &mut destination, residual.as_mut(), |call| {
             let queue = memory.queue();
             measured.kernel = Some(lora::merge_kernel(queue, &call)?);
             let begin = Instant::now();
@@ -164,9 +170,29 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             memory.wait()?;
             measured.seconds = begin.elapsed().as_secs_f64();
             Ok(())
-        })?;
+        });
+        measured.counters = counters::take(&self.formulas(rows, direction, has_residual));
+        done?;
         let residual = residual.map(|residual| memory.fetch(&residual.0)).transpose()?;
         Ok(Output { weights: memory.fetch(&destination.0)?, residual })
+    }
+
+    /// What the kernel reads and writes, by the formula above it.
+    fn formulas(&self, rows: usize, direction: i32, has_residual: bool) -> Vec<Formula> {
+        const MERGE: &str = "lora_merge_simt";
+        let elements = rows * self.k;
+        let factors = elements * self.adapters.iter().map(|factors| factors.rank).sum::<usize>() * size_of::<P>();
+        let mut formulas = vec![
+            Formula(MERGE, Kind::GlobalRead, "source", elements * size_of::<T>()),
+            Formula(MERGE, Kind::GlobalWrite, "destination", elements * size_of::<T>()),
+            Formula(MERGE, Kind::GlobalRead, "a", factors),
+            Formula(MERGE, Kind::GlobalRead, "b", factors),
+        ];
+        if has_residual {
+            let kind = if direction > 0 { Kind::GlobalWrite } else { Kind::GlobalRead };
+            formulas.push(Formula(MERGE, kind, "residual", elements * 2));
+        }
+        formulas
     }
 
     /// Every element against the reference.

@@ -1,0 +1,168 @@
+#include "counters.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <memory>
+
+namespace PK_BUILD {
+
+namespace {
+
+thread_local std::unique_ptr<CounterRows> active;
+
+bool is_shared(Counted kind) { return kind == Counted::shared_read || kind == Counted::shared_write; }
+
+// The most different words of one bank among these lanes: how often the banks are asked.
+uint64_t wavefronts(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes) {
+  uintptr_t words[64];
+  size_t count = 0;
+  for (; lanes != 0; lanes &= lanes - 1) {
+    const uintptr_t address = addresses[__builtin_ctz(lanes)];
+    for (uint64_t i = 0; i < std::max<uint64_t>(bytes / 4, 1); ++i) words[count++] = address / 4 + i;
+  }
+  std::sort(words, words + count);
+  count = static_cast<size_t>(std::unique(words, words + count) - words);
+  uint32_t of_bank[32] = {}, most = 0;
+  for (size_t i = 0; i < count; ++i) most = std::max(most, ++of_bank[words[i] % 32]);
+  return most;
+}
+
+}  // namespace
+
+CounterRows* active_counters() { return active.get(); }
+
+CounterRow& CounterRows::at(Counted kind, const char* kernel, const char* operand) {
+  for (CounterRow& row : rows_) {
+    if (row.kind == kind && std::strncmp(row.kernel, kernel, sizeof row.kernel - 1) == 0 && std::strncmp(row.operand, operand, sizeof row.operand - 1) == 0) return row;
+  }
+  CounterRow row{};
+  row.kind = kind;
+  std::snprintf(row.kernel, sizeof row.kernel, "%s", kernel);
+  std::snprintf(row.operand, sizeof row.operand, "%s", operand);
+  rows_.push_back(row);
+  return rows_.back();
+}
+
+void CounterRows::add(const CounterRows& other) {
+  for (const CounterRow& row : other.rows_) {
+    CounterRow& sum = at(row.kind, row.kernel, row.operand);
+    sum.count += row.count;
+    sum.bytes += row.bytes;
+    sum.parts += row.parts;
+    sum.least += row.least;
+  }
+}
+
+void BlockCounters::global(uint32_t thread, const Operand& operand, const void* address, uint64_t bytes, Right right, Site site) {
+  const Counted kind = right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic;
+  if (!run_.open) return note(thread, kind, &operand, operand.name.c_str(), address, bytes, site);
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  if (run_.row == nullptr) {
+    run_.row = &rows_.at(kind, kernel_, operand.name.c_str());
+    run_.begin = begin;
+  }
+  run_.end = begin + bytes;
+}
+
+void BlockCounters::end_run() {
+  if (run_.row != nullptr) {
+    const uint64_t bytes = run_.end - run_.begin;
+    ++run_.row->count;
+    run_.row->bytes += bytes;
+    run_.row->parts += (run_.end - 1) / 32 - run_.begin / 32 + 1;
+    run_.row->least += (bytes + 31) / 32;
+  }
+  run_ = Run{};
+}
+
+void BlockCounters::shared(uint32_t thread, uint32_t array, const void* address, uint32_t bytes, bool write, Site site) {
+  // Only the number of the array goes into the key: no struct has as many as there are addresses below its own.
+  char name[16];
+  std::snprintf(name, sizeof name, "shared %u", array);
+  note(thread, write ? Counted::shared_write : Counted::shared_read, reinterpret_cast<const void*>(uintptr_t{array}), name, address, bytes, site);
+}
+
+void BlockCounters::note(uint32_t thread, Counted kind, const void* of, const char* name, const void* address, uint64_t bytes, Site site) {
+  const uint32_t lane = thread % 32;
+  std::vector<Stream>& streams = streams_[thread / 32];
+  const auto same = [&](const Stream& stream) {
+    return stream.site.line == site.line && stream.kind == kind && stream.of == of && stream.bytes == bytes && stream.site.file == site.file;
+  };
+  auto found = std::find_if(streams.begin(), streams.end(), same);
+  if (found == streams.end()) {
+    streams.push_back({site, kind, of, bytes, &rows_.at(kind, kernel_, name), {}, 0, {}});
+    found = streams.end() - 1;
+  }
+  Stream& stream = *found;
+  const uint32_t number = stream.times[lane]++ - stream.first;
+  while (stream.requests.size() <= number) stream.requests.emplace_back();
+  Request& request = stream.requests[number];
+  request.lanes |= 1u << lane;
+  request.addresses[lane] = reinterpret_cast<uintptr_t>(address);
+  while (!stream.requests.empty() && stream.requests.front().lanes == 0xffffffffu) {
+    close(stream, stream.requests.front());
+    stream.requests.pop_front();
+    ++stream.first;
+  }
+}
+
+void BlockCounters::close(Stream& stream, const Request& request) {
+  CounterRow& row = *stream.row;
+  ++row.count;
+  row.bytes += static_cast<uint64_t>(__builtin_popcount(request.lanes)) * stream.bytes;
+  if (is_shared(stream.kind)) {
+    // 128 bytes at a time: half of a warp of accesses of 8 bytes, a quarter of those of 16.
+    const uint32_t lanes_at_a_time = stream.bytes <= 4 ? 32 : static_cast<uint32_t>(128 / stream.bytes);
+    for (uint32_t begin = 0; begin < 32; begin += lanes_at_a_time) {
+      const uint32_t lanes = request.lanes & static_cast<uint32_t>(((uint64_t{1} << lanes_at_a_time) - 1) << begin);
+      if (lanes == 0) continue;
+      row.parts += wavefronts(request.addresses, lanes, stream.bytes);
+      ++row.least;
+    }
+    return;
+  }
+  // Accesses of one size, aligned to it, are either the same or disjoint, and lie in one sector.
+  uintptr_t addresses[32];
+  size_t count = 0;
+  for (uint32_t lanes = request.lanes; lanes != 0; lanes &= lanes - 1) addresses[count++] = request.addresses[__builtin_ctz(lanes)];
+  std::sort(addresses, addresses + count);
+  count = static_cast<size_t>(std::unique(addresses, addresses + count) - addresses);
+  row.least += (count * stream.bytes + 31) / 32;
+  for (size_t i = 0; i < count; ++i) row.parts += i == 0 || addresses[i] / 32 != addresses[i - 1] / 32;
+}
+
+void BlockCounters::lanes_met(uint32_t warp) {
+  for (Stream& stream : streams_[warp]) {
+    for (const Request& request : stream.requests) close(stream, request);
+    stream.requests.clear();
+    std::fill(std::begin(stream.times), std::end(stream.times), 0);
+    stream.first = 0;
+  }
+}
+
+void BlockCounters::threads_met() {
+  for (uint32_t warp = 0; warp < 32; ++warp) lanes_met(warp);
+}
+
+}  // namespace PK_BUILD
+
+// For src/counters.rs; in no header, because it is no part of the C interface. It concerns launches from the calling thread alone.
+extern "C" {
+
+void pk_emulator_counters_begin(void) { PK_BUILD::active = std::make_unique<PK_BUILD::CounterRows>(); }
+
+// How many rows there are; where they fit, copies them and counts from zero again.
+uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity) {
+  if (PK_BUILD::active == nullptr) return 0;
+  const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->all();
+  const uint64_t count = all.size();
+  if (count > capacity) return count;
+  std::copy(all.begin(), all.end(), rows);
+  *PK_BUILD::active = PK_BUILD::CounterRows();
+  return count;
+}
+
+void pk_emulator_counters_end(void) { PK_BUILD::active.reset(); }
+
+}  // extern "C"
