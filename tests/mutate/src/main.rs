@@ -49,9 +49,9 @@ fn sources(cuda: &Path, family: &str) -> Result<BTreeMap<PathBuf, String>, Box<d
     Ok(sources)
 }
 
-/// Of the sources as they are compiled: FNV-1a, which no version of a library changes.
+/// Of the code alone, without comments and spaces: FNV-1a, which no version of a library changes.
 fn fingerprint(sources: &BTreeMap<PathBuf, String>) -> String {
-    let bytes = sources.iter().flat_map(|(path, text)| [path.to_string_lossy().into_owned(), text.clone()]);
+    let bytes = sources.iter().flat_map(|(path, text)| [path.to_string_lossy().into_owned(), mutants::code(text)]);
     let hash = bytes
         .flat_map(String::into_bytes)
         .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));

@@ -54,6 +54,11 @@ fn leads_out(rest: &str) -> bool {
     ["continue;", "break;", "return"].iter().any(|word| format!("{body};").contains(word))
 }
 
+/// What a source says to the compiler.
+pub fn code(source: &str) -> String {
+    without_comments(source).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
 /// The source with comments blanked, so that positions stay.
 fn without_comments(source: &str) -> String {
     let comment = Regex::new(r"//[^\n]*|(?s:/\*.*?\*/)").expect("a valid expression");
