@@ -29,10 +29,12 @@ macro_rules! for_types_and_devices {
 }
 
 mod counters;
+mod doctored_table;
 mod forward;
 mod layers;
 mod merge;
 mod property;
+mod rank_zero;
 mod refused;
 mod refused_merge_texts;
 mod refused_texts;
@@ -40,10 +42,12 @@ pub mod special;
 
 pub fn trials(trials: &mut Trials) {
     counters::trials(trials);
+    doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
     merge::trials(trials);
     property::trials(trials);
+    rank_zero::trials(trials);
     refused::trials(trials);
     special::trials(trials);
 }
