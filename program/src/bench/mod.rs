@@ -83,6 +83,8 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     for reason in &missing {
         bench.skip(reason.clone(), "not there");
     }
+    // A file that cannot be written is better known now than after the first rows.
+    bench.write()?;
     writeln!(
         stdout(),
         "{}",
@@ -143,7 +145,9 @@ impl Bench<'_> {
     fn write(&self) -> Result<(), Failure> {
         let Some(path) = &self.arguments.output else { return Ok(()) };
         let text = self.results.to_text().map_err(|error| Failure::Input(error.to_string()))?;
-        std::fs::write(path, text).map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
+        let folder = path.parent().map_or(Ok(()), std::fs::create_dir_all);
+        let written = folder.and_then(|()| std::fs::write(path, text));
+        written.map_err(|error| Failure::Input(format!("{}: {error}", path.display())))
     }
 
     fn family<M: Timed>(
