@@ -29,7 +29,7 @@ pub struct Place<T> {
 }
 
 pub fn failed(error: DriverError) -> Error {
-    Error::Cuda { operation: "check", message: error.to_string() }
+    Error::Cuda { operation: "device", message: error.to_string() }
 }
 
 impl Device {
@@ -37,9 +37,7 @@ impl Device {
     pub fn open() -> Result<Self> {
         Ok(Self(CudaContext::new(0).and_then(|context| context.new_stream()).map_err(failed)?))
     }
-}
 
-impl Device {
     pub fn stream(&self) -> &Arc<CudaStream> {
         &self.0
     }
