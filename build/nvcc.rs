@@ -71,6 +71,8 @@ fn unit(toolkit: &Toolkit, source: PathBuf, out: &Path, architectures: &[String]
         .arg("-MMD")
         .arg("-MF")
         .arg(object.with_extension("d"))
+        .arg("--time")
+        .arg(object.with_extension(objects::SECONDS))
         .arg("-c")
         .arg(&source)
         .arg("-o")

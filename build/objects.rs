@@ -6,6 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+/// The extension of the file beside an object to which nvcc appends how long each of its phases took.
+pub const SECONDS: &str = "seconds";
+
 /// One compiler call, which also writes the object's dependencies in make's syntax.
 pub struct Unit {
     pub source: PathBuf,
@@ -41,6 +44,7 @@ impl Unit {
             return Ok(());
         }
         let text = self.command_text();
+        let _ = fs::remove_file(self.object.with_extension(SECONDS));
         let output = self.command.output().map_err(|error| format!("could not run {text}: {error}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);

@@ -5,6 +5,11 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::{cargo, run};
+
+/// The features of the builds that tools make of the device's kernels: one set, so that nvcc runs once for all of them.
+pub const DEVICE_FEATURES: &str = "emulator,cuda,cudarc";
+
 /// What a build of the library links.
 pub struct Archives {
     /// The folder of the archives.
@@ -13,19 +18,10 @@ pub struct Archives {
     search: Vec<PathBuf>,
 }
 
-fn run(command: &mut Command) -> Result<String, Box<dyn Error>> {
-    let output = command.output().map_err(|error| format!("{command:?}: {error}"))?;
-    if !output.status.success() {
-        return Err(format!("{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr)).into());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 impl Archives {
     /// Builds the library with these features.
     pub fn build(root: &Path, features: &str) -> Result<Self, Box<dyn Error>> {
-        let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let text = run(Command::new(cargo).current_dir(root).args([
+        let text = run(cargo(root).args([
             "build",
             "--release",
             "--package",
@@ -50,6 +46,21 @@ impl Archives {
     fn path(&self, name: &str) -> Option<PathBuf> {
         let path = self.folder.join(format!("libpeft_kernels_{name}.a"));
         path.is_file().then_some(path)
+    }
+
+    /// The objects that nvcc made.
+    pub fn device_objects(&self) -> Result<Vec<PathBuf>, Box<dyn Error>> {
+        let folder = self.folder.join("device");
+        let entries = std::fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+        let mut objects = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>, std::io::Error>>()?;
+        objects.retain(|path| path.extension().is_some_and(|extension| extension == "o"));
+        objects.sort();
+        Ok(objects)
+    }
+
+    /// A folder for files that are not kept.
+    pub fn scratch(&self, name: &str) -> PathBuf {
+        self.folder.join("scratch").join(name)
     }
 
     /// Links `libpeft_kernels.so`, which exports the C interface and nothing else.
