@@ -65,8 +65,11 @@ pub fn render(name: &str, family: &Family, compilers: &str, command: &str) -> St
     text
 }
 
-/// The cells of each row by section and first cell, and all other lines.
-fn parse(text: &str) -> (BTreeMap<(String, String), Vec<(String, String)>>, Vec<String>) {
+/// Names of columns and what is in them, by section and first cell.
+type Rows = BTreeMap<(String, String), Vec<(String, String)>>;
+
+/// The rows of all tables, and all other lines.
+fn parse(text: &str) -> (Rows, Vec<String>) {
     let (mut rows, mut lines) = (BTreeMap::new(), Vec::new());
     let (mut section, mut header) = (String::new(), Vec::new());
     for line in text.lines() {
