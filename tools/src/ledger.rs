@@ -7,7 +7,7 @@ use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::archives::Archives;
+use crate::archives::{Archives, DEVICE_FEATURES, command_of};
 use crate::disassembly::{Disassembler, Kernel, version};
 use crate::run;
 
@@ -67,8 +67,7 @@ impl Object {
 
     /// How it was compiled, as the build script noted it down.
     pub fn command(&self) -> Result<Vec<String>, Box<dyn Error>> {
-        let command = std::fs::read_to_string(self.path.with_extension("command"))?;
-        Ok(command.split(' ').map(str::to_string).collect())
+        command_of(&self.path)
     }
 
     /// The compiler that made it.
@@ -120,6 +119,15 @@ pub fn kernels_of_ptx(
     Ok(kernels)
 }
 
+/// The kernels that stand for the instructions obey the same rules; what they are made of is not kept.
+fn check_conformance(archives: &Archives, disassembler: &Disassembler) -> Result<(), Box<dyn Error>> {
+    let mut refused = Vec::new();
+    for object in archives.device_objects()? {
+        refused.extend(disassembler.kernels(&object)?.iter().filter_map(Kernel::refusal));
+    }
+    if refused.is_empty() { Ok(()) } else { Err(refused.join("\n").into()) }
+}
+
 /// Reads what the library's build made, by family.
 fn families(
     archives: &Archives,
@@ -155,8 +163,11 @@ fn families(
 }
 
 /// Writes the ledger, or with `check` fails where the committed one is not what the build gives. Families over their budget fail either way.
-pub fn run_ledger(root: &Path, archives: &Archives, check: bool) -> Result<(), Box<dyn Error>> {
-    let (families, compilers) = families(archives, &Disassembler::find()?)?;
+pub fn run_ledger(root: &Path, check: bool) -> Result<(), Box<dyn Error>> {
+    let disassembler = Disassembler::find()?;
+    let library = Archives::build(root, "peft-kernels", DEVICE_FEATURES)?;
+    let (families, compilers) = families(&library, &disassembler)?;
+    check_conformance(&Archives::build(root, "emulator-tests", "cuda")?, &disassembler)?;
     let folder = root.join("docs/ledger");
     let budget_path = folder.join("budget.json");
     let budget_text =

@@ -2,6 +2,7 @@
 
 mod archives;
 mod bindings;
+mod bundle;
 mod disassembly;
 mod ledger;
 mod refusals;
@@ -39,7 +40,18 @@ enum Command {
     },
     /// Plants a spill, a use of local memory, a warning and a generic access, and fails unless each is refused for every architecture. Needs nvcc and cuobjdump.
     Refusals,
+    /// Packs the test binaries, the program and the shared library with a script that runs them on a machine with a GPU, which needs no compiler. Needs nvcc.
+    Bundle {
+        /// Where it goes.
+        #[arg(long, default_value = "target/peft-kernels-bundle.tar.gz")]
+        output: PathBuf,
+        /// Packs compute-sanitizer too, from SANITIZER_HOME.
+        #[arg(long)]
+        with_sanitizer: bool,
+    },
 }
+
+const LIBRARY: &str = "peft-kernels";
 
 /// What a program printed; an error if it failed.
 fn run(command: &mut Process) -> Result<String, Box<dyn Error>> {
@@ -74,18 +86,22 @@ fn run_command() -> Result<(), Box<dyn Error>> {
             }
         }
         Command::Shared { features, output } => {
-            Archives::build(&root, &features)?.link(&output)?;
+            Archives::build(&root, LIBRARY, &features)?.link(&output)?;
             println!("{}", output.display());
         }
         Command::Symbols => {
-            let count = Archives::build(&root, DEVICE_FEATURES)?.check_symbols()?;
+            let count = Archives::build(&root, LIBRARY, DEVICE_FEATURES)?.check_symbols()?;
             println!("{count} symbols, none in both builds");
         }
         Command::Refusals => {
-            let count = refusals::run(&root, &Archives::build(&root, DEVICE_FEATURES)?)?;
+            let count = refusals::run(&root, &Archives::build(&root, LIBRARY, DEVICE_FEATURES)?)?;
             println!("{count} planted faults, all refused");
         }
-        Command::Ledger { check } => ledger::run_ledger(&root, &Archives::build(&root, DEVICE_FEATURES)?, check)?,
+        Command::Ledger { check } => ledger::run_ledger(&root, check)?,
+        Command::Bundle { output, with_sanitizer } => {
+            let bytes = bundle::pack(&root, &output, with_sanitizer)?;
+            println!("{}: {:.1} MiB", output.display(), bytes as f64 / f64::from(1 << 20));
+        }
     }
     Ok(())
 }
