@@ -98,7 +98,7 @@ impl Trials {
         test: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) {
         match crate::cuda::missing() {
-            Some(reason) => self.ignore(name, &reason, &["device"]),
+            Some(reason) => self.ignore(name, &reason, true),
             None => self.add(name, || {
                 let _session = crate::cuda::Session::begin();
                 test()
@@ -128,14 +128,14 @@ impl Trials {
 
     /// A test that this machine or this build cannot run: ignored, with the reason as its kind, or failed where PEFT_KERNELS_REQUIRE asks for it.
     pub fn needs(&mut self, name: impl Into<String>, reason: &str) {
-        self.ignore(name, reason, &[]);
+        self.ignore(name, reason, false);
     }
 
-    /// As above; a value of PEFT_KERNELS_REQUIRE that is the name of a need asks for those tests alone.
-    fn ignore(&mut self, name: impl Into<String>, reason: &str, needs: &[&str]) {
+    /// As above; PEFT_KERNELS_REQUIRE=device asks for those alone that lack a device.
+    fn ignore(&mut self, name: impl Into<String>, reason: &str, lacks_device: bool) {
         let required = std::env::var("PEFT_KERNELS_REQUIRE").is_ok_and(|value| match value.as_str() {
             "0" => false,
-            "device" => needs.contains(&"device"),
+            "device" => lacks_device,
             _ => true,
         });
         let text = format!("PEFT_KERNELS_REQUIRE is set, and this {reason}");
