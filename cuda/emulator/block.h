@@ -271,8 +271,13 @@ class Block {
   bool moved_ = false;
 };
 
-// Of this model, because every primitive reads it and the general one is a function call in a shared library.
+// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory of a thread
+// is larger than what a program that runs has left for such libraries.
+#if defined(PK_SHARED_LIBRARY)
+extern __thread Block* current_block;
+#else
 extern __thread Block* current_block __attribute__((tls_model("initial-exec")));
+#endif
 inline Block* Block::current() { return current_block; }
 
 }  // namespace PK_BUILD

@@ -2,29 +2,27 @@
 
 use emulator_tests::{Queue, Random, outcome};
 
+use crate::{Chips, Trials, conforms};
+
 const THREADS: usize = 96;
 
-unsafe extern "C" {
-    fn emulator_test_combine_lanes(queue: &Queue, values: *const u64, masks: *const u32, results: *mut u32) -> i32;
-    fn emulator_test_copy_in_groups(
-        queue: &Queue,
+emulator_tests::kernels! {
+    fn combine_lanes(values: *const u64, masks: *const u32, results: *mut u32);
+    fn copy_in_groups(
         bytes: i32,
         source: *const u32,
         source_bytes: u64,
         valid: *const u32,
         results: *mut u32,
-    ) -> i32;
-    fn emulator_test_draw_bits(queue: &Queue, counters_and_keys: *const u32, results: *mut u32, count: u32) -> i32;
-    fn emulator_test_pass_along(queue: &Queue, blocks: u32, flags: *mut u32, results: *mut u64) -> i32;
-    fn emulator_test_last_adds_up(queue: &Queue, blocks: u32, counter: *mut u32, parts: *mut u64, sum: *mut u64)
-    -> i32;
-    fn emulator_test_rotate_blocks(queue: &Queue, blocks: u32, arrived: *mut u32, values: *mut u64, rounds: u32)
-    -> i32;
+    );
+    fn draw_bits(counters_and_keys: *const u32, results: *mut u32, count: u32);
+    fn pass_along(blocks: u32, flags: *mut u32, results: *mut u64);
+    fn last_adds_up(blocks: u32, counter: *mut u32, parts: *mut u64, sum: *mut u64);
+    fn rotate_blocks(blocks: u32, arrived: *mut u32, values: *mut u64, rounds: u32);
 }
 
 // ---- lanes that combine ----
 
-#[test]
 fn lanes_combine_as_redux_and_match_do() {
     for seed in 0..60 {
         let mut random = Random(seed);
@@ -39,7 +37,7 @@ fn lanes_combine_as_redux_and_match_do() {
         let mut results = vec![77; THREADS * 8];
         // SAFETY: the arrays have the extents that the kernel has
         outcome(unsafe {
-            emulator_test_combine_lanes(&Queue::new(seed), values.as_ptr(), masks.as_ptr(), results.as_mut_ptr())
+            kernels::combine_lanes(&Queue::new(seed), values.as_ptr(), masks.as_ptr(), results.as_mut_ptr())
         })
         .unwrap();
         for thread in 0..THREADS {
@@ -70,7 +68,6 @@ fn lanes_combine_as_redux_and_match_do() {
 
 // ---- copies ----
 
-#[test]
 fn copies_fill_with_zeros_what_they_do_not_read() {
     #[repr(align(16))]
     struct Source([u32; THREADS * 16]);
@@ -86,7 +83,7 @@ fn copies_fill_with_zeros_what_they_do_not_read() {
             let mut results = vec![0; THREADS * 16];
             // SAFETY: the arrays have the extents that the kernel has
             outcome(unsafe {
-                emulator_test_copy_in_groups(
+                kernels::copy_in_groups(
                     &Queue::new(seed),
                     bytes as i32,
                     source.0.as_ptr(),
@@ -110,7 +107,6 @@ fn copies_fill_with_zeros_what_they_do_not_read() {
 
 // ---- random bits ----
 
-#[test]
 fn philox_gives_the_published_bits() {
     // Known answers of philox4x32 with 10 rounds, as published with Random123.
     let counters_and_keys: [[u32; 6]; 3] =
@@ -123,7 +119,7 @@ fn philox_gives_the_published_bits() {
     let mut results = [[0u32; 4]; 3];
     // SAFETY: three of each
     outcome(unsafe {
-        emulator_test_draw_bits(&Queue::new(0), counters_and_keys.as_ptr().cast(), results.as_mut_ptr().cast(), 3)
+        kernels::draw_bits(&Queue::new(0), counters_and_keys.as_ptr().cast(), results.as_mut_ptr().cast(), 3)
     })
     .unwrap();
     assert_eq!(results, expected);
@@ -131,7 +127,6 @@ fn philox_gives_the_published_bits() {
 
 // ---- blocks that wait for each other ----
 
-#[test]
 fn blocks_pass_on_what_they_have_written() {
     for seed in 0..30 {
         for blocks in [1, 2, 7, 40] {
@@ -139,7 +134,7 @@ fn blocks_pass_on_what_they_have_written() {
             let mut results = vec![0u64; blocks];
             // SAFETY: a result per block
             let status = unsafe {
-                emulator_test_pass_along(&Queue::new(seed), blocks as u32, flags.as_mut_ptr(), results.as_mut_ptr())
+                kernels::pass_along(&Queue::new(seed), blocks as u32, flags.as_mut_ptr(), results.as_mut_ptr())
             };
             outcome(status).unwrap();
             let expected: Vec<u64> = (0..blocks as u64).map(|block| block * (block + 1) / 2).collect();
@@ -148,13 +143,7 @@ fn blocks_pass_on_what_they_have_written() {
             let (mut counter, mut sum) = (0u32, 0u64);
             // SAFETY: a part per block
             let status = unsafe {
-                emulator_test_last_adds_up(
-                    &Queue::new(seed),
-                    blocks as u32,
-                    &mut counter,
-                    results.as_mut_ptr(),
-                    &mut sum,
-                )
+                kernels::last_adds_up(&Queue::new(seed), blocks as u32, &mut counter, results.as_mut_ptr(), &mut sum)
             };
             outcome(status).unwrap();
             assert_eq!(sum, (0..blocks as u64).map(|block| block * block).sum(), "seed {seed}");
@@ -163,7 +152,7 @@ fn blocks_pass_on_what_they_have_written() {
             let mut values: Vec<u64> = (0..2 * blocks as u64).map(|block| 100 * block).collect();
             // SAFETY: two values per block
             let status = unsafe {
-                emulator_test_rotate_blocks(&Queue::new(seed), blocks as u32, &mut arrived, values.as_mut_ptr(), rounds)
+                kernels::rotate_blocks(&Queue::new(seed), blocks as u32, &mut arrived, values.as_mut_ptr(), rounds)
             };
             outcome(status).unwrap();
             let last = &values[rounds as usize % 2 * blocks..][..blocks];
@@ -173,4 +162,15 @@ fn blocks_pass_on_what_they_have_written() {
             }
         }
     }
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(
+        trials,
+        Chips::All,
+        lanes_combine_as_redux_and_match_do,
+        copies_fill_with_zeros_what_they_do_not_read,
+        philox_gives_the_published_bits,
+        blocks_pass_on_what_they_have_written
+    );
 }

@@ -3,9 +3,10 @@
 use emulator_tests::{ERROR_EMULATOR, Queue, Random, outcome};
 use half::bf16;
 
-unsafe extern "C" {
-    fn emulator_test_tensor_product(
-        queue: &Queue,
+use crate::{Chips, Trials, conforms, measures, on_emulator};
+
+emulator_tests::kernels! {
+    fn tensor_product(
         fault: i32,
         x: *const u16,
         w: *const u16,
@@ -13,11 +14,14 @@ unsafe extern "C" {
         m: i64,
         n: i64,
         k: i64,
-    ) -> i32;
+    );
+}
+
+unsafe extern "C" {
     fn emulator_test_detect_races(on: i32);
 }
 
-const SOURCE: &str = include_str!("../kernels/tensor_product.cu");
+const SOURCE: &str = include_str!("../../kernels/tensor_product.cu");
 
 #[derive(Clone, Copy, Debug)]
 enum Fault {
@@ -67,7 +71,7 @@ fn run(fault: Fault, seed: u64, m: usize, n: usize, k: usize) -> Result<Vec<u16>
     let mut y = Matrix { memory: vec![u128::MAX; (m * n).div_ceil(8)], elements: m * n };
     // SAFETY: the arrays have these extents; a fault is found before it does harm
     outcome(unsafe {
-        emulator_test_tensor_product(
+        kernels::tensor_product(
             &Queue::new(seed),
             fault as i32,
             x.values().as_ptr(),
@@ -93,7 +97,6 @@ fn expected(m: usize, n: usize, k: usize) -> Vec<u16> {
         .collect()
 }
 
-#[test]
 fn a_tiled_product_is_right_at_every_shape_and_seed() {
     for (m, n, k) in [(1, 8, 8), (128, 128, 32), (130, 136, 72), (200, 264, 200), (64, 512, 96)] {
         let expected = expected(m, n, k);
@@ -123,7 +126,6 @@ fn check_report(fault: Fault, texts: &[&str]) {
     }
 }
 
-#[test]
 fn each_fault_in_a_tiled_product_is_found_under_every_schedule() {
     // SAFETY: it sets a variable of this thread
     unsafe { emulator_test_detect_races(1) };
@@ -138,7 +140,6 @@ fn each_fault_in_a_tiled_product_is_found_under_every_schedule() {
     }
 }
 
-#[test]
 fn schedules_alone_show_most_of_them_in_values() {
     // SAFETY: it sets a variable of this thread
     unsafe { emulator_test_detect_races(0) };
@@ -150,12 +151,20 @@ fn schedules_alone_show_most_of_them_in_values() {
     }
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn speed() {
     for (size, seed) in [(512, 0), (512, 1), (1024, 0)] {
         let start = std::time::Instant::now();
         run(Fault::Sound, seed, size, size, size).unwrap();
         println!("seed {seed}: {size}^3 in {:.3} s", start.elapsed().as_secs_f64());
     }
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(trials, Chips::All, a_tiled_product_is_right_at_every_shape_and_seed);
+    on_emulator!(
+        trials,
+        each_fault_in_a_tiled_product_is_found_under_every_schedule,
+        schedules_alone_show_most_of_them_in_values
+    );
+    measures!(trials, speed);
 }

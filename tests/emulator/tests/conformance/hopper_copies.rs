@@ -2,9 +2,10 @@
 
 use emulator_tests::{Queue, Random, outcome};
 
-unsafe extern "C" {
-    fn emulator_test_move_box(
-        queue: &Queue,
+use crate::{Chips, Trials, conforms, on_emulator};
+
+emulator_tests::kernels! {
+    fn move_box(
         element_bytes: u32,
         axes: u32,
         shape: *const [u64; 4],
@@ -16,15 +17,14 @@ unsafe extern "C" {
         tensor_bytes: u64,
         image: *mut u32,
         image_bytes: u64,
-    ) -> i32;
-    fn emulator_test_add_to_line(queue: &Queue, from: *const u32, to: *mut u32, rounds: u32) -> i32;
-    fn emulator_test_pass_through_ring(
-        queue: &Queue,
+    );
+    fn add_to_line(from: *const u32, to: *mut u32, rounds: u32);
+    fn pass_through_ring(
         named: i32,
         values: *const u32,
         results: *mut u32,
         rounds: u32,
-    ) -> i32;
+    );
 }
 
 /// Bytes aligned as copies want them.
@@ -133,7 +133,7 @@ fn move_box(
 ) -> Result<(), (i32, String)> {
     // SAFETY: all memory is as large as is said
     outcome(unsafe {
-        emulator_test_move_box(
+        kernels::move_box(
             &Queue::new(seed),
             tensor.element as u32,
             tensor.axes as u32,
@@ -150,7 +150,6 @@ fn move_box(
     })
 }
 
-#[test]
 fn boxes_move_as_their_tensor_maps_say() {
     for seed in 0..1500 {
         let mut random = Random(seed);
@@ -186,7 +185,6 @@ fn boxes_move_as_their_tensor_maps_say() {
     }
 }
 
-#[test]
 fn tensor_maps_that_a_driver_refuses_are_refused() {
     let sound = || Tensor {
         element: 2,
@@ -206,7 +204,7 @@ fn tensor_maps_that_a_driver_refuses_are_refused() {
         let from = unsafe { memory.pointer().add(shift) };
         // SAFETY: as above; the tensor is smaller than the memory
         let found = outcome(unsafe {
-            emulator_test_move_box(
+            kernels::move_box(
                 &Queue::new(0),
                 tensor.element as u32,
                 tensor.axes as u32,
@@ -242,7 +240,6 @@ fn tensor_maps_that_a_driver_refuses_are_refused() {
 
 // ---- bulk copies of lines, barriers ----
 
-#[test]
 fn lines_come_and_go() {
     for seed in 0..50 {
         let mut random = Random(seed);
@@ -251,10 +248,8 @@ fn lines_come_and_go() {
         let mut from = Bytes::new(count * 4, |_| random.bits() as u8);
         let mut to = Bytes::new(count * 4, |_| 0);
         // SAFETY: both are as long as that
-        outcome(unsafe {
-            emulator_test_add_to_line(&Queue::new(seed), from.pointer().cast(), to.pointer().cast(), rounds)
-        })
-        .unwrap();
+        outcome(unsafe { kernels::add_to_line(&Queue::new(seed), from.pointer().cast(), to.pointer().cast(), rounds) })
+            .unwrap();
         let word = |bytes: &Bytes, i: usize| u32::from_le_bytes(std::array::from_fn(|j| bytes.get(4 * i + j)));
         for i in 0..count {
             assert_eq!(word(&to, i), word(&from, i).wrapping_add(i as u32 % 1024), "word {i}, seed {seed}");
@@ -262,7 +257,6 @@ fn lines_come_and_go() {
     }
 }
 
-#[test]
 fn rings_of_mbarriers_and_of_named_barriers_hand_over_in_order() {
     for seed in 0..50 {
         for named in [0, 1] {
@@ -272,7 +266,7 @@ fn rings_of_mbarriers_and_of_named_barriers_hand_over_in_order() {
             let mut results = [0; 64];
             // SAFETY: as many values as rounds have
             outcome(unsafe {
-                emulator_test_pass_through_ring(
+                kernels::pass_through_ring(
                     &Queue::new(seed),
                     named,
                     values.as_ptr(),
@@ -287,4 +281,15 @@ fn rings_of_mbarriers_and_of_named_barriers_hand_over_in_order() {
             }
         }
     }
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(
+        trials,
+        Chips::Hopper,
+        boxes_move_as_their_tensor_maps_say,
+        lines_come_and_go,
+        rings_of_mbarriers_and_of_named_barriers_hand_over_in_order
+    );
+    on_emulator!(trials, tensor_maps_that_a_driver_refuses_are_refused);
 }

@@ -3,9 +3,10 @@
 use emulator_tests::{Queue, Random, outcome};
 use half::{bf16, f16};
 
-unsafe extern "C" {
-    fn emulator_test_wgmma(
-        queue: &Queue,
+use crate::{Chips, Trials, conforms};
+
+emulator_tests::kernels! {
+    fn wgmma(
         data_type: i32,
         n: i32,
         a_is_mn_major: i32,
@@ -16,7 +17,7 @@ unsafe extern "C" {
         places: *const [u32; 5],
         c: *const f32,
         d: *mut f32,
-    ) -> i32;
+    );
 }
 
 #[derive(Clone, Copy, PartialEq, Debug)]
@@ -159,7 +160,7 @@ fn check_wgmma(data_type: Type, n: u32, majors: [bool; 2], from_registers: bool,
     let mut d = vec![f32::NAN; c.len()];
     // SAFETY: all arrays have the extents that the kernel has
     outcome(unsafe {
-        emulator_test_wgmma(
+        kernels::wgmma(
             &Queue::new(seed),
             data_type as i32,
             n as i32,
@@ -183,7 +184,6 @@ fn check_wgmma(data_type: Type, n: u32, majors: [bool; 2], from_registers: bool,
     }
 }
 
-#[test]
 fn wgmma_of_every_number_of_columns() {
     for n in (8..=256).step_by(8) {
         for from_registers in [false, true] {
@@ -192,7 +192,6 @@ fn wgmma_of_every_number_of_columns() {
     }
 }
 
-#[test]
 fn wgmma_of_every_layout_of_its_operands() {
     for (i, n) in [8, 24, 64, 136, 256].into_iter().enumerate() {
         for pair in 0..16 {
@@ -209,4 +208,8 @@ fn wgmma_of_every_layout_of_its_operands() {
             check_wgmma(Type::Tf32, n, [false, false], true, swizzles, seed);
         }
     }
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(trials, Chips::Hopper, wgmma_of_every_number_of_columns, wgmma_of_every_layout_of_its_operands);
 }

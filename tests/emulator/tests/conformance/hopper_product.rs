@@ -5,9 +5,10 @@ use std::ffi::{CStr, c_char};
 use emulator_tests::{ERROR_EMULATOR, Queue, Random, outcome};
 use half::bf16;
 
-unsafe extern "C" {
-    fn emulator_test_hopper_product(
-        queue: &Queue,
+use crate::{Chips, Trials, conforms, measures, on_emulator};
+
+emulator_tests::kernels! {
+    fn hopper_product(
         fault: i32,
         a_is_mn_major: i32,
         b_is_mn_major: i32,
@@ -17,12 +18,15 @@ unsafe extern "C" {
         m: u64,
         n: u64,
         k: u64,
-    ) -> i32;
+    );
+}
+
+unsafe extern "C" {
     fn emulator_test_misuse_name(fault: u32) -> *const c_char;
     fn emulator_test_misuse(queue: &Queue, fault: u32, line: *const u32, results: *mut f32) -> i32;
 }
 
-const SOURCE: &str = include_str!("../kernels/hopper_product.cu");
+const SOURCE: &str = include_str!("../../kernels/hopper_product.cu");
 
 /// bf16 numbers, aligned as a tensor map wants it.
 struct Matrix {
@@ -82,7 +86,7 @@ impl Problem {
         let c = Matrix::new(m * n, |_| bf16::NAN);
         // SAFETY: all matrices have the extents given
         outcome(unsafe {
-            emulator_test_hopper_product(
+            kernels::hopper_product(
                 &Queue::new(seed),
                 fault,
                 self.mn_major[0].into(),
@@ -99,7 +103,6 @@ impl Problem {
     }
 }
 
-#[test]
 fn products_of_all_orders_and_ragged_shapes() {
     for (shape, seeds) in [([200, 136, 328], 0..4), ([64, 8, 8], 4..8), ([136, 264, 64], 8..10)] {
         for seed in seeds {
@@ -112,7 +115,6 @@ fn products_of_all_orders_and_ragged_shapes() {
     }
 }
 
-#[test]
 fn the_sound_kernel_is_silent_under_many_schedules() {
     let problem = Problem::new([false, true], [128, 136, 64 * 7], 3);
     let expected = problem.expected();
@@ -157,7 +159,6 @@ fn planted_line(source: &str, name: &str) -> usize {
     1 + source.lines().position(|line| line.ends_with(&marker)).expect("the line is marked")
 }
 
-#[test]
 fn every_fault_is_reported_under_every_schedule() {
     let problem = Problem::new([false, false], [128, 128, 64 * 7], 1);
     for &(fault, name, texts, markers) in EXPECTATIONS {
@@ -218,9 +219,8 @@ const MISUSES: &[(&str, &str, &str)] = &[
     ("registers_of_one_warp", "the warps of warpgroup 0 changed their numbers of registers differently", "-"),
 ];
 
-#[test]
 fn misuses_are_reported_under_every_schedule() {
-    let source = include_str!("../kernels/hopper_faults.cu");
+    let source = include_str!("../../kernels/hopper_faults.cu");
     for seed in 0..50 {
         assert_eq!(misuse("none", seed), Ok(vec![16.0; 128 * 32]), "seed {seed}");
     }
@@ -237,8 +237,6 @@ fn misuses_are_reported_under_every_schedule() {
     }
 }
 
-#[test]
-#[ignore = "a measurement"]
 fn speed() {
     let problem = Problem::new([false, false], [512, 512, 512], 1);
     for seed in [0, 0, 0, 1, 1] {
@@ -246,4 +244,15 @@ fn speed() {
         problem.run(0, seed).unwrap();
         println!("seed {seed}: {:?}", start.elapsed());
     }
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(trials, Chips::Hopper, products_of_all_orders_and_ragged_shapes);
+    on_emulator!(
+        trials,
+        the_sound_kernel_is_silent_under_many_schedules,
+        every_fault_is_reported_under_every_schedule,
+        misuses_are_reported_under_every_schedule
+    );
+    measures!(trials, speed);
 }

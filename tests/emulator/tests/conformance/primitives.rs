@@ -3,50 +3,47 @@
 use emulator_tests::{Queue, Random, outcome};
 use half::{bf16, f16};
 
+use crate::{Chips, Trials, conforms};
+
 const THREADS: usize = 96;
 const F32: i32 = 1;
 const F16: i32 = 2;
 const BF16: i32 = 3;
 
-unsafe extern "C" {
-    fn emulator_test_exchange(
-        queue: &Queue,
+emulator_tests::kernels! {
+    fn exchange(
         kind: i32,
         value_bytes: u64,
         values: *const u8,
         arguments: *const u32,
         masks: *const u32,
         results: *mut u8,
-    ) -> i32;
-    fn emulator_test_vote(queue: &Queue, predicates: *const u32, masks: *const u32, results: *mut u32) -> i32;
-    fn emulator_test_rotate(
-        queue: &Queue,
+    );
+    fn vote(predicates: *const u32, masks: *const u32, results: *mut u32);
+    fn rotate(
         in_warp: i32,
         values: *const u32,
         distance: u32,
         rounds: u32,
         results: *mut u32,
-    ) -> i32;
-    fn emulator_test_convert(queue: &Queue, to: i32, from: i32, values: *const u8, results: *mut u8, count: i64)
-    -> i32;
-    fn emulator_test_fuse(
-        queue: &Queue,
+    );
+    fn convert(to: i32, from: i32, values: *const u8, results: *mut u8, count: i64);
+    fn fuse(
         a: *const f32,
         b: *const f32,
         c: *const f32,
         results: *mut f32,
         count: i64,
-    ) -> i32;
-    fn emulator_test_keep_largest(
-        queue: &Queue,
+    );
+    fn keep_largest(
         values: *const u64,
         slots: *mut u64,
         slot_count: u32,
         befores: *mut u64,
         count: i64,
-    ) -> i32;
-    fn emulator_test_reverse(queue: &Queue, values: *const u16, results: *mut u16) -> i32;
-    fn emulator_test_shared_bytes() -> u64;
+    );
+    fn shared_bytes(bytes: *mut u64);
+    fn reverse(values: *const u16, results: *mut u16);
 }
 
 // ---- collectives of a warp ----
@@ -91,7 +88,7 @@ fn check_exchange<T: Copy + PartialEq + std::fmt::Debug>(kind: Exchange, seed: u
     let mut results = values.clone();
     // SAFETY: all arrays have the extents that the kernel has
     outcome(unsafe {
-        emulator_test_exchange(
+        kernels::exchange(
             &Queue::new(seed),
             kind as i32,
             size_of::<T>() as u64,
@@ -110,7 +107,6 @@ fn check_exchange<T: Copy + PartialEq + std::fmt::Debug>(kind: Exchange, seed: u
     }
 }
 
-#[test]
 fn shuffles_read_the_lane_they_name() {
     for seed in 0..40 {
         for kind in [Exchange::Indexed, Exchange::Xor, Exchange::Up, Exchange::Down] {
@@ -120,7 +116,6 @@ fn shuffles_read_the_lane_they_name() {
     }
 }
 
-#[test]
 fn votes_count_the_lanes_of_the_mask() {
     for seed in 0..60 {
         let mut random = Random(seed);
@@ -135,10 +130,8 @@ fn votes_count_the_lanes_of_the_mask() {
         let masks = random_masks(&mut random, seed);
         let mut results = vec![99; 3 * THREADS];
         // SAFETY: all arrays have the extents that the kernel has
-        outcome(unsafe {
-            emulator_test_vote(&Queue::new(seed), predicates.as_ptr(), masks.as_ptr(), results.as_mut_ptr())
-        })
-        .unwrap();
+        outcome(unsafe { kernels::vote(&Queue::new(seed), predicates.as_ptr(), masks.as_ptr(), results.as_mut_ptr()) })
+            .unwrap();
         for thread in 0..THREADS {
             let mask = masks[thread / 32];
             let votes = (0..32)
@@ -152,7 +145,6 @@ fn votes_count_the_lanes_of_the_mask() {
     }
 }
 
-#[test]
 fn barriers_order_shared_memory() {
     let mut random = Random(1);
     let values: Vec<u32> = (0..THREADS).map(|_| random.bits32()).collect();
@@ -162,7 +154,7 @@ fn barriers_order_shared_memory() {
             let mut results = vec![0; THREADS];
             // SAFETY: both arrays have 96 elements
             outcome(unsafe {
-                emulator_test_rotate(
+                kernels::rotate(
                     &Queue::new(seed),
                     in_warp.into(),
                     values.as_ptr(),
@@ -188,7 +180,7 @@ fn convert<From, To: Default + Clone>(to: i32, from: i32, values: &[From]) -> Ve
     let mut results = vec![To::default(); values.len()];
     // SAFETY: both arrays have that many elements, of the types that the numbers stand for
     outcome(unsafe {
-        emulator_test_convert(
+        kernels::convert(
             &Queue::new(0),
             to,
             from,
@@ -201,7 +193,6 @@ fn convert<From, To: Default + Clone>(to: i32, from: i32, values: &[From]) -> Ve
     results
 }
 
-#[test]
 fn every_16_bit_value_becomes_the_same_float_as_in_half() {
     let values: Vec<u16> = (0..=u16::MAX).collect();
     let from_f16: Vec<f32> = convert(F32, F16, &values);
@@ -246,7 +237,6 @@ fn interesting_floats() -> Vec<f32> {
     bits.into_iter().map(f32::from_bits).collect()
 }
 
-#[test]
 fn floats_round_to_the_same_16_bits_as_in_half() {
     let values = interesting_floats();
     let to_f16: Vec<u16> = convert(F16, F32, &values);
@@ -261,7 +251,6 @@ fn floats_round_to_the_same_16_bits_as_in_half() {
     }
 }
 
-#[test]
 fn fma_rounds_once() {
     let mut random = Random(3);
     let mut operands: [Vec<f32>; 3] = Default::default();
@@ -289,7 +278,7 @@ fn fma_rounds_once() {
     let mut results = vec![0f32; a.len()];
     // SAFETY: all arrays have that many elements
     outcome(unsafe {
-        emulator_test_fuse(&Queue::new(0), a.as_ptr(), b.as_ptr(), c.as_ptr(), results.as_mut_ptr(), a.len() as i64)
+        kernels::fuse(&Queue::new(0), a.as_ptr(), b.as_ptr(), c.as_ptr(), results.as_mut_ptr(), a.len() as i64)
     })
     .unwrap();
     for i in 0..a.len() {
@@ -301,7 +290,6 @@ fn fma_rounds_once() {
 
 // ---- memory ----
 
-#[test]
 fn atomic_max_keeps_the_largest() {
     for seed in 0..20 {
         let mut random = Random(seed);
@@ -312,7 +300,7 @@ fn atomic_max_keeps_the_largest() {
         let mut befores = vec![0; count];
         // SAFETY: all arrays have the extents given
         outcome(unsafe {
-            emulator_test_keep_largest(
+            kernels::keep_largest(
                 &Queue::new(seed),
                 values.as_ptr(),
                 slots.as_mut_ptr(),
@@ -339,7 +327,6 @@ fn atomic_max_keeps_the_largest() {
     }
 }
 
-#[test]
 fn vectors_keep_the_order_of_their_elements() {
     let mut random = Random(4);
     let values: Vec<u16> = (0..8 * THREADS).map(|_| random.bits() as u16).collect();
@@ -350,7 +337,7 @@ fn vectors_keep_the_order_of_their_elements() {
         let input = memory.as_mut_ptr().cast::<u16>();
         input.copy_from(values.as_ptr(), values.len());
         let results = input.add(values.len());
-        outcome(emulator_test_reverse(&Queue::new(5), input, results)).unwrap();
+        outcome(kernels::reverse(&Queue::new(5), input, results)).unwrap();
         std::slice::from_raw_parts(results, values.len())
     };
     for (vector, result) in values.chunks(8).zip(results.chunks(8)) {
@@ -362,9 +349,26 @@ fn vectors_keep_the_order_of_their_elements() {
     }
 }
 
-#[test]
 fn shared_bytes_are_those_of_a_device() {
     // 3 bytes at 0, 20 at 128, 14 at 160: the next multiple of the largest alignment, 128, is what sizeof gives on a device
-    // SAFETY: it takes nothing
-    assert_eq!(unsafe { emulator_test_shared_bytes() }, 256);
+    let mut bytes = 0;
+    // SAFETY: it writes one number
+    outcome(unsafe { kernels::shared_bytes(&Queue::new(0), &mut bytes) }).unwrap();
+    assert_eq!(bytes, 256);
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(
+        trials,
+        Chips::All,
+        shuffles_read_the_lane_they_name,
+        votes_count_the_lanes_of_the_mask,
+        barriers_order_shared_memory,
+        every_16_bit_value_becomes_the_same_float_as_in_half,
+        floats_round_to_the_same_16_bits_as_in_half,
+        fma_rounds_once,
+        atomic_max_keeps_the_largest,
+        vectors_keep_the_order_of_their_elements,
+        shared_bytes_are_those_of_a_device
+    );
 }
