@@ -43,6 +43,13 @@ PK_DEVICE float load_h(const ForwardProblem<T>& problem, const ForwardTarget<T>&
   return sum;
 }
 
+// Clears the counts of arrivals, whatever the workspace held: a part of each kernel that makes H, which comes before those that count.
+template <class T>
+PK_DEVICE void clear_arrivals(const ForwardProblem<T>& problem) {
+  const int64_t threads = static_cast<int64_t>(grid_extent().x) * block_extent().x;
+  for (int64_t i = static_cast<int64_t>(block_index().x) * block_extent().x + thread_index().x; i < problem.arrival_count; i += threads) store_global(problem.arrivals + i, 0);
+}
+
 // A tile of a target's y.
 struct ForwardTile {
   int32_t target;

@@ -24,13 +24,6 @@ struct ShrinkMmaConfig {
   };
 };
 
-// What earlier launches left in the counts of arrivals.
-template <class T>
-PK_DEVICE void clear_arrivals(const ForwardProblem<T>& problem) {
-  const int64_t threads = static_cast<int64_t>(grid_extent().x) * block_extent().x;
-  for (int64_t i = static_cast<int64_t>(block_index().x) * block_extent().x + thread_index().x; i < problem.arrival_count; i += threads) store_global(problem.arrivals + i, 0);
-}
-
 template <class Config, class T, class P>
 PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_shrink_mma(ForwardProblem<T> problem, int32_t rank_tiles) {
   using Product = typename Config::Product;

@@ -24,6 +24,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
   const int64_t warp = block_index().x * static_cast<int64_t>(Config::kWarps) + thread_index().x / 32;
   const int64_t warps = grid_extent().x * static_cast<int64_t>(Config::kWarps);
   const int64_t rows = problem.batches * problem.m;
+  clear_arrivals(problem);
 
   for (int64_t work = warp; work < rows * problem.target_count; work += warps) {
     const ForwardTarget<T>& target = problem.targets[work / rows];

@@ -1,6 +1,6 @@
 //! All tests of the library, in one binary.
 //!
-//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (4); PEFT_KERNELS_REQUIRE makes tests that this machine cannot run fail instead of being ignored.
+//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (5); PEFT_KERNELS_REQUIRE makes tests that this machine cannot run fail instead of being ignored.
 
 mod buffer;
 mod compare;

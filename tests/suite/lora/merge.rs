@@ -3,7 +3,7 @@
 use peft_kernels::counters;
 use peft_kernels::lora::{self, Merge};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut};
+use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, Place};
 
 use super::case::Factors;
 use super::run::adapter;
@@ -21,7 +21,12 @@ struct Case<T, P> {
     factors: Vec<Factors<P>>,
     in_place: bool,
     numbers: Numbers,
+    /// The kernel, or 0.
+    algorithm: i32,
 }
+
+/// The kernels by number; 0 is the one that `pick` chooses.
+const ALGORITHMS: [i32; 2] = [0, 1];
 
 fn flat(layout: &Layout<3>) -> Layout<2> {
     let Layout { offset, extents: [_, rows, columns], strides: [_, row, column] } = *layout;
@@ -56,7 +61,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             scale: numbers.scale(&mut random),
         });
         let factors = factors.collect();
-        Self { source, destination, residual, factors, in_place: false, numbers }
+        Self { source, destination, residual, factors, in_place: false, numbers, algorithm: 0 }
     }
 
     /// The call in one direction; in place, the destination alone.
@@ -69,6 +74,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         };
         for factors in &self.factors {
             call = call.adapter(adapter(queue, factors));
+        }
+        if queue.place() != Place::Cpu {
+            call = call.algorithm(self.algorithm);
         }
         match &self.residual {
             Some(residual) => call.residual(mat_mut(queue, residual)),
@@ -154,11 +162,14 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         Ok(merged)
     }
 
-    fn everywhere(&self) -> Result<(), String> {
+    fn everywhere(mut self) -> Result<(), String> {
         self.there_and_back(&Cpu)?;
-        let first = self.there_and_back(&Emulator::new(0))?;
-        for queue in emulators() {
-            compare::exact(self.source.layout.extents, &self.there_and_back(&queue)?, &first)?;
+        for algorithm in ALGORITHMS {
+            self.algorithm = algorithm;
+            let first = self.there_and_back(&Emulator::new(0))?;
+            for queue in emulators().skip(algorithm as usize).step_by(ALGORITHMS.len()) {
+                compare::exact(self.source.layout.extents, &self.there_and_back(&queue)?, &first)?;
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Runs a forward case on a queue and checks what every call must keep.
 
 use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Target};
-use peft_kernels::{Element, Error, Kernel, Layout, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace};
+use peft_kernels::{Element, Error, Kernel, Layout, Place, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace};
 
 use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, TargetSpec};
 use crate::buffer::{Buffer, Cell};
@@ -73,7 +73,14 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             RowCase::Index(index) => call.row_adapter(list(queue, index)),
             RowCase::Segments(segments) => call.segments(list(queue, segments)),
         };
-        run(call)
+        if self.spec.allow_tf32 {
+            call = call.allow_tf32();
+        }
+        if self.spec.batch_invariant {
+            call = call.batch_invariant();
+        }
+        // The CPU queue has one way.
+        run(if queue.place() == Place::Cpu { call } else { call.algorithm(self.spec.algorithm) })
     }
 
     fn inputs(&self) -> Vec<(String, &dyn Untouched)> {
