@@ -107,19 +107,14 @@ pub fn sources(folder: &Path, extension: &str) -> Result<Vec<PathBuf>, String> {
     Ok(files)
 }
 
-/// The folders of `cuda/` that hold a family: those with a `.cu` file of their own name.
+/// The units of all families: the `.cu` files of each folder of `cuda/` that has one of its own name.
 pub fn families(source: &Path) -> Result<Vec<PathBuf>, String> {
     println!("cargo::rerun-if-changed={}", source.display());
     let entries = fs::read_dir(source).map_err(|error| format!("{}: {error}", source.display()))?;
-    let mut files: Vec<PathBuf> = entries
-        .filter_map(|entry| {
-            let folder = entry.ok()?.path();
-            let file = folder.join(folder.file_name()?).with_extension("cu");
-            file.exists().then_some(file)
-        })
-        .collect();
-    files.sort();
-    Ok(files)
+    let mut folders: Vec<PathBuf> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
+    folders.retain(|folder| folder.file_name().is_some_and(|name| folder.join(name).with_extension("cu").exists()));
+    folders.sort();
+    Ok(folders.iter().map(|folder| sources(folder, "cu")).collect::<Result<Vec<_>, _>>()?.concat())
 }
 
 /// Where the object of a source goes.

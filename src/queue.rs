@@ -64,6 +64,12 @@ impl Emulator {
         Self { seed, compute_capability: 90 }
     }
 
+    /// With another schedule of threads.
+    pub const fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
     /// Imitates the limits of another chip: its compute capability times ten, one of 80, 86, 89, 90, 100, 120.
     pub const fn compute_capability(mut self, compute_capability: i32) -> Self {
         self.compute_capability = compute_capability;

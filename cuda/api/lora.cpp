@@ -3,8 +3,8 @@
 #include <vector>
 
 #include "../core/operations.h"
-#include "../lora/algorithms.h"
 #include "check.h"
+#include "lora_plan.h"
 #include "overlap.h"
 
 using namespace peft_kernels_api;
@@ -12,12 +12,6 @@ using namespace peft_kernels_api;
 namespace {
 
 constexpr int64_t kLargest = INT64_C(1) << 48;  // extents and strides beyond it are mistakes, and would overflow offsets
-
-struct Forward {
-  pk_lora_forward_descriptor descriptor;
-  std::vector<pk_lora_target> targets;
-  int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
-};
 
 int32_t check_target(const char* operation, const pk_lora_forward_descriptor& descriptor, const pk_lora_target& target, bool needs_data) {
   const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.y.columns;
@@ -105,29 +99,12 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
   return PK_OK;
 }
 
-// The intermediate x * A^T of all targets, in f32.
-uint64_t workspace_bytes(const Forward& forward) {
-  const auto rows = static_cast<uint64_t>(forward.descriptor.batch_count * forward.descriptor.x.rows);
-  return rows * static_cast<uint64_t>(forward.total_rank) * sizeof(float);
-}
-
-int32_t pick_forward(const char* operation, const Forward& forward, pk_kernel_choice* choice) {
-  const int32_t algorithm = forward.descriptor.algorithm;
-  if (algorithm != 0 && algorithm != PK_LORA_FORWARD_SIMT) {
-    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (lora_forward_simt)", operation, algorithm, PK_LORA_FORWARD_SIMT);
-  }
-  int64_t max_rank = 0;
-  for (const pk_lora_target& target : forward.targets) max_rank = std::max(max_rank, target.max_rank);
-  *choice = pk_kernel_choice{PK_LORA_FORWARD_SIMT, 0, pk_lora_forward_simt_rounding_steps(forward.descriptor.x.columns, max_rank), "lora_forward_simt"};
-  return PK_OK;
-}
-
 // y, workspace and status against everything else. Adapters of a table are in device memory: that they are disjoint is the caller's promise.
 int32_t check_disjoint(const char* operation, const Forward& forward) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
   const int64_t batches = descriptor.batch_count;
   Operands operands;
-  operands.output_bytes("workspace", descriptor.workspace, workspace_bytes(forward));
+  operands.output_bytes("workspace", descriptor.workspace, forward_workspace_bytes(forward));
   operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   operands.input("x", descriptor.x, batches);
   if (descriptor.row_adapter != nullptr) operands.input_bytes("row_adapter", descriptor.row_adapter, static_cast<uint64_t>(batches * descriptor.x.rows) * sizeof(int32_t));
@@ -214,13 +191,15 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
   return PK_OK;
 }
 
-int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, pk_kernel_choice* choice) {
-  if (descriptor.algorithm != 0 && descriptor.algorithm != PK_LORA_MERGE_SIMT) {
-    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (lora_merge_simt)", operation, descriptor.algorithm, PK_LORA_MERGE_SIMT);
-  }
-  int64_t max_rank = 0;
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
-  *choice = pk_kernel_choice{PK_LORA_MERGE_SIMT, 0, pk_lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count), "lora_merge_simt"};
+// What `pick` may know, of the chip that a queue leads to.
+int32_t chip_of(const pk_queue& queue, pk_chip* chip) {
+  *chip = pk_chip{sizeof(pk_chip), 0, 0, 0};
+  return PK_DISPATCH(queue, queue_chip(&queue, chip));
+}
+
+// A chip that the caller describes.
+int32_t check_chip(const char* operation, const pk_chip* chip) {
+  if (chip == nullptr || chip->size < sizeof(pk_chip)) return fail(PK_ERROR_VERSION, "%s: chip is null or of fewer than %zu bytes", operation, sizeof(pk_chip));
   return PK_OK;
 }
 
@@ -228,9 +207,11 @@ int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_
   pk_queue known_queue;
   pk_lora_merge_descriptor descriptor;
   pk_kernel_choice choice;
+  pk_chip chip;
   PK_TRY_API(check_queue(operation, queue, &known_queue));
   PK_TRY_API(read_merge(operation, given, true, &descriptor));
-  PK_TRY_API(pick_merge(operation, descriptor, &choice));
+  PK_TRY_API(chip_of(known_queue, &chip));
+  PK_TRY_API(pick_merge(operation, descriptor, chip, &choice));
   descriptor.algorithm = choice.algorithm;
   PK_TRY_API(check_disjoint(operation, descriptor));
   return PK_DISPATCH(known_queue, lora_merge(&known_queue, &descriptor, direction));
@@ -244,12 +225,14 @@ int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor*
   const char* operation = "pk_lora_forward";
   pk_queue known_queue;
   Forward forward;
+  LoraForwardPlan plan;
   pk_kernel_choice choice;
+  pk_chip chip;
   PK_TRY_API(check_queue(operation, queue, &known_queue));
   PK_TRY_API(read_forward(operation, given, true, &forward));
-  PK_TRY_API(pick_forward(operation, forward, &choice));
-  forward.descriptor.algorithm = choice.algorithm;
-  const uint64_t needed = workspace_bytes(forward);
+  PK_TRY_API(chip_of(known_queue, &chip));
+  PK_TRY_API(plan_forward(operation, forward, chip, &plan, &choice));
+  const uint64_t needed = forward_workspace_bytes(forward);
   if (forward.descriptor.workspace_bytes < needed || (needed > 0 && forward.descriptor.workspace == nullptr)) {
     return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, forward.descriptor.workspace_bytes, forward.descriptor.workspace, needed);
   }
@@ -257,33 +240,36 @@ int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor*
     return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, forward.descriptor.workspace, PK_WORKSPACE_ALIGNMENT);
   }
   PK_TRY_API(check_disjoint(operation, forward));
-  return PK_DISPATCH(known_queue, lora_forward(&known_queue, &forward.descriptor));
+  return PK_DISPATCH(known_queue, lora_forward(&known_queue, &forward.descriptor, &plan));
 }
 
 int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor* given, uint64_t* bytes) {
   Forward forward;
   if (bytes == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_forward_workspace: bytes is null");
   PK_TRY_API(read_forward("pk_lora_forward_workspace", given, false, &forward));
-  *bytes = workspace_bytes(forward);
+  *bytes = forward_workspace_bytes(forward);
   return PK_OK;
 }
 
-int32_t pk_lora_forward_pick(const pk_chip*, const pk_lora_forward_descriptor* given, pk_kernel_choice* choice) {
+int32_t pk_lora_forward_pick(const pk_chip* chip, const pk_lora_forward_descriptor* given, pk_kernel_choice* choice) {
   Forward forward;
+  LoraForwardPlan plan;
   if (choice == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_forward_pick: choice is null");
+  PK_TRY_API(check_chip("pk_lora_forward_pick", chip));
   PK_TRY_API(read_forward("pk_lora_forward_pick", given, false, &forward));
-  return pick_forward("pk_lora_forward_pick", forward, choice);
+  return plan_forward("pk_lora_forward_pick", forward, *chip, &plan, choice);
 }
 
 int32_t pk_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_merge", queue, descriptor, +1); }
 
 int32_t pk_lora_unmerge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_unmerge", queue, descriptor, -1); }
 
-int32_t pk_lora_merge_pick(const pk_chip*, const pk_lora_merge_descriptor* given, pk_kernel_choice* choice) {
+int32_t pk_lora_merge_pick(const pk_chip* chip, const pk_lora_merge_descriptor* given, pk_kernel_choice* choice) {
   pk_lora_merge_descriptor descriptor;
   if (choice == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_merge_pick: choice is null");
+  PK_TRY_API(check_chip("pk_lora_merge_pick", chip));
   PK_TRY_API(read_merge("pk_lora_merge_pick", given, false, &descriptor));
-  return pick_merge("pk_lora_merge_pick", descriptor, choice);
+  return pick_merge("pk_lora_merge_pick", descriptor, *chip, choice);
 }
 
 }  // extern "C"

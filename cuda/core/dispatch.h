@@ -11,6 +11,16 @@ struct Type {
   using type = T;
 };
 
+// Calls run(Type<T>) for activations of type T.
+template <class Run>
+int32_t dispatch_type(int32_t element_type, Run run) {
+  switch (element_type) {
+    case PK_F16: return run(Type<f16>());
+    case PK_BF16: return run(Type<bf16>());
+    default: return run(Type<float>());
+  }
+}
+
 // Calls run(Type<T>, Type<P>) for activations of type T and adapters of type P. The C interface has checked that the combination exists.
 template <class Run>
 int32_t dispatch_types(int32_t element_type, int32_t adapter_element_type, Run run) {

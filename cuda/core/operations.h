@@ -2,9 +2,10 @@
 #pragma once
 
 #include "../include/peft_kernels.h"
+#include "../lora/algorithms.h"
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
-  int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor);                \
+  int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_queue_chip(const pk_queue* queue, pk_chip* chip);                                                  \

@@ -5,10 +5,25 @@
 
 namespace PK_BUILD {
 
-// The adapter of one row, resolved. Rank 0: the base alone.
-template <class P>
+// A or B of an adapter, of the activations' type or of f32.
+struct Factor {
+  const void* data;
+  int64_t row_stride, column_stride;
+
+  template <class P>
+  PK_DEVICE Matrix<const P> matrix() const {
+    return {static_cast<const P*>(data), row_stride, column_stride};
+  }
+};
+
+// An element of a factor of T, or of f32.
+template <class T>
+PK_DEVICE float load_factor(const Factor& factor, bool in_f32, int64_t row, int64_t column) {
+  return in_f32 ? load_global(factor.matrix<float>().at(row, column)) : to_float(load_global(factor.matrix<T>().at(row, column)));
+}
+
 struct Adapter {
-  Matrix<const P> a, b;
+  Factor a, b;
   int64_t rank;
   float scale;
 };
@@ -20,12 +35,12 @@ struct RowAdapters {
 };
 
 // The adapters of one target.
-template <class P>
 struct AdapterSet {
-  Batched<const P> a, b;         // of the one adapter ...
-  float scale;
+  Adapter one;                   // for every row, of the first batch ...
+  int64_t a_batch_bytes, b_batch_bytes;
   const pk_lora_adapter* table;  // ... or a table
   int64_t count, max_rank;
+  int32_t in_f32;  // whether factors are f32 where activations are not
 };
 
 // The segment that holds a row, or -1: segments are sorted, so the last one that begins at or before it.
@@ -43,32 +58,56 @@ PK_DEVICE int32_t segment_adapter(const RowAdapters& rows, int64_t row) {
   return load_global(&rows.segments[low - 1].adapter);
 }
 
-// The adapter of a row. `failure` becomes a PK_FAILURE_* code when the table has no such adapter.
-template <class P>
-PK_DEVICE Adapter<P> row_adapter(const AdapterSet<P>& set, const RowAdapters& rows, int64_t row, int64_t batch, uint32_t* failure) {
-  const Adapter<P> none{{nullptr, 0, 0}, {nullptr, 0, 0}, 0, 0.0f};
-  if (set.table == nullptr) return {set.a.batch(batch), set.b.batch(batch), set.max_rank, set.scale};
+// The adapter of a row, or -1 for the base alone. `failure` becomes a PK_FAILURE_* code when the table has no such adapter.
+PK_DEVICE int32_t adapter_index(const AdapterSet& set, const RowAdapters& rows, int64_t row, uint32_t* failure) {
+  if (set.table == nullptr) return set.max_rank > 0 ? 0 : -1;
   const int32_t index = rows.index != nullptr ? load_global(rows.index + row) : segment_adapter(rows, row);
-  if (index == -1) return none;
+  if (index == -1) return -1;
   if (index < 0 || index >= set.count) {
     *failure = PK_FAILURE_ADAPTER_INDEX;
-    return none;
+    return -1;
   }
-  const pk_lora_adapter* entry = set.table + index;
-  const int32_t rank = load_global(&entry->rank);
+  const int32_t rank = load_global(&set.table[index].rank);
   if (rank < 0 || rank > set.max_rank) {
     *failure = PK_FAILURE_ADAPTER_RANK;
-    return none;
+    return -1;
   }
-  return {{static_cast<const P*>(load_global(&entry->a)), load_global(&entry->a_row_stride), load_global(&entry->a_column_stride)},
-          {static_cast<const P*>(load_global(&entry->b)), load_global(&entry->b_row_stride), load_global(&entry->b_column_stride)},
-          rank,
+  return rank > 0 ? index : -1;
+}
+
+// An adapter by its index.
+PK_DEVICE Adapter adapter_at(const AdapterSet& set, int32_t index, int64_t batch) {
+  if (set.table == nullptr) {
+    Adapter adapter = set.one;
+    adapter.a.data = static_cast<const char*>(adapter.a.data) + batch * set.a_batch_bytes;
+    adapter.b.data = static_cast<const char*>(adapter.b.data) + batch * set.b_batch_bytes;
+    return adapter;
+  }
+  const pk_lora_adapter* entry = set.table + index;
+  return {{load_global(&entry->a), load_global(&entry->a_row_stride), load_global(&entry->a_column_stride)},
+          {load_global(&entry->b), load_global(&entry->b_row_stride), load_global(&entry->b_column_stride)},
+          load_global(&entry->rank),
           load_global(&entry->scale)};
 }
 
 // Keeps the failure with the smallest index, whatever order the threads come in.
 PK_DEVICE void report(pk_status_record* status, uint32_t failure, int64_t index) {
   if (status != nullptr) atomic_max_global(&status->failure, ~static_cast<uint64_t>(index) << 8 | failure);
+}
+
+// Of rows whose adapters' indices are in shared memory: the smallest index above `previous`, or -1 after the last. Starts with -1; every warp of a block finds the same.
+template <int ROWS, int COUNT>
+PK_DEVICE int32_t next_adapter(const SharedArray<int32_t, COUNT>& adapters, int32_t previous) {
+  constexpr uint32_t kNone = 0xffffffffu;
+  uint32_t next = kNone;
+#pragma unroll
+  for (int first = 0; first < ROWS; first += 32) {
+    const int row = first + static_cast<int>(lane());
+    const int32_t index = row < ROWS ? adapters.load(static_cast<uint32_t>(row)) : -1;
+    if (index > previous) next = minimum(next, static_cast<uint32_t>(index));
+  }
+  next = reduce_min(next);
+  return next == kNone ? -1 : static_cast<int32_t>(next);
 }
 
 }  // namespace PK_BUILD

@@ -1,16 +1,71 @@
-// The kernels of the LoRA family by number, and the longest chain of float roundings of each.
+// The kernels of the LoRA family by number, their tiles, and the longest chain of float roundings of each: what the C interface knows of them when it picks.
 #pragma once
 
 #include <cstdint>
 
-enum : int32_t { PK_LORA_FORWARD_SIMT = 1 };
-enum : int32_t { PK_LORA_MERGE_SIMT = 1 };
+#include "../include/peft_kernels.h"
+
+enum : int32_t { PK_LORA_FORWARD_SIMT = 1, PK_LORA_FORWARD_MMA_LARGE = 2, PK_LORA_FORWARD_MMA_SMALL = 3, PK_LORA_FORWARD_MMA_DECODE = 4 };
+enum : int32_t { PK_LORA_MERGE_SIMT = 1, PK_LORA_MERGE_MMA = 2 };
+
+// How a forward call is run: what `pick` decides.
+struct LoraForwardPlan {
+  int32_t algorithm;
+  int32_t splits;    // blocks that share a tile of y, each with a part of k
+  int32_t h_planes;  // parts of k in which x * A^T is made, which add up to it
+  int32_t tf32;      // whether f32 is multiplied as one number of tf32
+};
+
+// Of y, and the bytes of x's row that a stage of the pipeline holds.
+struct LoraTile {
+  int32_t rows, columns, stage_bytes;
+};
+
+static constexpr LoraTile lora_forward_tile(int32_t algorithm, bool f32) {
+  switch (algorithm) {
+    case PK_LORA_FORWARD_MMA_LARGE: return {128, f32 ? 128 : 256, 64};
+    case PK_LORA_FORWARD_MMA_SMALL: return {64, 64, 64};
+    case PK_LORA_FORWARD_MMA_DECODE: return {16, 32, 512};
+    default: return {64, 64, 0};
+  }
+}
+
+// Of H = x * A^T.
+constexpr int32_t kLoraShrinkRows = 64, kLoraShrinkStageBytes = 128;
+static constexpr int32_t lora_shrink_columns(int64_t rank) { return rank <= 16 ? 16 : 64; }
+
+// Of all targets' H in the workspace, a multiple of its alignment.
+static constexpr int64_t lora_h_bytes(const LoraForwardPlan& plan, int64_t rows, int64_t total_rank) {
+  return (plan.h_planes * rows * total_rank * 4 + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT;
+}
+
+// Of W.
+constexpr int32_t kLoraMergeRows = 64, kLoraMergeColumns = 128;
+
+// A tensor core cuts off what it adds below 2^-23 of the largest of `depth` products and the sum so far, each: depth + 1 steps.
+enum class LoraMath { exact16, tf32, three_tf32 };
+static constexpr int64_t lora_mma_rounding_steps(LoraMath math, int64_t k) {
+  switch (math) {
+    case LoraMath::exact16: return k + (k + 15) / 16;
+    case LoraMath::tf32: return k + (k + 7) / 8 + 8194;                // both factors rounded by 2^-11
+    case LoraMath::three_tf32: return 3 * (k + (k + 7) / 8) + 16;  // three products, and 2^-19 of each left out
+  }
+  return 0;
+}
 
 // The base sums k products. The branch sums ceil(k / 32) products in a lane and 32 lanes in 5 steps, then `rank` products, and is scaled. Two sums join base, branch and bias.
-constexpr int64_t pk_lora_forward_simt_rounding_steps(int64_t k, int64_t rank) {
+static constexpr int64_t lora_forward_simt_rounding_steps(int64_t k, int64_t rank) {
   const int64_t branch = (k + 31) / 32 + 5 + rank + 1;
   return (k > branch ? k : branch) + 2;
 }
 
+// Base: k products, eight warps, the splits. Branch: k products, two warps, the planes, then `rank` products, and the scale. Three sums join base, branch, a base in y and bias.
+static constexpr int64_t lora_forward_mma_rounding_steps(LoraMath base_math, LoraMath shrink_math, int64_t k, int64_t rank, const LoraForwardPlan& plan) {
+  const int64_t base = lora_mma_rounding_steps(base_math, k) + 7 + plan.splits;
+  const int64_t branch = lora_mma_rounding_steps(shrink_math, k) + 1 + plan.h_planes + lora_mma_rounding_steps(LoraMath::three_tf32, rank) + 1;
+  return (base > branch ? base : branch) + 3;
+}
+
 // `rank` products of one adapter, its scale, the sum over adapters, and the sum with W.
-constexpr int64_t pk_lora_merge_simt_rounding_steps(int64_t rank, int64_t adapters) { return rank + 1 + adapters + 1; }
+static constexpr int64_t lora_merge_simt_rounding_steps(int64_t rank, int64_t adapters) { return rank + 1 + adapters + 1; }
+static constexpr int64_t lora_merge_mma_rounding_steps(LoraMath math, int64_t rank, int64_t adapters) { return lora_mma_rounding_steps(math, rank) + 1 + adapters + 1; }

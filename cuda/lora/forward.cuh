@@ -6,17 +6,17 @@
 namespace PK_BUILD {
 
 // One linear layer of those that share x.
-template <class T, class P>
+template <class T>
 struct ForwardTarget {
   int32_t base;  // PK_LORA_BASE_*
   Batched<const T> w, bias;
   Batched<T> y;
   int64_t n;
-  AdapterSet<P> adapters;
-  Matrix<float> h;  // x * A^T of every row of every batch, [batches * m, max_rank], in the workspace
+  AdapterSet adapters;
+  float* h;  // H = x * A^T in the workspace: planes of [batches * m, max_rank], which add up to it
 };
 
-template <class T, class P>
+template <class T>
 struct ForwardProblem {
   static constexpr int kMaxTargets = 8;  // what fits a kernel's parameters; more are launched eight at a time
 
@@ -24,8 +24,56 @@ struct ForwardProblem {
   int64_t batches, m, k;
   RowAdapters rows;
   pk_status_record* status;
+  int32_t h_planes;
+  // Where `splits` blocks share a tile of y, each summing a part of k: their sums, and a count of those that have arrived, which the shrink kernel clears.
+  int32_t splits;
+  float* partial_sums;
+  uint32_t* arrivals;
+  int64_t arrival_count;
   int32_t target_count;
-  ForwardTarget<T, P> targets[kMaxTargets];
+  ForwardTarget<T> targets[kMaxTargets];
 };
+
+// A row counts through all batches.
+template <class T>
+PK_DEVICE float load_h(const ForwardProblem<T>& problem, const ForwardTarget<T>& target, int64_t row, int64_t rank) {
+  const int64_t plane = problem.batches * problem.m * target.adapters.max_rank, at = row * target.adapters.max_rank + rank;
+  float sum = load_global(target.h + at);
+  for (int32_t i = 1; i < problem.h_planes; ++i) sum += load_global(target.h + i * plane + at);
+  return sum;
+}
+
+// Clears the counts of arrivals, whatever the workspace held: a part of each kernel that makes H, which comes before those that count.
+template <class T>
+PK_DEVICE void clear_arrivals(const ForwardProblem<T>& problem) {
+  const int64_t threads = static_cast<int64_t>(grid_extent().x) * block_extent().x;
+  for (int64_t i = static_cast<int64_t>(block_index().x) * block_extent().x + thread_index().x; i < problem.arrival_count; i += threads) store_global(problem.arrivals + i, 0);
+}
+
+// A tile of a target's y.
+struct ForwardTile {
+  int32_t target;
+  int64_t batch, row0, column0;
+};
+
+// Tiles in the order target, batch, band of 16 tiles of rows, column, row: blocks that run together share rows of x and of W.
+template <class T>
+PK_DEVICE ForwardTile forward_tile(const ForwardProblem<T>& problem, int64_t work, int tile_rows, int tile_columns) {
+  constexpr int64_t kBand = 16;
+  const int64_t rows = (problem.m + tile_rows - 1) / tile_rows;
+  ForwardTile tile{0, 0, 0, 0};
+  int64_t columns = (problem.targets[0].n + tile_columns - 1) / tile_columns;
+  while (work >= problem.batches * columns * rows) {
+    work -= problem.batches * columns * rows;
+    columns = (problem.targets[++tile.target].n + tile_columns - 1) / tile_columns;
+  }
+  tile.batch = work / (columns * rows);
+  work %= columns * rows;
+  const int64_t band = work / (columns * kBand), rows_of_band = minimum(kBand, rows - band * kBand);
+  work -= band * columns * kBand;
+  tile.column0 = work / rows_of_band * tile_columns;
+  tile.row0 = (band * kBand + work % rows_of_band) * tile_rows;
+  return tile;
+}
 
 }  // namespace PK_BUILD

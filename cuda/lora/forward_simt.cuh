@@ -51,25 +51,16 @@ PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& s
   }
 }
 
-template <class T, class P>
-PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_simt(ForwardProblem<T, P> problem, int64_t tiles) {
+template <class T>
+PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_simt(ForwardProblem<T> problem, int64_t tiles) {
   using Config = ForwardSimtConfig;
   PK_SHARED(Config::Shared, shared);
   const int thread = static_cast<int>(thread_index().x);
-  const int64_t tile_rows = (problem.m + Config::kTile - 1) / Config::kTile;
 
   for (int64_t work = block_index().x; work < tiles; work += grid_extent().x) {
-    // Tiles in the order target, batch, column, row: neighbouring blocks share a tile of W.
-    int64_t rest = work, target_index = 0;
-    int64_t tile_columns = (problem.targets[0].n + Config::kTile - 1) / Config::kTile;
-    while (rest >= problem.batches * tile_columns * tile_rows) {
-      rest -= problem.batches * tile_columns * tile_rows;
-      tile_columns = (problem.targets[++target_index].n + Config::kTile - 1) / Config::kTile;
-    }
-    const ForwardTarget<T, P>& target = problem.targets[target_index];
-    const int64_t batch = rest / (tile_columns * tile_rows);
-    const int64_t column0 = rest % (tile_columns * tile_rows) / tile_rows * Config::kTile;
-    const int64_t row0 = rest % tile_rows * Config::kTile;
+    const ForwardTile tile = forward_tile(problem, work, Config::kTile, Config::kTile);
+    const ForwardTarget<T>& target = problem.targets[tile.target];
+    const int64_t batch = tile.batch, row0 = tile.row0, column0 = tile.column0;
     const Matrix<T> y = target.y.batch(batch);
     // Neighbouring threads write neighbouring elements in either order of y.
     const int thread_row = y.row_major() ? thread / Config::kSide : thread % Config::kSide;
@@ -85,14 +76,18 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
       const int64_t row = row0 + thread_row + i * Config::kSide;
       if (row >= problem.m) continue;
       uint32_t failure = 0;  // reported by the shrink kernel
-      const Adapter<P> adapter = row_adapter(target.adapters, problem.rows, batch * problem.m + row, batch, &failure);
-      float branch[4] = {};
-      for (int64_t rank = 0; rank < adapter.rank; ++rank) {
-        const float h = load_global(target.h.at(batch * problem.m + row, rank));
+      const int32_t index = adapter_index(target.adapters, problem.rows, batch * problem.m + row, &failure);
+      float branch[4] = {}, scale = 0.0f;
+      if (index != -1) {
+        const Adapter adapter = adapter_at(target.adapters, index, batch);
+        scale = adapter.scale;
+        for (int64_t rank = 0; rank < adapter.rank; ++rank) {
+          const float h = load_h(problem, target, batch * problem.m + row, rank);
 #pragma unroll
-        for (int j = 0; j < 4; ++j) {
-          const int64_t column = column0 + thread_column + j * Config::kSide;
-          if (column < target.n) branch[j] = fma(h, to_float(load_global(adapter.b.at(column, rank))), branch[j]);
+          for (int j = 0; j < 4; ++j) {
+            const int64_t column = column0 + thread_column + j * Config::kSide;
+            if (column < target.n) branch[j] = fma(h, load_factor<T>(adapter.b, target.adapters.in_f32 != 0, column, rank), branch[j]);
+          }
         }
       }
 #pragma unroll
@@ -100,7 +95,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
         const int64_t column = column0 + thread_column + j * Config::kSide;
         if (column >= target.n) continue;
         float value = target.base == PK_LORA_BASE_IN_Y ? to_float(load_global(y.at(row, column))) : base[i][j];
-        if (adapter.rank > 0) value = fma(adapter.scale, branch[j], value);
+        if (index != -1) value = fma(scale, branch[j], value);
         if (target.bias.first.data != nullptr) value += to_float(load_global(target.bias.batch(batch).at(0, column)));
         store_global(y.at(row, column), from_float<T>(value));
       }

@@ -7,27 +7,9 @@
 // The residual holds, modulo 2^16, the original bits less those that unmerge computes from the merged weight alone: adding it back gives the original, whatever was lost.
 #pragma once
 
-#include "../tile/matrix.cuh"
+#include "merge.cuh"
 
 namespace PK_BUILD {
-
-template <class P>
-struct MergeAdapter {
-  Matrix<const P> a, b;
-  int32_t rank;
-  float scale;
-};
-
-template <class T, class P>
-struct MergeProblem {
-  int64_t n, k;
-  float direction;  // +1 merges, -1 unmerges
-  Matrix<const T> source;
-  Matrix<T> destination;
-  Matrix<uint16_t> residual;  // data = null: none
-  int32_t adapter_count;
-  MergeAdapter<P> adapters[PK_LORA_MERGE_ADAPTERS];
-};
 
 struct MergeSimtConfig {
   static constexpr int kRows = 16;
@@ -36,15 +18,17 @@ struct MergeSimtConfig {
   static_assert(kRows * kColumns % kThreads == 0, "every thread makes as many elements");
 };
 
-template <class P>
-PK_DEVICE float merge_delta(const MergeAdapter<P>* adapters, int32_t count, int64_t row, int64_t column) {
+template <class T>
+PK_DEVICE float merge_delta(const MergeProblem<T>& problem, int64_t row, int64_t column) {
+  const bool in_f32 = problem.adapters_in_f32 != 0;
   float delta = 0.0f;
-  for (int32_t i = 0; i < count; ++i) {
+  for (int32_t i = 0; i < problem.adapter_count; ++i) {
+    const MergeAdapter& adapter = problem.adapters[i];
     float product = 0.0f;
-    for (int64_t rank = 0; rank < adapters[i].rank; ++rank) {
-      product = fma(to_float(load_global(adapters[i].b.at(row, rank))), to_float(load_global(adapters[i].a.at(rank, column))), product);
+    for (int64_t rank = 0; rank < adapter.rank; ++rank) {
+      product = fma(load_factor<T>(adapter.b, in_f32, row, rank), load_factor<T>(adapter.a, in_f32, rank, column), product);
     }
-    delta = adapters[i].rank > 0 ? fma(adapters[i].scale, product, delta) : delta;
+    delta = adapter.rank > 0 ? fma(adapter.scale, product, delta) : delta;
   }
   return delta;
 }
@@ -57,8 +41,8 @@ PK_DEVICE void add_bits(f16& value, uint16_t bits) { value.bits = static_cast<ui
 PK_DEVICE void add_bits(bf16& value, uint16_t bits) { value.bits = static_cast<uint16_t>(value.bits + bits); }
 PK_DEVICE void add_bits(float&, uint16_t) {}
 
-template <class T, class P>
-PK_KERNEL void PK_LAUNCH_BOUNDS(MergeSimtConfig::kThreads) lora_merge_simt(MergeProblem<T, P> problem, int64_t tiles) {
+template <class T>
+PK_KERNEL void PK_LAUNCH_BOUNDS(MergeSimtConfig::kThreads) lora_merge_simt(MergeProblem<T> problem, int64_t tiles) {
   using Config = MergeSimtConfig;
   const int64_t tile_rows = (problem.n + Config::kRows - 1) / Config::kRows;
   const bool row_major = problem.destination.row_major();
@@ -71,7 +55,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(MergeSimtConfig::kThreads) lora_merge_simt(Merge
       const int64_t column = column0 + (row_major ? i % Config::kColumns : i / Config::kRows);
       if (row >= problem.n || column >= problem.k) continue;
 
-      const float delta = problem.direction * merge_delta(problem.adapters, problem.adapter_count, row, column);
+      const float delta = problem.direction * merge_delta(problem, row, column);
       const T original = load_global(problem.source.at(row, column));
       T result = from_float<T>(to_float(original) + delta);
       if (problem.residual.data != nullptr) {

@@ -17,20 +17,24 @@ struct ShrinkSimtConfig {
   static_assert(kRanks <= 32, "a lane each to write them");
 };
 
-template <class T, class P>
-PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(ForwardProblem<T, P> problem) {
+template <class T>
+PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(ForwardProblem<T> problem) {
   using Config = ShrinkSimtConfig;
   const int lane = static_cast<int>(thread_index().x) % 32;
   const int64_t warp = block_index().x * static_cast<int64_t>(Config::kWarps) + thread_index().x / 32;
   const int64_t warps = grid_extent().x * static_cast<int64_t>(Config::kWarps);
   const int64_t rows = problem.batches * problem.m;
+  clear_arrivals(problem);
 
   for (int64_t work = warp; work < rows * problem.target_count; work += warps) {
-    const ForwardTarget<T, P>& target = problem.targets[work / rows];
+    const ForwardTarget<T>& target = problem.targets[work / rows];
     const int64_t row = work % rows;
     uint32_t failure = 0;
-    const Adapter<P> adapter = row_adapter(target.adapters, problem.rows, row, row / problem.m, &failure);
+    const int32_t index = adapter_index(target.adapters, problem.rows, row, &failure);
     if (failure != 0 && lane == 0) report(problem.status, failure, row);
+    if (index == -1) continue;
+    const Adapter adapter = adapter_at(target.adapters, index, row / problem.m);
+    const bool in_f32 = target.adapters.in_f32 != 0;
     const Matrix<const T> x = problem.x.batch(row / problem.m);
 
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
@@ -39,14 +43,14 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
         const float x_value = to_float(load_global(x.at(row % problem.m, k)));
 #pragma unroll
         for (int j = 0; j < Config::kRanks; ++j) {
-          if (rank0 + j < adapter.rank) sum[j] = fma(x_value, to_float(load_global(adapter.a.at(rank0 + j, k))), sum[j]);
+          if (rank0 + j < adapter.rank) sum[j] = fma(x_value, load_factor<T>(adapter.a, in_f32, rank0 + j, k), sum[j]);
         }
       }
 #pragma unroll
       for (int j = 0; j < Config::kRanks; ++j) {
 #pragma unroll
         for (int distance = 16; distance > 0; distance /= 2) sum[j] += shuffle_xor(sum[j], distance);
-        if (lane == j && rank0 + j < adapter.rank) store_global(target.h.at(row, rank0 + j), sum[j]);
+        if (lane == j && rank0 + j < adapter.rank) store_global(target.h + row * target.adapters.max_rank + rank0 + j, sum[j]);
       }
     }
   }

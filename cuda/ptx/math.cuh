@@ -24,6 +24,15 @@ PK_DEVICE float fma(float a, float b, float c) {
 #endif
 }
 
+// The number of the lowest bit that is set, of at least one.
+PK_DEVICE int lowest_bit(uint64_t bits) {
+#if PK_EMULATED
+  return __builtin_ctzll(bits);
+#else
+  return __ffsll(static_cast<long long>(bits)) - 1;
+#endif
+}
+
 template <class T>
 PK_HOST_DEVICE T minimum(T a, T b) {
   return b < a ? b : a;

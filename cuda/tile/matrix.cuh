@@ -30,6 +30,21 @@ Batched<T> batched(const pk_matrix& matrix) {
   return {{static_cast<T*>(matrix.data), matrix.row_stride, matrix.column_stride}, matrix.batch_stride};
 }
 
+// An element as another type, rounded where it must be.
+template <class T, class S>
+PK_DEVICE T convert(S value) {
+  if constexpr (std::is_same<T, S>::value) return value;
+  else return from_float<T>(to_float(value));
+}
+
+template <class T, class S, int COUNT>
+PK_DEVICE Vector<T, COUNT> convert(const Vector<S, COUNT>& vector) {
+  Vector<T, COUNT> converted;
+#pragma unroll
+  for (int i = 0; i < COUNT; ++i) converted.values[i] = convert<T>(vector.values[i]);
+  return converted;
+}
+
 // tile(column, row) = source(row0 + row, column0 + column) as f32, zero outside rows x columns. Tile is [COLUMNS][PITCH], so that a column of it is contiguous: the operand order of an outer
 // product. Neighbouring threads read neighbouring elements in either order of the source.
 template <int ROWS, int COLUMNS, int PITCH, int THREADS, class T, class Shared>

@@ -102,12 +102,13 @@ pub struct Forward<'a, T, P, Q> {
     rows: Rows<'a, Q>,
     status: Option<&'a Status<'a, Q>>,
     algorithm: i32,
+    flags: u32,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     /// With activations `x` [m, k] or [batches, m, k], and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        Self { x: x.into(), targets: Vec::new(), rows: Rows::Same, status: None, algorithm: 0 }
+        Self { x: x.into(), targets: Vec::new(), rows: Rows::Same, status: None, algorithm: 0, flags: 0 }
     }
 
     /// Another layer that reads x. Layers that share x cost less together (q, k and v; gate and up).
@@ -139,6 +140,19 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         self.algorithm = algorithm;
         self
     }
+
+    /// Lets f32 be multiplied as one number of tf32, of 11 significant bits: several times as fast, and [`Kernel::rounding_steps`] says how much less exact. Without it f32 keeps all its bits.
+    /// Says nothing to 16-bit types, nor to the CPU queue.
+    pub fn allow_tf32(mut self) -> Self {
+        self.flags |= ffi::PK_FLAG_ALLOW_TF32 as u32;
+        self
+    }
+
+    /// Asks for a row's bits to be the same in a batch of any size and among any other rows; small batches are slower then.
+    pub fn batch_invariant(mut self) -> Self {
+        self.flags |= ffi::PK_FLAG_BATCH_INVARIANT as u32;
+        self
+    }
 }
 
 /// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias` for every target of the call.
@@ -150,7 +164,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// [`Kernel::rounding_steps`]. `x·Aᵀ` is kept in f32: it does not overflow where y is finite. NaN and infinities pass through as arithmetic says (`s = 0` times infinity is NaN).
 /// The same bits on every run.
 ///
-/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target; x, W, A, B read and y written once, as far as the caches reach. A workspace of `4·m·Σ rank` bytes, see [`forward_workspace`].
+/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target; x, W, A, B read and y written once, as far as the caches reach. A workspace for `x·Aᵀ` in f32 and, where y is too small to fill a chip, for sums over parts of k: at most 32 MiB, see
+/// [`forward_workspace`].
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors

@@ -143,7 +143,7 @@ impl MergeProblem {
 ///
 /// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]); the error is at most `ulp(W') + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The same bits on every run.
 /// Merging loses what W's type cannot hold: [`unmerge`] without a residual returns W within `ulp(W') + ulp(W)` and the same sum. With [`Merge::residual`], 16 bits an element, it returns
-/// the original bits, on the queue and kernel that merged.
+/// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip.
 ///
 /// **Cost.** `2·n·k·Σ rank` flops; W read and W' written once. No workspace; the call can be captured in a graph.
 ///

@@ -74,7 +74,7 @@ pub const CHIPS: [i32; 6] = [80, 86, 89, 90, 100, 120];
 /// Seeds of the emulator's schedules: 0 … count − 1, with PEFT_KERNELS_TEST_SEEDS as the count.
 pub fn seeds() -> u64 {
     let count = std::env::var("PEFT_KERNELS_TEST_SEEDS").ok();
-    count.map_or(4, |text| text.parse().expect("PEFT_KERNELS_TEST_SEEDS is a number")).max(1)
+    count.map_or(5, |text| text.parse().expect("PEFT_KERNELS_TEST_SEEDS is a number")).max(1)
 }
 
 /// The emulators of every seed; the chip changes with the seed.

@@ -31,8 +31,8 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
             _ => 0,
         };
-        let (element_type, algorithm) = (T::TYPE, self.algorithm);
-        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, element_type, algorithm })
+        let (element_type, algorithm, flags) = (T::TYPE, self.algorithm, self.flags);
+        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, element_type, algorithm, flags })
     }
 
     /// A table and a choice from it go together.
@@ -192,6 +192,7 @@ pub(crate) struct ForwardProblem {
     pub status: u64,
     element_type: ElementType,
     algorithm: i32,
+    flags: u32,
 }
 
 pub(crate) struct TargetProblem {
@@ -287,6 +288,7 @@ impl ForwardProblem {
             size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
             target_size: size_of::<ffi::pk_lora_target>() as u64,
             algorithm: self.algorithm,
+            flags: self.flags,
             batch_count: self.batches as i64,
             x,
             targets: targets.as_ptr(),

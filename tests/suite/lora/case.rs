@@ -77,7 +77,14 @@ pub struct Spec {
     pub arrangement: Arrangement,
     pub numbers: Numbers,
     pub seed: u64,
+    /// The kernel, or 0.
+    pub algorithm: i32,
+    pub allow_tf32: bool,
+    pub batch_invariant: bool,
 }
+
+/// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
+pub const ALGORITHMS: [i32; 5] = [0, 1, 2, 3, 4];
 
 impl Spec {
     /// One layer with one adapter.
@@ -93,6 +100,9 @@ impl Spec {
             arrangement: Arrangement::Plain,
             numbers,
             seed: (m * 31 + n * 37 + k * 41 + rank) as u64,
+            algorithm: 0,
+            allow_tf32: false,
+            batch_invariant: false,
         }
     }
 

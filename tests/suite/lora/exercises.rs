@@ -17,6 +17,11 @@ fn decode() -> Spec {
     Spec::new(3, 264, 1032, 16, Numbers::Reals)
 }
 
+/// Few tiles, which share k.
+fn few_rows() -> Spec {
+    Spec::new(50, 264, 1032, 16, Numbers::Reals)
+}
+
 fn three_targets() -> Spec {
     let target = |n, base| TargetSpec { n, base, adapters: AdapterSpec::One(9), bias: BiasSpec::Shared(1) };
     let targets = vec![target(72, BaseSpec::Dense), target(40, BaseSpec::Dense), target(33, BaseSpec::Dense)];
@@ -38,6 +43,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(FORWARD, "prefill", || run::exercise::<bf16, bf16>(&prefill())),
     Operation::new(FORWARD, "prefill, f32", || run::exercise::<f32, f32>(&prefill())),
     Operation::new(FORWARD, "decode", || run::exercise::<f16, f32>(&decode())),
+    Operation::new(FORWARD, "few rows", || run::exercise::<bf16, bf16>(&few_rows())),
     Operation::new(FORWARD, "three targets", || run::exercise::<bf16, f32>(&three_targets())),
     TABLE,
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),

@@ -2,7 +2,7 @@
 
 use peft_kernels::{Cpu, Element, Emulator, RawStream};
 
-use super::case::{Arrangement, Case, Spec};
+use super::case::{ALGORITHMS, Arrangement, Case, Spec};
 use crate::buffer::Cell;
 use crate::compare;
 use crate::numbers::Numbers;
@@ -28,23 +28,26 @@ pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
     Ok(outcome.y)
 }
 
-/// On all queues; emulators of all seeds give the same bits.
+/// On all queues, with every kernel; another seed gives the same bits.
 pub fn check_everywhere<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Result<(), String> {
-    let case = Case::<T, P>::new(spec);
+    let mut case = Case::<T, P>::new(spec);
     let oracle = case.oracle();
     if crate::cuda::is_active() {
-        let first = check_case(&case, &oracle, &RawStream::legacy(0))?;
-        return case.check_exact("the device again", &case.run_well(&RawStream::per_thread(0))?.y, &first);
+        for algorithm in ALGORITHMS {
+            case.spec.algorithm = algorithm;
+            let first = check_case(&case, &oracle, &RawStream::legacy(0))?;
+            case.check_exact("the device again", &case.run_well(&RawStream::per_thread(0))?.y, &first)?;
+        }
+        return Ok(());
     }
     check_case(&case, &oracle, &Cpu)?;
-    let mut first: Option<Vec<Vec<T>>> = None;
-    for queue in emulators() {
-        match &first {
-            None => first = Some(check_case(&case, &oracle, &queue)?),
-            Some(first) => {
-                let again = case.run_well(&queue)?;
-                case.check_exact(&format!("{queue:?} against the first seed"), &again.y, first)?;
-            }
+    // Each seed with another kernel, and one of them with two.
+    for (queue, algorithm) in emulators().zip(ALGORITHMS.into_iter().cycle()) {
+        case.spec.algorithm = algorithm;
+        let first = check_case(&case, &oracle, &queue)?;
+        if spec.seed % ALGORITHMS.len() as u64 == algorithm as u64 {
+            let again = queue.seed(spec.seed + 100);
+            case.check_exact(&format!("{again:?} against {queue:?}"), &case.run_well(&again)?.y, &first)?;
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 use peft_kernels::counters;
 use peft_kernels::lora::{self, Merge};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, RawStream};
+use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, Place, RawStream};
 
 use super::case::Factors;
 use super::run::adapter;
@@ -22,7 +22,12 @@ struct Case<T, P> {
     factors: Vec<Factors<P>>,
     in_place: bool,
     numbers: Numbers,
+    /// The kernel, or 0.
+    algorithm: i32,
 }
+
+/// The kernels by number; 0 is the one that `pick` chooses.
+const ALGORITHMS: [i32; 2] = [0, 1];
 
 fn flat(layout: &Layout<3>) -> Layout<2> {
     let Layout { offset, extents: [_, rows, columns], strides: [_, row, column] } = *layout;
@@ -57,7 +62,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             scale: numbers.scale(&mut random),
         });
         let factors = factors.collect();
-        Self { source, destination, residual, factors, in_place: false, numbers }
+        Self { source, destination, residual, factors, in_place: false, numbers, algorithm: 0 }
     }
 
     /// The call in one direction; in place, the destination alone.
@@ -70,6 +75,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         };
         for factors in &self.factors {
             call = call.adapter(adapter(queue, factors));
+        }
+        if queue.place() != Place::Cpu {
+            call = call.algorithm(self.algorithm);
         }
         match &self.residual {
             Some(residual) => call.residual(mat_mut(queue, residual)),
@@ -157,11 +165,14 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         Ok(merged)
     }
 
-    fn everywhere(&self) -> Result<(), String> {
+    fn everywhere(mut self) -> Result<(), String> {
         self.there_and_back(&Cpu)?;
-        let first = self.there_and_back(&Emulator::new(0))?;
-        for queue in emulators() {
-            compare::exact(self.source.layout.extents, &self.there_and_back(&queue)?, &first)?;
+        for algorithm in ALGORITHMS {
+            self.algorithm = algorithm;
+            let first = self.there_and_back(&Emulator::new(0))?;
+            for queue in emulators().skip(algorithm as usize).step_by(ALGORITHMS.len()) {
+                compare::exact(self.source.layout.extents, &self.there_and_back(&queue)?, &first)?;
+            }
         }
         Ok(())
     }
@@ -190,10 +201,13 @@ fn on_device<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for (i, [n, k]) in [[0, 5], [1, 1], [1, 130], [130, 1], [16, 64], [33, 127], [200, 300]].iter().enumerate() {
         for ranks in [&[][..], &[0], &[4], &[3, 0, 8, 1], &[2; 64]] {
             for numbers in [Numbers::Integers, Numbers::Reals] {
-                let case = Case::<T, P>::new(*n, *k, ranks, numbers, i as u64);
-                let got = case.there_and_back(&RawStream::legacy(0))?;
-                if matches!(numbers, Numbers::Integers) {
-                    compare::exact(case.source.layout.extents, &got, &case.there_and_back(&Emulator::new(0))?)?;
+                let mut case = Case::<T, P>::new(*n, *k, ranks, numbers, i as u64);
+                for algorithm in ALGORITHMS {
+                    case.algorithm = algorithm;
+                    let got = case.there_and_back(&RawStream::legacy(0))?;
+                    if matches!(numbers, Numbers::Integers) {
+                        compare::exact(case.source.layout.extents, &got, &case.there_and_back(&Emulator::new(0))?)?;
+                    }
                 }
             }
         }

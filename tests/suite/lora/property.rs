@@ -5,7 +5,7 @@ use peft_kernels::{Cpu, Element, Emulator};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::case::{AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
+use super::case::{ALGORITHMS, AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
 use super::forward::check_case;
 use crate::buffer::Cell;
 use crate::numbers::Numbers;
@@ -75,6 +75,9 @@ fn spec() -> impl Strategy<Value = Spec> {
             arrangement: if plain { Arrangement::Plain } else { Arrangement::Random },
             numbers: if integers { Numbers::Integers } else { Numbers::Reals },
             seed,
+            algorithm: ALGORITHMS[(seed % ALGORITHMS.len() as u64) as usize],
+            allow_tf32: seed & 1 << 40 != 0,
+            batch_invariant: seed & 3 << 41 == 0,
         })
 }
 

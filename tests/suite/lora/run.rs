@@ -2,7 +2,8 @@
 
 use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Target};
 use peft_kernels::{
-    Element, Emulator, Error, Kernel, Layout, RawStream, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace,
+    Element, Emulator, Error, Kernel, Layout, Place, RawStream, Status, StatusRecord, Tensor, TensorMut, Vector,
+    Workspace,
 };
 
 use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, Spec, TargetSpec};
@@ -76,7 +77,14 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             RowCase::Index(index) => call.row_adapter(list(queue, index)),
             RowCase::Segments(segments) => call.segments(list(queue, segments)),
         };
-        run(call)
+        if self.spec.allow_tf32 {
+            call = call.allow_tf32();
+        }
+        if self.spec.batch_invariant {
+            call = call.batch_invariant();
+        }
+        // The CPU queue has one way.
+        run(if queue.place() == Place::Cpu { call } else { call.algorithm(self.spec.algorithm) })
     }
 
     fn inputs(&self) -> Vec<(String, &dyn Untouched)> {

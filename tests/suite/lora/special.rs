@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 use peft_kernels::{Cpu, Element, Emulator, MatMut, Workspace, lora, lora::Target};
 
-use super::case::{AdapterSpec, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
+use super::case::{ALGORITHMS, AdapterSpec, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
 use super::forward::{check_case, check_everywhere};
 use crate::buffer::Cell;
 use crate::numbers::{Numbers, Random};
@@ -19,7 +19,8 @@ fn changed<T: Element + Cell, P: Element + Cell>(
     change(&mut case);
     let oracle = case.oracle();
     check_case(&case, &oracle, &Cpu)?;
-    for queue in emulators() {
+    for (queue, algorithm) in emulators().zip(ALGORITHMS.into_iter().cycle()) {
+        case.spec.algorithm = algorithm;
         check_case(&case, &oracle, &queue)?;
     }
     Ok((0..oracle[0].len()).filter(|&i| oracle[0][i].value.is_nan()).collect())
@@ -120,19 +121,65 @@ fn bits_spec() -> Spec {
     })
 }
 
-/// Twice, with every seed and on every chip.
+/// Twice, with every kernel, every seed and on every chip: what a kernel computes may depend on the chip, by the number of parts that its sums are made in.
 fn same_bits<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
-    let case = Case::<T, P>::new(&bits_spec());
+    let mut case = Case::<T, P>::new(&bits_spec());
     let cpu = case.run_well(&Cpu)?.y;
     case.check_exact("the reference again", &case.run_well(&Cpu)?.y, &cpu)?;
-    let emulated = case.run_well(&Emulator::new(0))?.y;
-    // Every chip and every seed, in as few runs.
-    for run in 0..seeds().max(CHIPS.len() as u64) {
-        let chip = CHIPS[run as usize % CHIPS.len()];
-        let queue = Emulator::new(run.wrapping_mul(0x1234_5678_9abc_def1)).compute_capability(chip);
-        case.check_exact(&format!("{queue:?} against seed 0"), &case.run_well(&queue)?.y, &emulated)?;
+    for algorithm in ALGORITHMS {
+        case.spec.algorithm = algorithm;
+        let chip = Emulator::new(0).compute_capability(CHIPS[algorithm as usize]);
+        let first = case.run_well(&chip)?.y;
+        for run in 1..seeds() {
+            let queue = chip.seed(run.wrapping_mul(0x1234_5678_9abc_def1));
+            case.check_exact(&format!("{queue:?} against seed 0"), &case.run_well(&queue)?.y, &first)?;
+        }
     }
     Ok(())
+}
+
+/// With `batch_invariant`, the rows of a call have the bits that each has alone.
+fn batch_invariant<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let spec = |m| Spec::new(m, 70, 1000, 9, Numbers::Reals).with(|spec| (spec.batch_invariant, spec.seed) = (true, 1));
+    let rows = 70;
+    let all = Case::<T, P>::new(&spec(rows));
+    let expected = all.run_well(&Emulator::new(1))?.y;
+    for (first, count) in [(0, 1), (69, 1), (3, 16), (5, 65)] {
+        let mut part = Case::<T, P>::new(&spec(rows));
+        part.spec.m = count;
+        part.x.layout.offset += first * part.x.layout.strides[1];
+        part.x.layout.extents[1] = count;
+        part.targets[0].y.1.extents[1] = count;
+        let y = part.run_well(&Emulator::new(2))?.y;
+        let expected = vec![expected[0][first * 70..(first + count) * 70].to_vec()];
+        part.check_exact(&format!("rows {first} … of {count}"), &y, &expected)?;
+    }
+    Ok(())
+}
+
+/// f32 as one number of tf32 stays within the bound that its kernel names, and f32 in parts within a hundredth of its error.
+fn tf32() -> Result<(), String> {
+    let spec = Spec::new(70, 66, 500, 9, Numbers::Reals);
+    let mut case = Case::<f32, f32>::new(&spec);
+    let oracle = case.oracle();
+    let mut largest = [0.0f64; 2];
+    for (i, allow_tf32) in [false, true].into_iter().enumerate() {
+        case.spec.allow_tf32 = allow_tf32;
+        for algorithm in &ALGORITHMS[2..] {
+            case.spec.algorithm = *algorithm;
+            let y = check_case(&case, &oracle, &Emulator::new(3))?;
+            let errors =
+                y[0].iter().zip(&oracle[0]).map(|(y, terms)| (f64::from(*y) - terms.value).abs() / terms.magnitude);
+            largest[i] = errors.fold(largest[i], f64::max);
+        }
+    }
+    let [parts, one] = largest;
+    // Where tf32 was not used at all, or f32 not in parts, the two would be alike.
+    if parts < 1e-2 * one {
+        Ok(())
+    } else {
+        Err(format!("relative errors of {parts:e} in parts and {one:e} as one number"))
+    }
 }
 
 /// Many calls at once, on queues of both kinds.
@@ -255,6 +302,8 @@ pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::forward::not_numbers", not_numbers);
     for_types!(trials, "lora::forward::large_intermediate", large_intermediate);
     for_types!(trials, "lora::forward::same_bits", same_bits);
+    for_types!(trials, "lora::forward::batch_invariant", batch_invariant);
+    trials.add("lora::forward::tf32", tf32);
     for_types!(trials, "lora::forward::table_beside_none", table_beside_none);
     trials.add("lora::forward::threads", threads);
     trials.add("lora::forward::emulator_threads", emulator_threads);

@@ -1,0 +1,166 @@
+#include "lora_plan.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "check.h"
+
+namespace peft_kernels_api {
+namespace {
+
+constexpr int64_t kMostMultiprocessors = 192;       // that a plan counts on, so that a workspace is enough on every chip
+constexpr int64_t kMostPartBytes = INT64_C(32) << 20;  // of the sums of a split tile's blocks
+constexpr int64_t kMostParts = 16;                  // of k, whose sums are added up one after the other
+constexpr int64_t kLeastStages = 4;                 // of the pipeline, in a part: less is all start
+
+struct Algorithm {
+  int32_t number;
+  const char* name;
+};
+constexpr Algorithm kForward[] = {{PK_LORA_FORWARD_SIMT, "lora_forward_simt"},
+                                  {PK_LORA_FORWARD_MMA_LARGE, "lora_forward_mma_large"},
+                                  {PK_LORA_FORWARD_MMA_SMALL, "lora_forward_mma_small"},
+                                  {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"}};
+
+bool is_f32(const Forward& forward) { return forward.descriptor.x.element_type == PK_F32; }
+
+int64_t up(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
+
+// Tiles of y, of all targets. In floating point nobody overflows.
+double tiles_of(const Forward& forward, const LoraTile& tile) {
+  double tiles = 0;
+  for (const pk_lora_target& target : forward.targets) {
+    tiles += static_cast<double>(forward.descriptor.batch_count) * static_cast<double>(up(forward.descriptor.x.rows, tile.rows)) * static_cast<double>(up(target.y.columns, tile.columns));
+  }
+  return tiles;
+}
+
+// So many parts of `stages` that `blocks` fill the chip, each with enough to do.
+int32_t parts_of(double blocks, double wanted, int64_t stages) {
+  if (blocks < 1 || blocks >= wanted) return 1;
+  const auto parts = static_cast<int64_t>(wanted / blocks);
+  return static_cast<int32_t>(std::clamp<int64_t>(parts, 1, std::clamp<int64_t>(stages / kLeastStages, 1, kMostParts)));
+}
+
+int64_t largest_rank(const Forward& forward) {
+  int64_t rank = 0;
+  for (const pk_lora_target& target : forward.targets) rank = std::max(rank, target.max_rank);
+  return rank;
+}
+
+int32_t algorithm_of(const Forward& forward, const pk_chip& chip) {
+  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
+  // A grid of more blocks than its first axis has: only the plain kernels walk through them.
+  constexpr double kMostTiles = INT32_MAX / kMostParts;
+  if (chip.compute_capability < 80 || tiles_of(forward, {16, 32, 0}) > kMostTiles) return PK_LORA_FORWARD_SIMT;
+  if ((descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return PK_LORA_FORWARD_MMA_SMALL;
+  if (descriptor.x.rows <= 16) return PK_LORA_FORWARD_MMA_DECODE;
+  int64_t widest = 0;
+  for (const pk_lora_target& target : forward.targets) widest = std::max(widest, target.y.columns);
+  return descriptor.x.rows <= 128 || widest <= 128 ? PK_LORA_FORWARD_MMA_SMALL : PK_LORA_FORWARD_MMA_LARGE;
+}
+
+LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multiprocessors) {
+  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
+  LoraForwardPlan plan{algorithm, 1, 1, is_f32(forward) && (descriptor.flags & PK_FLAG_ALLOW_TF32) != 0};
+  if (algorithm == PK_LORA_FORWARD_SIMT || (descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return plan;
+  const int64_t size = is_f32(forward) ? 4 : 2;
+  const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
+  const double tiles = tiles_of(forward, tile), chips = static_cast<double>(std::min(multiprocessors, kMostMultiprocessors));
+  const bool dense = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.base == PK_LORA_BASE_DENSE; });
+  if (dense) {
+    const double wanted = algorithm == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
+    plan.splits = parts_of(tiles, wanted, up(descriptor.x.columns * size, tile.stage_bytes));
+    const double part_bytes = tiles * tile.rows * tile.columns * 4;
+    while (plan.splits > 1 && part_bytes * plan.splits > kMostPartBytes) --plan.splits;
+  }
+  const int64_t rank = largest_rank(forward);
+  const double blocks = static_cast<double>(forward.targets.size()) * static_cast<double>(descriptor.batch_count) * static_cast<double>(up(descriptor.x.rows, kLoraShrinkRows)) *
+                        static_cast<double>(up(rank, lora_shrink_columns(rank)));
+  // Factors of f32 are multiplied as f32, whatever x is.
+  const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
+  plan.h_planes = parts_of(blocks, 2 * chips, up(descriptor.x.columns * (wide ? 4 : 2), kLoraShrinkStageBytes));
+  return plan;
+}
+
+// Of the counts of arrivals too.
+uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
+  if (plan.splits == 1) return 0;
+  const LoraTile tile = lora_forward_tile(plan.algorithm, is_f32(forward));
+  const auto tiles = static_cast<uint64_t>(tiles_of(forward, tile));
+  return tiles * static_cast<uint64_t>(plan.splits) * static_cast<uint64_t>(tile.rows * tile.columns) * 4 + tiles * 4;
+}
+
+int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
+  const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward);
+  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank);
+  const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
+  const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
+  const LoraMath base = is_f32(forward) ? of_f32 : LoraMath::exact16;
+  const LoraMath shrink = is_f32(forward) ? of_f32 : wide ? LoraMath::three_tf32 : LoraMath::exact16;
+  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan);
+}
+
+}  // namespace
+
+int32_t plan_forward(const char* operation, const Forward& forward, const pk_chip& chip, LoraForwardPlan* plan, pk_kernel_choice* choice) {
+  int32_t algorithm = forward.descriptor.algorithm;
+  if (algorithm == 0) algorithm = algorithm_of(forward, chip);
+  const auto* known = std::find_if(std::begin(kForward), std::end(kForward), [&](const Algorithm& entry) { return entry.number == algorithm; });
+  if (known == std::end(kForward)) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (%s) to %d (%s)", operation, algorithm, kForward[0].number, kForward[0].name,
+                std::end(kForward)[-1].number, std::end(kForward)[-1].name);
+  }
+  if (algorithm != PK_LORA_FORWARD_SIMT && chip.compute_capability < 80) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0, this chip has %d.%d", operation, algorithm, known->name, chip.compute_capability / 10,
+                chip.compute_capability % 10);
+  }
+  const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
+  if (algorithm != PK_LORA_FORWARD_SIMT && tiles_of(forward, tile) * kMostParts > INT32_MAX) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) makes at most %d tiles, expected algorithm %d (%s) for y of this size", operation, algorithm, known->name,
+                static_cast<int>(INT32_MAX / kMostParts), PK_LORA_FORWARD_SIMT, kForward[0].name);
+  }
+  *plan = plan_of(forward, algorithm, chip.multiprocessors);
+  *choice = pk_kernel_choice{algorithm, 0, rounding_steps(forward, *plan), {}};
+  std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
+  return PK_OK;
+}
+
+uint64_t forward_workspace_bytes(const Forward& forward) {
+  const auto rows = forward.descriptor.batch_count * forward.descriptor.x.rows;
+  uint64_t bytes = 0;
+  for (const Algorithm& algorithm : kForward) {
+    if (tiles_of(forward, lora_forward_tile(algorithm.number, is_f32(forward))) * kMostParts > INT32_MAX && algorithm.number != PK_LORA_FORWARD_SIMT) continue;
+    const LoraForwardPlan plan = plan_of(forward, algorithm.number, kMostMultiprocessors);
+    bytes = std::max(bytes, static_cast<uint64_t>(lora_h_bytes(plan, rows, forward.total_rank)) + part_bytes(forward, plan));
+  }
+  return bytes;
+}
+
+// A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.
+int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, const pk_chip& chip, pk_kernel_choice* choice) {
+  const bool residual = descriptor.residual.data != nullptr || descriptor.residual.rows != 0;
+  int64_t max_rank = 0;
+  for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
+  const double tiles = static_cast<double>(up(descriptor.source.rows, kLoraMergeRows)) * static_cast<double>(up(descriptor.source.columns, kLoraMergeColumns));
+  const bool possible = chip.compute_capability >= 80 && !residual && tiles <= INT32_MAX;
+  int32_t algorithm = descriptor.algorithm;
+  if (algorithm == 0) algorithm = possible && max_rank > 0 ? PK_LORA_MERGE_MMA : PK_LORA_MERGE_SIMT;
+  if (algorithm != PK_LORA_MERGE_SIMT && algorithm != PK_LORA_MERGE_MMA) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic), %d (lora_merge_simt) or %d (lora_merge_mma)", operation, algorithm, PK_LORA_MERGE_SIMT,
+                PK_LORA_MERGE_MMA);
+  }
+  if (algorithm == PK_LORA_MERGE_MMA && !possible) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (lora_merge_mma) needs compute capability 8.0 and no residual, this chip has %d.%d, and there is %s residual", operation, algorithm,
+                chip.compute_capability / 10, chip.compute_capability % 10, residual ? "a" : "no");
+  }
+  if (algorithm == PK_LORA_MERGE_SIMT) {
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count), "lora_merge_simt"};
+  } else {
+    const LoraMath math = descriptor.adapter_element_type == PK_F32 ? LoraMath::three_tf32 : LoraMath::exact16;
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_mma_rounding_steps(math, max_rank, descriptor.adapter_count), "lora_merge_mma"};
+  }
+  return PK_OK;
+}
+
+}  // namespace peft_kernels_api

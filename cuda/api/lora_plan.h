@@ -1,0 +1,25 @@
+// Which kernels run a LoRA call, in how many parts, and the workspace that they need: pure functions of the descriptor and the chip.
+#pragma once
+
+#include <vector>
+
+#include "../lora/algorithms.h"
+
+namespace peft_kernels_api {
+
+// A checked descriptor.
+struct Forward {
+  pk_lora_forward_descriptor descriptor;
+  std::vector<pk_lora_target> targets;
+  int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
+};
+
+// The plan, and what `pick` says of it.
+int32_t plan_forward(const char* operation, const Forward& forward, const pk_chip& chip, LoraForwardPlan* plan, pk_kernel_choice* choice);
+
+// The bytes that are enough for every plan on every chip.
+uint64_t forward_workspace_bytes(const Forward& forward);
+
+int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, const pk_chip& chip, pk_kernel_choice* choice);
+
+}  // namespace peft_kernels_api

@@ -1,0 +1,9 @@
+// The forward kernels for activations of bf16.
+#include "forward_launch.cuh"
+
+namespace PK_BUILD {
+
+template int32_t forward<bf16>(const ForwardLaunch&);
+template int32_t prepare_forward<bf16>();
+
+}  // namespace PK_BUILD

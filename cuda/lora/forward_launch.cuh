@@ -1,0 +1,232 @@
+// How a forward call becomes launches, for activations of type T.
+#pragma once
+
+#include <algorithm>
+
+#include "forward_launch.h"
+#include "forward_mma.cuh"
+#include "forward_simt.cuh"
+#include "shrink_mma.cuh"
+#include "shrink_simt.cuh"
+
+namespace PK_BUILD {
+namespace {
+
+template <int32_t ALGORITHM, class Math, int ROW_WARPS, int COLUMN_WARPS, int DEPTH_WARPS, int STAGES, int BLOCKS_TOGETHER>
+struct ForwardMmaOf {
+  static constexpr LoraTile tile = lora_forward_tile(ALGORITHM, sizeof(typename Math::Element) == 4);
+  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, ROW_WARPS, COLUMN_WARPS, DEPTH_WARPS, STAGES>, BLOCKS_TOGETHER>;
+  static_assert(Config::Product::kStageDepth * sizeof(typename Math::Element) == tile.stage_bytes, "as the plan counts stages");
+};
+
+template <class Math>
+using ForwardMmaLarge = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_LARGE, Math, 2, 4, 1, 4, 1>::Config;
+template <class Math>
+using ForwardMmaSmall = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_SMALL, Math, 2, 2, 1, 4, std::is_same<Math, ThreeTf32>::value ? 3 : 4>::Config;
+template <class Math>
+using ForwardMmaDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math, 1, 1, 8, 3, 1>::Config;
+
+// What multiplies activations of T with weights and factors of P.
+template <class T, class P>
+using MathOf = std::conditional_t<sizeof(P) == 4, ThreeTf32, Exact16<T>>;
+
+Extent3 grid_of(int64_t work) { return {static_cast<uint32_t>(std::min<int64_t>(work, INT32_MAX)), 1, 1}; }
+
+// What the launches of a forward may touch.
+Operands forward_operands(const ForwardLaunch& call) {
+  const pk_lora_forward_descriptor& descriptor = call.descriptor;
+  const int64_t batches = descriptor.batch_count, rows = batches * descriptor.x.rows;
+  Operands operands;
+  operands.read("x", descriptor.x, batches);
+  operands.read_bytes("row_adapter", descriptor.row_adapter, descriptor.row_adapter ? rows * sizeof(int32_t) : 0);
+  operands.read_bytes("segments", descriptor.segments, descriptor.segment_count * sizeof(pk_lora_segment));
+  operands.read_write_bytes("workspace", descriptor.workspace, descriptor.workspace_bytes);
+  operands.read_write_bytes("status", descriptor.status, descriptor.status ? sizeof(pk_status_record) : 0);
+  for (const pk_lora_target* target = call.targets; target != call.targets + call.count; ++target) {
+    if (target->base == PK_LORA_BASE_IN_Y) {
+      operands.read_write("y", target->y, batches);
+    } else {
+      operands.write("y", target->y, batches);
+    }
+    if (target->base == PK_LORA_BASE_DENSE) operands.read("w", target->w, batches);
+    if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
+    if (target->adapters == nullptr) {
+      operands.read("a", target->a, batches);
+      operands.read("b", target->b, batches);
+    } else {
+      operands.read_bytes("adapters", target->adapters, target->adapter_count * sizeof(pk_lora_adapter));
+      const pk_lora_adapter* table = operands.visible(target->adapters);
+      for (int64_t i = 0; table != nullptr && i < target->adapter_count; ++i) {
+        if (table[i].rank < 0 || table[i].rank > target->max_rank) continue;  // never read
+        operands.read("a", matrix_a(table[i], descriptor.x.columns, target->adapter_element_type), 1);
+        operands.read("b", matrix_b(table[i], target->y.columns, target->adapter_element_type), 1);
+      }
+    }
+  }
+  return operands;
+}
+
+AdapterSet adapter_set(const pk_lora_target& target, int32_t element_type) {
+  const int64_t bytes = target.adapter_element_type == PK_F32 ? 4 : 2;
+  const Factor a{target.a.data, target.a.row_stride, target.a.column_stride}, b{target.b.data, target.b.row_stride, target.b.column_stride};
+  const bool in_f32 = target.adapter_element_type == PK_F32 && element_type != PK_F32;
+  return {{a, b, target.max_rank, target.scale}, target.a.batch_stride * bytes, target.b.batch_stride * bytes, target.adapters, target.adapter_count, target.max_rank, in_f32};
+}
+
+template <class T>
+ForwardProblem<T> forward_problem(const ForwardLaunch& call) {
+  const pk_lora_forward_descriptor& descriptor = call.descriptor;
+  ForwardProblem<T> problem{};
+  problem.x = batched<const T>(descriptor.x);
+  problem.batches = descriptor.batch_count;
+  problem.m = descriptor.x.rows;
+  problem.k = descriptor.x.columns;
+  problem.rows = {descriptor.row_adapter, descriptor.segments, descriptor.segment_count};
+  problem.status = descriptor.status;
+  problem.h_planes = call.plan.h_planes;
+  problem.splits = call.plan.splits;
+  problem.target_count = call.count;
+  float* h = call.h;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const pk_lora_target& target = call.targets[i];
+    problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type), h};
+    h += call.plan.h_planes * problem.batches * problem.m * target.max_rank;
+  }
+  return problem;
+}
+
+template <class T>
+int64_t forward_tiles(const ForwardProblem<T>& problem, const LoraTile& tile) {
+  int64_t tiles = 0;
+  for (int32_t i = 0; i < problem.target_count; ++i) tiles += problem.batches * tiles_of(problem.m, tile.rows) * tiles_of(problem.targets[i].n, tile.columns);
+  return tiles;
+}
+
+template <class T>
+int64_t largest_rank(const ForwardProblem<T>& problem) {
+  int64_t rank = 0;
+  for (int32_t i = 0; i < problem.target_count; ++i) rank = std::max(rank, problem.targets[i].adapters.max_rank);
+  return rank;
+}
+
+// ---- shrink --------------------------------------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+int32_t shrink_simt(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  const int64_t rows = problem.batches * problem.m;
+  const LaunchShape shape{"lora_shrink_simt", grid_of(tiles_of(rows * problem.target_count, ShrinkSimtConfig::kWarps)), ShrinkSimtConfig::kThreads, 0};
+  return launch(call.queue, shape, operands, lora_shrink_simt<T>, problem);
+}
+
+template <class Math, class T, class P, int COLUMNS>
+int32_t shrink_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  using Config = ShrinkMmaConfig<Math, COLUMNS>;
+  static_assert(Config::Product::kStageDepth * sizeof(typename Config::Product::Element) == kLoraShrinkStageBytes, "as the plan counts stages");
+  const auto rank_tiles = static_cast<int32_t>(tiles_of(largest_rank(problem), COLUMNS));
+  const int64_t blocks = problem.target_count * problem.batches * tiles_of(problem.m, kLoraShrinkRows) * rank_tiles * problem.h_planes;
+  const LaunchShape shape{"lora_shrink_mma", grid_of(blocks), Config::Product::kThreads, shared_bytes<typename Config::Shared>()};
+  return launch(call.queue, shape, operands, lora_shrink_mma<Config, T, P>, problem, rank_tiles);
+}
+
+// Calls run(Math, P, columns of a tile) for the shrink kernel of a call.
+template <class T, class Run>
+int32_t with_shrink_mma(bool factors_in_f32, bool tf32, int32_t columns, Run run) {
+  const auto with_columns = [&](auto math, auto factor) {
+    return columns == 16 ? run(math, factor, std::integral_constant<int, 16>()) : run(math, factor, std::integral_constant<int, 64>());
+  };
+  if constexpr (sizeof(T) == 4) return tf32 ? with_columns(Tf32(), T()) : with_columns(ThreeTf32(), T());
+  else return factors_in_f32 ? with_columns(ThreeTf32(), float()) : with_columns(Exact16<T>(), T());
+}
+
+// ---- forward -------------------------------------------------------------------------------------------------------------------------------------------------
+
+template <class T>
+int32_t forward_simt(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  const int64_t tiles = forward_tiles(problem, lora_forward_tile(PK_LORA_FORWARD_SIMT, sizeof(T) == 4));
+  if (tiles == 0) return PK_OK;
+  const LaunchShape shape{"lora_forward_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
+  return launch(call.queue, shape, operands, lora_forward_simt<T>, problem, tiles);
+}
+
+template <class Config, class T>
+int32_t forward_mma(const char* name, const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  using Product = typename Config::Product;
+  const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
+  if (tiles == 0) return PK_OK;
+  const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
+  return launch(call.queue, shape, operands, lora_forward_mma<Config, T>, problem);
+}
+
+// Calls run(name, Config) for the kernel of an algorithm.
+template <class Math, class Run>
+int32_t with_forward_mma(int32_t algorithm, Run run) {
+  switch (algorithm) {
+    case PK_LORA_FORWARD_MMA_LARGE: return run("lora_forward_mma_large", ForwardMmaLarge<Math>());
+    case PK_LORA_FORWARD_MMA_SMALL: return run("lora_forward_mma_small", ForwardMmaSmall<Math>());
+    default: return run("lora_forward_mma_decode", ForwardMmaDecode<Math>());
+  }
+}
+
+template <class Math, class T>
+int32_t forward_of_math(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) { return forward_mma<decltype(config)>(name, call, operands, problem); });
+}
+
+template <class Math, class T>
+int32_t prepare_forward_mma() {
+  for (const int32_t algorithm : {PK_LORA_FORWARD_MMA_LARGE, PK_LORA_FORWARD_MMA_SMALL, PK_LORA_FORWARD_MMA_DECODE}) {
+    PK_TRY((with_forward_mma<Math>(algorithm, [](const char*, auto config) { return prepare(lora_forward_mma<decltype(config), T>); })));
+  }
+  return PK_OK;
+}
+
+}  // namespace
+
+template <class T>
+int32_t forward(const ForwardLaunch& call) {
+  ForwardProblem<T> problem = forward_problem<T>(call);
+  const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT;
+  if (problem.splits > 1) {
+    const LoraTile tile = lora_forward_tile(call.plan.algorithm, sizeof(T) == 4);
+    problem.arrival_count = forward_tiles(problem, tile);
+    problem.partial_sums = static_cast<float*>(call.parts);
+    problem.arrivals = reinterpret_cast<uint32_t*>(problem.partial_sums + problem.arrival_count * problem.splits * tile.rows * tile.columns);
+  }
+  const Operands operands = forward_operands(call);
+  if (problem.batches * problem.m == 0) return PK_OK;
+  bool branch = false;  // or tables, of which the shrink kernel reports what is wrong
+  for (int32_t i = 0; i < problem.target_count; ++i) branch = branch || problem.targets[i].adapters.max_rank > 0 || problem.targets[i].adapters.table != nullptr;
+  if (largest_rank(problem) > 0 && !simt) {
+    const auto run = [&](auto math, auto factor, auto columns) { return shrink_mma<decltype(math), T, decltype(factor), columns>(call, operands, problem); };
+    PK_TRY((with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, call.plan.tf32 != 0, lora_shrink_columns(largest_rank(problem)), run)));
+  } else if (branch || problem.arrival_count > 0) {
+    PK_TRY(shrink_simt(call, operands, problem));
+  }
+  if (simt) return forward_simt(call, operands, problem);
+  if constexpr (sizeof(T) == 4) {
+    return call.plan.tf32 != 0 ? forward_of_math<Tf32>(call, operands, problem) : forward_of_math<ThreeTf32>(call, operands, problem);
+  } else {
+    return forward_of_math<Exact16<T>>(call, operands, problem);
+  }
+}
+
+template <class T>
+int32_t prepare_forward() {
+  PK_TRY((prepare(lora_shrink_simt<T>)));
+  PK_TRY((prepare(lora_forward_simt<T>)));
+  for (const bool in_f32 : {false, true}) {
+    for (const bool tf32 : {false, true}) {
+      for (const int32_t columns : {16, 64}) {
+        PK_TRY((with_shrink_mma<T>(in_f32, tf32, columns, [](auto math, auto factor, auto width) { return prepare(lora_shrink_mma<ShrinkMmaConfig<decltype(math), width>, T, decltype(factor)>); })));
+      }
+    }
+  }
+  if constexpr (sizeof(T) == 4) {
+    PK_TRY((prepare_forward_mma<Tf32, T>()));
+    return prepare_forward_mma<ThreeTf32, T>();
+  } else {
+    return prepare_forward_mma<Exact16<T>, T>();
+  }
+}
+
+}  // namespace PK_BUILD

@@ -1,0 +1,38 @@
+// The launches of a forward call, one translation unit for each type of activations.
+#pragma once
+
+#include "../core/status.h"
+#include "../ptx/launch.cuh"
+#include "algorithms.h"
+
+namespace PK_BUILD {
+
+// Targets of one adapter type, at most as many as a kernel's parameters hold. `h`: their part of the intermediate x * A^T; `parts`: where the blocks of a split tile meet.
+struct ForwardLaunch {
+  const pk_queue& queue;
+  const pk_lora_forward_descriptor& descriptor;
+  const LoraForwardPlan& plan;
+  const pk_lora_target* targets;
+  int32_t count;
+  float* h;
+  void* parts;
+};
+
+template <class T>
+int32_t forward(const ForwardLaunch& launch);
+
+// Loads the type's kernels on the current device.
+template <class T>
+int32_t prepare_forward();
+
+inline int64_t tiles_of(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
+
+inline pk_matrix matrix_a(const pk_lora_adapter& adapter, int64_t k, int32_t element_type) {
+  return {const_cast<void*>(adapter.a), adapter.rank, k, adapter.a_row_stride, adapter.a_column_stride, 0, element_type, 0};
+}
+
+inline pk_matrix matrix_b(const pk_lora_adapter& adapter, int64_t n, int32_t element_type) {
+  return {const_cast<void*>(adapter.b), n, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, element_type, 0};
+}
+
+}  // namespace PK_BUILD
