@@ -14,6 +14,7 @@ namespace PK_BUILD {
 template <class Math>
 struct MergeMmaConfig {
   using Product = ProductConfig<Math, kLoraMergeRows, kLoraMergeColumns, 2, 4, 1, 2>;
+  static constexpr int kBlocksTogether = sizeof(typename Math::Element) == 4 ? 1 : 2;  // that a multiprocessor's registers must hold
 
   struct Shared {
     typename Product::Shared product;
@@ -27,7 +28,7 @@ PK_DEVICE Matrix<const P> transpose(const Matrix<const P>& matrix) {
 }
 
 template <class Config, class T, class P>
-PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, 2) lora_merge_mma(MergeProblem<T> problem) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_merge_mma(MergeProblem<T> problem) {
   using Product = typename Config::Product;
   using Element = typename Product::Element;
   constexpr int kVector = 16 / sizeof(T);

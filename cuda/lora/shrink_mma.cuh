@@ -16,7 +16,7 @@ namespace PK_BUILD {
 template <class Math, int TILE_COLUMNS>
 struct ShrinkMmaConfig {
   using Product = ProductConfig<Math, kLoraShrinkRows, TILE_COLUMNS, 4, 1, 2, 4>;
-  static constexpr int kBlocksTogether = sizeof(typename Math::Element) == 4 && TILE_COLUMNS == 64 ? 1 : 2;  // that fit a multiprocessor's registers
+  static constexpr int kBlocksTogether = sizeof(typename Math::Element) == 4 ? 1 : 2;  // that a multiprocessor's registers must hold
 
   struct Shared {
     typename Product::Shared product;

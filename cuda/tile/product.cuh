@@ -60,7 +60,7 @@ PK_DEVICE void fill(typename Config::Sums& sums, float value) {
 template <class Config, class LeftLayout, class RightLayout, class CopyStage>
 PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::Shared& shared, int64_t depth, CopyStage copy_stage) {
   const int warp_row = Config::warp_row(), warp_column = Config::warp_column(), depth_warp = Config::depth_warp();
-  constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value ? 1 : 2;  // parts of two steps would not fit the registers
+  [[maybe_unused]] constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value ? 1 : 2;  // parts of two steps would not fit the registers
   int64_t left_to_copy = depth;
   const auto copy_next = [&](int stage) {
     if (left_to_copy > 0) copy_stage(stage, left_to_copy);
