@@ -62,30 +62,12 @@ void Block::wake() {
   }
 }
 
-void Block::wait_until(const char* what, bool (*condition)(void*), void* argument, Site site) {
-  access();
-  if (condition(argument)) return;
+void Block::wait_for_condition(const char* what, bool (*condition)(void*), void* argument, Site site) {
   running_->condition = condition;
   running_->record = argument;
   warps_[running_->index / 32].waiting |= 1u << running_->index % 32;
   ++waiting_;
   wait(what, site);
-}
-
-void Block::wait_for_blocks(const char* what, const uint32_t* flag, uint32_t value, Site site) {
-  if (launch_->shape.blocks_wait == BlocksWait::none) fault(site, "waits for another block, but the launch does not say that blocks wait for each other");
-  struct Wanted {
-    const uint32_t* flag;
-    uint32_t value;
-  } wanted{flag, value};
-  const auto raised = [](void* argument) {
-    const auto& of = *static_cast<const Wanted*>(argument);
-    return __atomic_load_n(of.flag, __ATOMIC_ACQUIRE) >= of.value;
-  };
-  ++waiting_for_blocks_;
-  wait_until(what, raised, &wanted, site);
-  --waiting_for_blocks_;
-  acquire_global(flag);
 }
 
 }  // namespace PK_BUILD

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "../ptx/swizzle.cuh"
-#include "block.h"
+#include "cluster.h"
 #include "hopper.h"
 
 namespace PK_BUILD {
@@ -36,27 +36,65 @@ void check_box(uint32_t shared, const TensorGeometry& map, uint32_t axes, const 
   map.each_row(at, [&](uint32_t, const char* global, uint32_t, uint32_t count) { check_run(global, count * map.element_bytes(), wanted, site); });
 }
 
-void check_line(uint32_t shared, const void* global, uint32_t bytes, Right wanted, const char* name, Site site) {
+void check_line(uint32_t shared, const void* other, uint32_t bytes, const char* name, Site site) {
   Block& block = *Block::current();
   block.access();
-  if (shared % 16 != 0 || reinterpret_cast<uintptr_t>(global) % 16 != 0 || bytes % 16 != 0 || bytes == 0) {
-    block.fault(site, "%s: the address in shared memory is %u, that in global memory %u bytes past a multiple of 16, and the number of bytes %u", name, shared % 16,
-                static_cast<uint32_t>(reinterpret_cast<uintptr_t>(global) % 16), bytes);
+  if (shared % 16 != 0 || reinterpret_cast<uintptr_t>(other) % 16 != 0 || bytes % 16 != 0 || bytes == 0) {
+    block.fault(site, "%s: the address in shared memory is %u, the other %u bytes past a multiple of 16, and the number of bytes %u", name, shared % 16,
+                static_cast<uint32_t>(reinterpret_cast<uintptr_t>(other) % 16), bytes);
   }
   shared_bytes_at(shared, bytes, name, site);
-  check_run(static_cast<const char*>(global), bytes, wanted, site);
 }
 
-void begin_access(uint32_t address, uint32_t bytes, bool write, Site site) {
-  Block::current()->begin_asynchronous_access(Block::current()->shared().begin() + address, bytes, write, site);
-}
+char* own(uint32_t address) { return Block::current()->shared().begin() + address; }
 
-// A copy into shared memory that has landed.
-void end_load(uint32_t to, uint32_t bytes, BarrierModel& barrier, uint32_t issuer) {
-  Block& block = *Block::current();
-  if (block.shared_races().on()) block.shared_races().end_for(&barrier, block.shared().begin() + to, bytes, true, issuer);
-  barrier.copy_landed(bytes);
-}
+// A copy into shared memory that completes bytes of a barrier in the same block.
+struct BulkLoad {
+  char* to;
+  BarrierModel* barrier;
+  uint32_t bytes, issuer;
+  Site site;
+
+  bool is_own() const { return rank_of_address(to) == cluster_rank(); }
+  void begin() const {
+    Block& block = *Block::current();
+    if (!is_own()) {
+      check_remote(rank_of_address(to), site);
+      if (block.races() != nullptr) block.cluster().note_remote(rank_of_address(to), block.races()->engine(), Races::under_way, site);
+    }
+    barrier->copy_issued(bytes, is_own(), site);
+    block.begin_asynchronous_access(to, bytes, true, site);
+  }
+  void end() const {
+    Block& block = *Block::current();
+    if (!is_own()) check_remote(rank_of_address(to), site);
+    if (Races* races = block.races()) {
+      const uint32_t clock = races->end_for(barrier, to, bytes, true, issuer);
+      if (!is_own()) block.cluster().remote_copy_landed(rank_of_address(to), clock, site);
+    }
+    barrier->copy_landed(bytes, is_own(), site);
+  }
+};
+
+// A box into some blocks of the cluster.
+struct BoxLoad {
+  BulkLoad load;  // into the own block
+  uint32_t ranks;
+  TensorGeometry map;
+  int32_t at[4];
+
+  // Calls visit(the load into one block) for each.
+  template <class F>
+  void each(F visit) const {
+    for (uint32_t rest = ranks; rest != 0; rest &= rest - 1) {
+      const auto rank = static_cast<uint32_t>(__builtin_ctz(rest));
+      BulkLoad of = load;
+      of.to = in_block(of.to, rank, load.site);
+      of.barrier = in_block(of.barrier, rank, load.site);
+      visit(of);
+    }
+  }
+};
 
 BulkGroups& groups_of_running_thread() {
   Block& block = *Block::current();
@@ -70,7 +108,7 @@ BulkGroups& groups_of_running_thread() {
 }
 
 void begin_store(const BulkStore& store, const char* name) {
-  begin_access(store.from, store.bytes, false, store.site);
+  Block::current()->begin_asynchronous_access(own(store.from), store.bytes, false, store.site);
   std::vector<std::unique_ptr<BulkStore>>& stores = groups_of_running_thread().stores;
   stores.push_back(std::make_unique<BulkStore>(store));
   BulkStore* begun = stores.back().get();
@@ -79,57 +117,75 @@ void begin_store(const BulkStore& store, const char* name) {
 
 }  // namespace
 
-void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, Site site) {
+void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, uint32_t ranks, Site site) {
   check_box(to, map, axes, at, Right::read, "load_tensor", site);
-  struct Copy {
-    uint32_t to, issuer;
-    TensorGeometry map;
-    int32_t at[4];
-    BarrierModel* barrier;
-    Site site;
-  } copy{to, Block::current()->thread_index(), map, {}, &barrier, site};
+  BoxLoad copy{{own(to), &barrier, map.box_bytes(), Block::current()->running().id, site}, ranks != 0 ? ranks : 1u << cluster_rank(), map, {}};
   std::copy(at, at + axes, copy.at);
-  barrier.copy_issued(map.box_bytes(), site);
-  begin_access(to, map.box_bytes(), true, site);
+  copy.each([](const BulkLoad& load) { load.begin(); });
   Block::current()->later(
       "load_tensor",
       [copy] {
-        char* shared = Block::current()->shared().begin();
         const uint32_t row_bytes = copy.map.row_bytes(), element = copy.map.element_bytes();
-        copy.map.each_row(copy.at, [&](uint32_t row, const char* global, uint32_t first, uint32_t count) {
-          char bytes[1024] = {};
-          if (count > 0) memcpy(bytes + first * element, global, count * element);
-          for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(copy.to + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
+        copy.each([&](const BulkLoad& load) {
+          // The pieces of a swizzle begin at the same places in every block.
+          char* shared = load.to - (copy.load.to - own(0));
+          const auto begin = static_cast<uint32_t>(load.to - shared);
+          copy.map.each_row(copy.at, [&](uint32_t row, const char* global, uint32_t first, uint32_t count) {
+            char bytes[1024] = {};
+            if (count > 0) memcpy(bytes + first * element, global, count * element);
+            for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(begin + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
+          });
+          load.end();
         });
-        end_load(copy.to, copy.map.box_bytes(), *copy.barrier, copy.issuer);
       },
       site);
 }
 
-void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site) {
-  check_line(to, from, bytes, Right::read, "load_bulk", site);
-  barrier.copy_issued(bytes, site);
-  begin_access(to, bytes, true, site);
-  const uint32_t issuer = Block::current()->thread_index();
+static void begin_line(const BulkLoad& load, const char* from, const char* name) {
+  load.begin();
   Block::current()->later(
-      "load_bulk",
-      [to, from, bytes, issuer, to_barrier = &barrier] {
-        memcpy(Block::current()->shared().begin() + to, from, bytes);
-        end_load(to, bytes, *to_barrier, issuer);
+      name,
+      [load, from] {
+        memcpy(load.to, from, load.bytes);
+        load.end();
+      },
+      load.site);
+}
+
+void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site) {
+  check_line(to, from, bytes, "load_bulk", site);
+  check_run(static_cast<const char*>(from), bytes, Right::read, site);
+  begin_line({own(to), &barrier, bytes, Block::current()->running().id, site}, static_cast<const char*>(from), "load_bulk");
+}
+
+void copy_line(char* to, uint32_t from, uint32_t bytes, BarrierModel& barrier, Site site) {
+  Block& block = *Block::current();
+  check_line(from, to, bytes, "copy_bulk", site);
+  if (rank_of_address(&barrier) != rank_of_address(to)) block.fault(site, "copy_bulk: the barrier is not in the block that is copied to");
+  const BulkLoad load{to, &barrier, bytes, block.running().id, site};
+  load.begin();
+  block.begin_asynchronous_access(own(from), bytes, false, site);
+  block.later(
+      "copy_bulk",
+      [load, from] {
+        memcpy(load.to, own(from), load.bytes);
+        if (Races* races = Block::current()->races()) races->end_for(load.barrier, own(from), load.bytes, false, load.issuer);
+        load.end();
       },
       site);
 }
 
 void store_box(uint32_t from, const TensorMap& map, uint32_t axes, const int32_t* at, Site site) {
   check_box(from, map, axes, at, Right::write, "store_tensor", site);
-  BulkStore store{map, {}, nullptr, from, map.box_bytes(), Block::current()->thread_index(), site};
+  BulkStore store{map, {}, nullptr, from, map.box_bytes(), Block::current()->running().id, site};
   std::copy(at, at + axes, store.at);
   begin_store(store, "store_tensor");
 }
 
 void store_line(void* to, uint32_t from, uint32_t bytes, Site site) {
-  check_line(from, to, bytes, Right::write, "store_bulk", site);
-  begin_store({{}, {}, static_cast<char*>(to), from, bytes, Block::current()->thread_index(), site}, "store_bulk");
+  check_line(from, to, bytes, "store_bulk", site);
+  check_run(static_cast<const char*>(to), bytes, Right::write, site);
+  begin_store({{}, {}, static_cast<char*>(to), from, bytes, Block::current()->running().id, site}, "store_bulk");
 }
 
 void BulkStore::read() {
@@ -163,8 +219,8 @@ void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
   const size_t end = groups.groups.size() > pending ? groups.groups[groups.groups.size() - pending - 1] : 0;
   for (; groups.reads_waited_for < end; ++groups.reads_waited_for) {
     BulkStore* store = groups.stores[groups.reads_waited_for].get();
-    block.wait_until(only_reads ? "wait_for_bulk_reads" : "wait_for_bulk_stores", [](void* argument) { return static_cast<const BulkStore*>(argument)->is_read; }, store, site);
-    if (block.shared_races().on()) block.shared_races().end(block.shared().begin() + store->from, store->bytes, false, store->issuer);
+    block.wait_until(only_reads ? "wait_for_bulk_reads" : "wait_for_bulk_stores", [store] { return store->is_read; }, site);
+    if (Races* races = block.races()) races->end(own(store->from), store->bytes, false, store->issuer);
   }
   if (only_reads) return;
   for (; groups.written < end; ++groups.written) groups.stores[groups.written]->write();

@@ -33,10 +33,13 @@ struct BulkGroups {
   size_t reads_waited_for = 0, written = 0;  // stores
 };
 
-void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, Site site);
+// Into the blocks of the cluster that `ranks` has a bit for, or where it is 0, the own one.
+void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, uint32_t ranks, Site site);
 void store_box(uint32_t from, const TensorMap& map, uint32_t axes, const int32_t* at, Site site);
 void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site);
 void store_line(void* to, uint32_t from, uint32_t bytes, Site site);
+// From this block's shared memory into that of the block which has `to` and `barrier`.
+void copy_line(char* to, uint32_t from, uint32_t bytes, BarrierModel& barrier, Site site);
 void commit_stores(Site site);
 void wait_for_stores(uint32_t pending, bool only_reads, Site site);
 

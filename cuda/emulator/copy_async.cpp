@@ -29,7 +29,7 @@ void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid
     block.check_global(piece, size, Right::read, site);
     piece += size;
   }
-  if (block.shared_races().on()) block.shared_races().begin(target, bytes, true, site);
+  if (Races* races = block.races()) races->begin(target, bytes, true, site);
   block.count_shared(target, bytes, true, site);
   Thread& thread = block.running();
   thread.copies.push_back({static_cast<char*>(target), static_cast<const char*>(source), bytes, valid_bytes, thread.copy_groups, false, site});
@@ -47,8 +47,8 @@ void wait_for_copies(uint32_t pending_groups) {
   for (; done < thread.copies.size() && thread.copies[done].group + pending_groups < thread.copy_groups; ++done) {
     PendingCopy& copy = thread.copies[done];
     if (!copy.landed) land(copy);
-    if (block.shared_races().on()) block.shared_races().end(copy.target, copy.bytes, true, thread.index);
-    block.unfenced_writes().note(copy.target, copy.bytes, thread.index, copy.site);
+    if (Races* races = block.races()) races->end(copy.target, copy.bytes, true, thread.id);
+    block.unfenced_writes().note(copy.target, copy.bytes, thread.id, copy.site);
   }
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(done));
 }

@@ -37,7 +37,7 @@ std::string Hopper::finish_block() {
 
 void fence_proxy() {
   Block& block = *Block::current();
-  block.unfenced_writes().fence(block.thread_index());
+  block.unfenced_writes().fence(block.running().id);
 }
 
 void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site site) {
@@ -52,25 +52,15 @@ void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site s
   }
   if (threads > block.extent.x) block.fault(site, "comes to named barrier %u for %u threads, the block has %u", number, threads, block.extent.x);
   const uint32_t generation = barrier.generation;
-  if (block.shared_races().on()) block.shared_races().release(&barrier);
+  if (Races* races = block.races()) races->release(&barrier);
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.generation;
     block.changed();
   }
   if (!waits) return;
-  struct Condition {
-    const NamedBarrier* barrier;
-    uint32_t generation;
-  } condition{&barrier, generation};
-  block.wait_until(
-      "named_barrier",
-      [](void* argument) {
-        const auto* of = static_cast<const Condition*>(argument);
-        return of->barrier->generation != of->generation;
-      },
-      &condition, site);
-  if (block.shared_races().on()) block.shared_races().acquire(&barrier);
+  block.wait_until("named_barrier", [&] { return barrier.generation != generation; }, site);
+  if (Races* races = block.races()) races->acquire(&barrier);
 }
 
 void set_register_count(uint32_t count, Site site) {

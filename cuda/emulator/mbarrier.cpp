@@ -1,13 +1,14 @@
 #include "mbarrier.h"
 
-#include "block.h"
+#include "cluster.h"
 #include "hopper.h"
 
 namespace PK_BUILD {
 
 // A thread names the barrier: its initialisation must be ordered before.
 void BarrierModel::check(const char* what, Site site) const {
-  Block::current()->touch_shared(&word_, sizeof word_, false, site);
+  if (rank_of_address(this) == cluster_rank()) Block::current()->touch_shared(&word_, sizeof word_, false, site);
+  else touch_remote(&word_, sizeof word_, false, site);
   if (word_ != initialised) Block::current()->fault(site, "%s a barrier that is not initialised, or was overwritten", what);
 }
 
@@ -34,27 +35,31 @@ void BarrierModel::fence_initialization() {
 }
 
 void BarrierModel::announce(uint32_t bytes, Site site) {
-  if (bytes > most - announced_) Block::current()->fault(site, "announces %u bytes to a barrier that waits for %u, and can count %u", bytes, announced_, most);
-  announced_ += bytes;
+  if (bytes > static_cast<uint32_t>(static_cast<int32_t>(most) - announced_)) {
+    Block::current()->fault(site, "announces %u bytes to a barrier that waits for %d, and can count %u", bytes, announced_, most);
+  }
+  announced_ += static_cast<int32_t>(bytes);
 }
 
-void BarrierModel::end_phase_if_complete() {
+void BarrierModel::end_phase_if_complete(Site site) {
   if (pending_ > 0 || announced_ > 0) return;
+  if (announced_ < 0) Block::current()->fault(site, "ends a phase of a barrier to which %d bytes more have come than were announced", -announced_);
   ++phase_;
   pending_ = count_;
   Block::current()->changed();
 }
 
 void BarrierModel::arrive(uint32_t bytes, Site site) {
-  Block::current()->access();
+  Block& block = *Block::current();
+  block.access();
   check("arrives at", site);
   if (pending_ == 0) {
-    Block::current()->fault(site, "arrives at a barrier whose %u arrivals have all come, and which still waits for %u bytes: the phase before was not waited for", count_, announced_);
+    block.fault(site, "arrives at a barrier whose %u arrivals have all come, and which still waits for %d bytes: the phase before was not waited for", count_, announced_);
   }
-  if (Block::current()->shared_races().on()) Block::current()->shared_races().release(this);
+  if (Races* races = block.races()) races->release(rank_of_address(this) == block.rank() ? static_cast<const void*>(this) : guard_);
   announce(bytes, site);
   --pending_;
-  end_phase_if_complete();
+  end_phase_if_complete(site);
 }
 
 void BarrierModel::expect(uint32_t bytes, Site site) {
@@ -63,40 +68,35 @@ void BarrierModel::expect(uint32_t bytes, Site site) {
   announce(bytes, site);
 }
 
-void BarrierModel::wait(uint32_t parity, Site site) {
+void BarrierModel::wait(uint32_t parity, bool for_cluster, Site site) {
   Block& block = *Block::current();
   block.access();
   check("waits at", site);
   if (parity > 1) block.fault(site, "waits for parity %u, which is neither 0 nor 1", parity);
-  struct Condition {
-    const BarrierModel* barrier;
-    uint32_t parity;
-  } condition{this, parity};
-  block.wait_until(
-      "SharedBarrier::wait",
-      [](void* argument) {
-        const auto* of = static_cast<const Condition*>(argument);
-        return of->barrier->phase_ % 2 != of->parity;
-      },
-      &condition, site);
-  if (block.shared_races().on()) block.shared_races().acquire(this);
+  block.wait_until("SharedBarrier::wait", [&] { return phase_ % 2 != parity; }, site);
+  Races* races = block.races();
+  if (races == nullptr) return;
+  races->acquire(this);
+  if (for_cluster) races->acquire(guard_);
 }
 
-void BarrierModel::copy_issued(uint32_t bytes, Site site) {
+void BarrierModel::copy_issued(uint32_t bytes, bool by_own_block, Site site) {
   check("names", site);
   if (!fenced_) {
     Block::current()->fault(site, "names a barrier whose initialisation at %s:%d no fence_barrier_initialization() of thread %u followed", site_.file, site_.line, initialiser_);
   }
-  if (bytes > announced_ - issued_) {
-    Block::current()->fault(site, "copies %u bytes of which its barrier expects %u: too few were announced, or not before the copy", bytes, announced_ - issued_);
+  if (!by_own_block) return;
+  const int32_t expected = announced_ - static_cast<int32_t>(issued_);
+  if (static_cast<int32_t>(bytes) > expected) {
+    Block::current()->fault(site, "copies %u bytes of which its barrier expects %d: too few were announced, or not before the copy", bytes, expected);
   }
   issued_ += bytes;
 }
 
-void BarrierModel::copy_landed(uint32_t bytes) {
-  issued_ -= bytes;
-  announced_ -= bytes;
-  end_phase_if_complete();
+void BarrierModel::copy_landed(uint32_t bytes, bool by_own_block, Site site) {
+  if (by_own_block) issued_ -= bytes;
+  announced_ -= static_cast<int32_t>(bytes);
+  end_phase_if_complete(site);
 }
 
 }  // namespace PK_BUILD

@@ -15,12 +15,13 @@ class BarrierModel {
   void initialize(uint32_t count, Site site);
   void arrive(uint32_t bytes, Site site);
   void expect(uint32_t bytes, Site site);
-  void wait(uint32_t parity, Site site);
+  // Of arrivals from other blocks, only who waits for the cluster learns what was before them.
+  void wait(uint32_t parity, bool for_cluster, Site site);
   static void fence_initialization();
 
-  // A copy that names this barrier: when it is issued, and when its bytes have come.
-  void copy_issued(uint32_t bytes, Site site);
-  void copy_landed(uint32_t bytes);
+  // A copy that names this barrier: when it is issued, and when its bytes have come. That another block expects bytes is not ordered before the copy; that this one does is.
+  void copy_issued(uint32_t bytes, bool by_own_block, Site site);
+  void copy_landed(uint32_t bytes, bool by_own_block, Site site);
 
  private:
   static constexpr uint64_t initialised = 0x6d62617272696572;  // any value but the one that shared memory begins with
@@ -28,12 +29,13 @@ class BarrierModel {
 
   void check(const char* what, Site site) const;
   void announce(uint32_t bytes, Site site);
-  void end_phase_if_complete();
+  void end_phase_if_complete(Site site);
 
   alignas(8) uint64_t word_;  // what a device has here
   alignas(16) unsigned char guard_[shared_guard_bytes];
   uint32_t count_ = 0, pending_ = 0;
-  uint32_t announced_ = 0, issued_ = 0;  // bytes of this phase that have not come yet, and those of them with a copy under way
+  int32_t announced_ = 0;  // bytes of this phase that have not come yet
+  uint32_t issued_ = 0;    // those of them with a copy of this block under way
   uint32_t phase_ = 0, initialiser_ = 0;
   bool fenced_ = false;  // whether asynchronous copies see that it is initialised
   Site site_{};          // where it was initialised

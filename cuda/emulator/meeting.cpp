@@ -22,7 +22,7 @@ void Block::barrier(Site site) {
 
 void Block::release_barrier() {
   barrier_arrived_ = 0;
-  if (shared_races_.on()) shared_races_.join_block();
+  if (races_ != nullptr) races_->join_block(threads_[0]->id, extent.x);
   if (counters_ != nullptr) {
     counters_->count(Counted::barriers, "");
     counters_->threads_met();
@@ -73,7 +73,7 @@ bool Block::complete(uint32_t warp_index, uint32_t number) {
     const int lane = __builtin_ctz(lanes);
     records[lane] = threads_[warp_index * 32 + static_cast<uint32_t>(lane)]->record;
   }
-  if (meeting.orders && shared_races_.on()) shared_races_.join_warp(warp_index, meeting.arrived);
+  if (meeting.orders && races_ != nullptr) races_->join_warp(threads_[warp_index * 32]->id, meeting.arrived);
   if (counters_ != nullptr && meeting.mask == all_lanes) counters_->lanes_met(warp_index);
   meeting.function(records);
   const uint32_t self = running_->finished || running_->index / 32 != warp_index ? 0 : 1u << running_->index % 32;

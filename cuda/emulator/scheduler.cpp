@@ -1,8 +1,8 @@
 // Which thread of a block goes on.
-#include "block.h"
-
 #include <limits>
 #include <utility>
+
+#include "cluster.h"
 
 namespace PK_BUILD {
 
@@ -33,11 +33,11 @@ void Block::make_ready(uint32_t warp, uint32_t lanes) {
 // The thread to go on with, if the block is to go on.
 Thread* Block::next() {
   for (;;) {
-    if (position_ > launch_->fault_position.load(std::memory_order_relaxed)) abandon();
+    if (cluster_->position > launch_->fault_position.load(std::memory_order_relaxed)) abandon();
     if (choices_ >= next_due_ || changed_ || ready_warps_ == 0) advance();
     if (ready_warps_ != 0) break;
-    if (waiting_for_blocks_ == 0) {
-      note_deadlock();
+    if (!launch_->blocks_meet) {
+      cluster_->note_deadlock();
       abandon();
     }
     leave(State::stalled);
@@ -50,8 +50,6 @@ Thread* Block::next() {
 void Block::leave(State state) {
   state_ = state;
   Fiber::switch_to(running_->fiber, root_, false);
-  state_ = State::ended;
-  current_block = this;
 }
 
 // Takes one of the threads that are ready.
@@ -97,7 +95,7 @@ void Block::continue_with(Thread* thread) {
 void Block::preempt() {
   accesses_until_preemption_ = preemption_gap_ > 0 ? 1 + random(preemption_gap_) : std::numeric_limits<int64_t>::max();
   make_ready(running_->index / 32, 1u << running_->index % 32);
-  if (launch_->shape.blocks_wait != BlocksWait::none && random(4) == 0) leave(State::interrupted);
+  if (launch_->blocks_meet && random(4) == 0) leave(State::interrupted);
   continue_with(next());
 }
 

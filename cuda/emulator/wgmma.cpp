@@ -192,7 +192,7 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   operation.tiles[warp_index] = tile;
   if (++operation.warps < 4) return;
 
-  operation.issuer = block.thread_index();
+  operation.issuer = block.running().id;
   if (BlockCounters* counters = block.counters()) {
     static constexpr const char* types[] = {"k16.bf16", "k16.f16", "k8.tf32"};
     char name[32];
@@ -262,9 +262,9 @@ void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
   // Their reads of shared memory have ended for all four warps when one of them has waited.
   for (; ended_ < end; ++ended_) {
     const WgmmaOperation& operation = operations_[ended_ - first_];
-    if (!block.shared_races().on()) continue;
+    if (block.races() == nullptr) continue;
     each_operand(operation.call, [&](char, uint64_t, const Operand16& operand) {
-      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.shared_races().end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
+      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.races()->end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
     });
   }
   while (!operations_.empty() && warps[0].retired > first_ && warps[1].retired > first_ && warps[2].retired > first_ && warps[3].retired > first_) {
@@ -340,13 +340,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
   Warpgroup& group = warpgroup_of_running_thread(site);
   const std::deque<uint64_t>& groups = group.warps[warp_in_warpgroup()].groups;
   WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0};
-  block.wait_until(
-      "wgmma_wait",
-      [](void* argument) {
-        const auto* of = static_cast<const WaitRecord*>(argument);
-        return of->group->all_issued(of->end);
-      },
-      &record, site);
+  block.wait_until("wgmma_wait", [&] { return group.all_issued(record.end); }, site);
   block.collective(
       all_lanes, "wgmma_wait",
       [](void* const* records) {
@@ -357,7 +351,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
         of->group->retire(warp, of->end);
       },
       &record, site);
-  if (block.shared_races().on()) block.shared_races().acquire(&group);
+  if (Races* races = block.races()) races->acquire(&group);
 }
 
 }  // namespace PK_BUILD
