@@ -13,7 +13,7 @@ constexpr uint64_t never = std::numeric_limits<uint64_t>::max();
 void Block::begin_operation(const char* what, Operation& operation, Site site) {
   operation.what = what;
   operation.site = site;
-  operation.issuer = issuer_ != nullptr ? issuer_ : running_;
+  operation.issuer = issuer_ != nullptr ? issuer_ : &current()->running();  // of this block or another
   // At once, after 2^0 .. 2^17 choices of the scheduler, or only when nothing else can go on: what a wait that is too weak lets through needs the long ones.
   const uint32_t dice = order_ == Order::plain ? 0 : random(24);
   operation.due = dice < 2 ? choices_ : dice < 20 ? choices_ + (uint64_t{1} << (dice - 2)) : never;

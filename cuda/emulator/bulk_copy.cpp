@@ -48,51 +48,35 @@ void check_line(uint32_t shared, const void* other, uint32_t bytes, const char* 
 
 char* own(uint32_t address) { return Block::current()->shared().begin() + address; }
 
-// A copy into shared memory that completes bytes of a barrier in the same block.
+// A copy into shared memory, perhaps another block's, that completes bytes of a barrier in the same block.
 struct BulkLoad {
   char* to;
   BarrierModel* barrier;
   uint32_t bytes, issuer;
+  bool is_own;
   Site site;
 
-  bool is_own() const { return rank_of_address(to) == cluster_rank(); }
+  BulkLoad(char* target, BarrierModel& of, uint32_t count, Site here)
+      : to(target), barrier(&of), bytes(count), issuer(Block::current()->running().id), is_own(rank_of_address(target) == Block::current()->rank()), site(here) {}
+  Block& target() const { return *Block::current()->cluster().blocks[rank_of_address(to)]; }
+
   void begin() const {
-    Block& block = *Block::current();
-    if (!is_own()) {
-      check_remote(rank_of_address(to), site);
-      if (block.races() != nullptr) block.cluster().note_remote(rank_of_address(to), block.races()->engine(), Races::under_way, site);
-    }
-    barrier->copy_issued(bytes, is_own(), site);
-    block.begin_asynchronous_access(to, bytes, true, site);
+    if (!is_own) check_remote(rank_of_address(to), site);
+    barrier->copy_issued(bytes, is_own, site);
+    Block::current()->begin_asynchronous_access(to, bytes, true, site);
+    if (!is_own) note_remote(to, Races::under_way);
   }
   void end() const {
-    Block& block = *Block::current();
-    if (!is_own()) check_remote(rank_of_address(to), site);
-    if (Races* races = block.races()) {
+    if (Races* races = Block::current()->races()) {
       const uint32_t clock = races->end_for(barrier, to, bytes, true, issuer);
-      if (!is_own()) block.cluster().remote_copy_landed(rank_of_address(to), clock, site);
+      if (!is_own) note_remote(to, clock);
     }
-    barrier->copy_landed(bytes, is_own(), site);
+    barrier->copy_landed(bytes, is_own, site);
   }
-};
-
-// A box into some blocks of the cluster.
-struct BoxLoad {
-  BulkLoad load;  // into the own block
-  uint32_t ranks;
-  TensorGeometry map;
-  int32_t at[4];
-
-  // Calls visit(the load into one block) for each.
-  template <class F>
-  void each(F visit) const {
-    for (uint32_t rest = ranks; rest != 0; rest &= rest - 1) {
-      const auto rank = static_cast<uint32_t>(__builtin_ctz(rest));
-      BulkLoad of = load;
-      of.to = in_block(of.to, rank, load.site);
-      of.barrier = in_block(of.barrier, rank, load.site);
-      visit(of);
-    }
+  // The block whose memory is accessed must know before it exits that this has ended.
+  void note_remote(const char* accessed, uint32_t clock) const {
+    Block& block = *Block::current();
+    if (block.races() != nullptr) block.cluster().note_remote_copy(rank_of_address(accessed), clock, site);
   }
 };
 
@@ -119,57 +103,61 @@ void begin_store(const BulkStore& store, const char* name) {
 
 void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, uint32_t ranks, Site site) {
   check_box(to, map, axes, at, Right::read, "load_tensor", site);
-  BoxLoad copy{{own(to), &barrier, map.box_bytes(), Block::current()->running().id, site}, ranks != 0 ? ranks : 1u << cluster_rank(), map, {}};
-  std::copy(at, at + axes, copy.at);
-  copy.each([](const BulkLoad& load) { load.begin(); });
-  Block::current()->later(
-      "load_tensor",
-      [copy] {
-        const uint32_t row_bytes = copy.map.row_bytes(), element = copy.map.element_bytes();
-        copy.each([&](const BulkLoad& load) {
-          // The pieces of a swizzle begin at the same places in every block.
-          char* shared = load.to - (copy.load.to - own(0));
-          const auto begin = static_cast<uint32_t>(load.to - shared);
+  if (ranks == 0) ranks = 1u << Block::current()->rank();
+  for (uint32_t rest = ranks; rest != 0; rest &= rest - 1) {
+    const auto rank = static_cast<uint32_t>(__builtin_ctz(rest));
+    struct Copy {
+      BulkLoad load;
+      uint32_t place;  // in that block's shared memory
+      TensorGeometry map;
+      int32_t at[4];
+    } copy{BulkLoad(in_block(own(to), rank, site), *in_block(&barrier, rank, site), map.box_bytes(), site), to, map, {}};
+    std::copy(at, at + axes, copy.at);
+    copy.load.begin();
+    copy.load.target().later(
+        "load_tensor",
+        [copy] {
+          char* shared = copy.load.to - copy.place;
+          const uint32_t row_bytes = copy.map.row_bytes(), element = copy.map.element_bytes();
           copy.map.each_row(copy.at, [&](uint32_t row, const char* global, uint32_t first, uint32_t count) {
             char bytes[1024] = {};
             if (count > 0) memcpy(bytes + first * element, global, count * element);
-            for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(begin + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
+            for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(copy.place + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
           });
-          load.end();
-        });
-      },
-      site);
-}
-
-static void begin_line(const BulkLoad& load, const char* from, const char* name) {
-  load.begin();
-  Block::current()->later(
-      name,
-      [load, from] {
-        memcpy(load.to, from, load.bytes);
-        load.end();
-      },
-      load.site);
+          copy.load.end();
+        },
+        site);
+  }
 }
 
 void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site) {
   check_line(to, from, bytes, "load_bulk", site);
   check_run(static_cast<const char*>(from), bytes, Right::read, site);
-  begin_line({own(to), &barrier, bytes, Block::current()->running().id, site}, static_cast<const char*>(from), "load_bulk");
+  const BulkLoad load(own(to), barrier, bytes, site);
+  load.begin();
+  Block::current()->later(
+      "load_bulk",
+      [load, from] {
+        memcpy(load.to, from, load.bytes);
+        load.end();
+      },
+      site);
 }
 
 void copy_line(char* to, uint32_t from, uint32_t bytes, BarrierModel& barrier, Site site) {
   Block& block = *Block::current();
   check_line(from, to, bytes, "copy_bulk", site);
   if (rank_of_address(&barrier) != rank_of_address(to)) block.fault(site, "copy_bulk: the barrier is not in the block that is copied to");
-  const BulkLoad load{to, &barrier, bytes, block.running().id, site};
+  const BulkLoad load(to, barrier, bytes, site);
   load.begin();
-  block.begin_asynchronous_access(own(from), bytes, false, site);
-  block.later(
+  const char* source = own(from);
+  block.begin_asynchronous_access(source, bytes, false, site);
+  load.note_remote(source, Races::under_way);
+  load.target().later(
       "copy_bulk",
-      [load, from] {
-        memcpy(load.to, own(from), load.bytes);
-        if (Races* races = Block::current()->races()) races->end_for(load.barrier, own(from), load.bytes, false, load.issuer);
+      [load, source] {
+        memcpy(load.to, source, load.bytes);
+        if (Races* races = Block::current()->races()) load.note_remote(source, races->end_for(load.barrier, source, load.bytes, false, load.issuer));
         load.end();
       },
       site);

@@ -106,8 +106,6 @@ void wait_for_cluster(Site site) {
 
 // ---- the shared memory of other blocks -----------------------------------------------------------------------------------------------------------------------
 
-uint32_t cluster_rank() { return Block::current()->rank(); }
-
 uint32_t rank_of_address(const void* address) { return static_cast<uint32_t>((static_cast<const char*>(address) - Block::current()->cluster().memory) / static_cast<std::ptrdiff_t>(shared_arena_bytes)); }
 
 char* in_block(void* element, uint32_t rank, Site site) {
@@ -134,23 +132,27 @@ void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {
   if (write) block.unfenced_writes().note(address, bytes, self, site);
   if (block.races() == nullptr) return;
   block.races()->access(address, bytes, write ? Access::write : Access::read, site);
-  if (rank != block.rank()) block.cluster().note_remote(rank, self, block.races()->clock(self), site);
+  note_remote(address, site);
+}
+
+void note_remote(const void* address, Site site) {
+  Block& block = *Block::current();
+  const uint32_t rank = rank_of_address(address), self = block.running().id;
+  if (rank != block.rank() && block.races() != nullptr) block.cluster().note_remote(rank, self, block.races()->clock(self), site);
 }
 
 // Of the accesses of one thread, the last; of copies, those under way and the last that landed.
 void Cluster::note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site) {
-  for (RemoteAccess& known : remote_accesses) {
-    if (known.target == target && known.thread == thread && known.clock != Races::under_way && clock != Races::under_way) {
-      known = {target, thread, clock, site};
-      return;
-    }
-  }
-  remote_accesses.push_back({target, thread, clock, site});
+  const auto same = [&](const RemoteAccess& known) { return known.target == target && known.thread == thread && known.clock != Races::under_way; };
+  const auto known = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), same);
+  if (known != remote_accesses.end()) *known = {target, thread, clock, site};
+  else remote_accesses.push_back({target, thread, clock, site});
 }
 
-void Cluster::remote_copy_landed(uint32_t target, uint32_t clock, Site site) {
-  const auto begun = std::find_if(remote_accesses.begin(), remote_accesses.end(), [&](const RemoteAccess& known) { return known.target == target && known.clock == Races::under_way && known.site == site; });
-  if (begun != remote_accesses.end()) remote_accesses.erase(begun);
+void Cluster::note_remote_copy(uint32_t target, uint32_t clock, Site site) {
+  const auto begun = [&](const RemoteAccess& known) { return known.target == target && known.clock == Races::under_way && known.site == site; };
+  const auto found = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), begun);
+  if (found != remote_accesses.end()) remote_accesses.erase(found);
   note_remote(target, races.engine(), clock, site);
 }
 

@@ -56,14 +56,13 @@ struct Cluster {
   };
   std::vector<RemoteAccess> remote_accesses;
   void note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site);
-  void remote_copy_landed(uint32_t target, uint32_t clock, Site site);
+  void note_remote_copy(uint32_t target, uint32_t clock, Site site);  // begun: under_way; landed: a clock of the engine
   // The running thread is the last of its block: what others may still do to its memory is a fault.
   void check_exit(const Block& block);
 };
 
 // ---- what the primitives call --------------------------------------------------------------------------------------------------------------------------------
 
-uint32_t cluster_rank();
 void arrive_at_cluster(bool orders, Site site);
 void wait_for_cluster(Site site);
 // Where the block of this rank has what this block has at `element`.
@@ -76,6 +75,8 @@ T* in_block(const T* element, uint32_t rank, Site site) {
 void check_remote(uint32_t rank, Site site);
 // The running thread touches shared memory of any block of the cluster.
 void touch_remote(const void* address, uint32_t bytes, bool write, Site site);
+// It did, and that block must know of it before it exits.
+void note_remote(const void* address, Site site);
 uint32_t rank_of_address(const void* address);
 
 void wait_for_previous_grid(Site site);

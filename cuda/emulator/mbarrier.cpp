@@ -5,10 +5,17 @@
 
 namespace PK_BUILD {
 
+bool BarrierModel::is_own() const { return rank_of_address(this) == Block::current()->rank(); }
+
 // A thread names the barrier: its initialisation must be ordered before.
 void BarrierModel::check(const char* what, Site site) const {
-  if (rank_of_address(this) == cluster_rank()) Block::current()->touch_shared(&word_, sizeof word_, false, site);
-  else touch_remote(&word_, sizeof word_, false, site);
+  Block& block = *Block::current();
+  if (is_own()) {
+    block.touch_shared(&word_, sizeof word_, false, site);
+  } else {
+    check_remote(rank_of_address(this), site);
+    if (block.races() != nullptr) block.races()->access(&word_, sizeof word_, Access::read, site);
+  }
   if (word_ != initialised) Block::current()->fault(site, "%s a barrier that is not initialised, or was overwritten", what);
 }
 
@@ -56,7 +63,8 @@ void BarrierModel::arrive(uint32_t bytes, Site site) {
   if (pending_ == 0) {
     block.fault(site, "arrives at a barrier whose %u arrivals have all come, and which still waits for %d bytes: the phase before was not waited for", count_, announced_);
   }
-  if (Races* races = block.races()) races->release(rank_of_address(this) == block.rank() ? static_cast<const void*>(this) : guard_);
+  if (!is_own()) note_remote(this, site);
+  if (Races* races = block.races()) races->release(is_own() ? static_cast<const void*>(this) : guard_);
   announce(bytes, site);
   --pending_;
   end_phase_if_complete(site);

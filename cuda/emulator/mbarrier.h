@@ -27,6 +27,7 @@ class BarrierModel {
   static constexpr uint64_t initialised = 0x6d62617272696572;  // any value but the one that shared memory begins with
   static constexpr uint32_t most = (1u << 20) - 1;             // of arrivals and of bytes
 
+  bool is_own() const;  // of the running thread's block
   void check(const char* what, Site site) const;
   void announce(uint32_t bytes, Site site);
   void end_phase_if_complete(Site site);
