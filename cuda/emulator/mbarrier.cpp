@@ -9,13 +9,8 @@ bool BarrierModel::is_own() const { return rank_of_address(this) == Block::curre
 
 // A thread names the barrier: its initialisation must be ordered before.
 void BarrierModel::check(const char* what, Site site) const {
-  Block& block = *Block::current();
-  if (is_own()) {
-    block.touch_shared(&word_, sizeof word_, false, site);
-  } else {
-    check_remote(rank_of_address(this), site);
-    if (block.races() != nullptr) block.races()->access(&word_, sizeof word_, Access::read, site);
-  }
+  if (!is_own()) check_remote(rank_of_address(this), site);
+  if (Races* races = Block::current()->races()) races->access(&word_, sizeof word_, Access::read, site);
   if (word_ != initialised) Block::current()->fault(site, "%s a barrier that is not initialised, or was overwritten", what);
 }
 
@@ -24,7 +19,7 @@ void BarrierModel::initialize(uint32_t count, Site site) {
   block.access();
   if (count == 0 || count > most) block.fault(site, "initialises a barrier for %u arrivals, which is not within 1 and %u", count, most);
   if (word_ == initialised) block.fault(site, "initialises a barrier again, which was initialised at %s:%d", site_.file, site_.line);
-  block.touch_shared(&word_, sizeof word_, true, site);
+  if (Races* races = block.races()) races->access(&word_, sizeof word_, Access::write, site);
   word_ = initialised;
   count_ = pending_ = count;
   announced_ = issued_ = phase_ = 0;
