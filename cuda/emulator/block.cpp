@@ -62,6 +62,7 @@ bool Block::begin(Cluster& cluster, uint32_t rank) {
     thread.finished = thread.at_cluster_barrier = false;
     thread.copies.clear();
     thread.copy_groups = 0;
+    thread.bulk = BulkGroups();
     if (!thread.fiber.prepare(fiber_entry)) return false;
   }
   unfenced_ = &cluster.unfenced;
@@ -96,8 +97,11 @@ Block::State Block::go_on() {
 }
 
 bool Block::check_end() {
+  for (uint32_t i = 0; i < extent.x; ++i) {
+    for (const auto& store : threads_[i]->bulk.stores) store->write();  // which nobody had to wait for
+  }
   std::string wrong = shared_.check_guards();
-  if (wrong.empty() && hopper_ != nullptr) wrong = hopper_->finish_block();
+  if (wrong.empty() && hopper_ != nullptr) wrong = hopper_->check_end();
   if (!operations_.empty()) launch_->note_fault(cluster_->position, describe_unfinished());
   else if (!wrong.empty()) launch_->note_fault(cluster_->position, std::string(grid_->shape.kernel) + ": " + place(nullptr) + ": " + wrong);
   return operations_.empty() && wrong.empty();
@@ -126,7 +130,8 @@ Hopper& Block::begin_hopper() {
 void Block::thread_finished() {
   Thread& thread = *running_;
   if (!thread.copies.empty()) fault(thread.copies.front().site, "ends while this copy_async of it is under way");
-  if (hopper_ != nullptr) hopper_->thread_exits(thread.index);
+  const BulkGroups& bulk = thread.bulk;
+  if (bulk.reads_waited_for < bulk.stores.size()) fault(bulk.stores[bulk.reads_waited_for]->site, "copies from shared memory, and exits without waiting until that has been read");
   if (live_ == 1) cluster_->check_exit(*this);
   thread.finished = true;
   --live_;

@@ -38,6 +38,14 @@ struct PendingCopy {
   Site site;
 };
 
+// The bulk copies out of shared memory of a thread, and the groups of them.
+struct BulkStore;
+struct BulkGroups {
+  std::vector<std::shared_ptr<BulkStore>> stores;
+  std::vector<size_t> groups;  // how many stores were issued when each was committed
+  size_t reads_waited_for = 0, written = 0;  // stores
+};
+
 struct Thread {
   Fiber fiber;
   uint32_t index = 0, id = 0;  // in the block, and in the cluster
@@ -49,6 +57,7 @@ struct Thread {
   bool (*condition)(void*) = nullptr;  // of record: that it waits for, outside collectives
   std::vector<PendingCopy> copies;
   uint32_t copy_groups = 0;  // committed so far
+  BulkGroups bulk;
 };
 
 // An operation under way that nobody has to wait for in order that it lands: a function and what it is called with.

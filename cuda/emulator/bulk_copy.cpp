@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../ptx/swizzle.cuh"
+#include "../ptx/tensor_map.cuh"
 #include "cluster.h"
 #include "hopper.h"
 
@@ -80,21 +80,10 @@ struct BulkLoad {
   }
 };
 
-BulkGroups& groups_of_running_thread() {
-  Block& block = *Block::current();
-  std::deque<BulkGroups>& all = block.hopper().bulk_groups;
-  for (BulkGroups& groups : all) {
-    if (groups.thread == block.thread_index()) return groups;
-  }
-  all.emplace_back();
-  all.back().thread = block.thread_index();
-  return all.back();
-}
-
 void begin_store(const BulkStore& store, const char* name) {
   Block::current()->begin_asynchronous_access(own(store.from), store.bytes, false, store.site);
-  std::vector<std::unique_ptr<BulkStore>>& stores = groups_of_running_thread().stores;
-  stores.push_back(std::make_unique<BulkStore>(store));
+  std::vector<std::shared_ptr<BulkStore>>& stores = Block::current()->running().bulk.stores;
+  stores.push_back(std::make_shared<BulkStore>(store));
   BulkStore* begun = stores.back().get();
   Block::current()->later(name, [begun] { begun->read(); }, store.site);
 }
@@ -197,13 +186,13 @@ void BulkStore::write() {
 }
 
 void commit_stores(Site) {
-  BulkGroups& groups = groups_of_running_thread();
+  BulkGroups& groups = Block::current()->running().bulk;
   groups.groups.push_back(groups.stores.size());
 }
 
 void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
   Block& block = *Block::current();
-  BulkGroups& groups = groups_of_running_thread();
+  BulkGroups& groups = block.running().bulk;
   const size_t end = groups.groups.size() > pending ? groups.groups[groups.groups.size() - pending - 1] : 0;
   for (; groups.reads_waited_for < end; ++groups.reads_waited_for) {
     BulkStore* store = groups.stores[groups.reads_waited_for].get();
@@ -212,6 +201,38 @@ void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
   }
   if (only_reads) return;
   for (; groups.written < end; ++groups.written) groups.stores[groups.written]->write();
+}
+
+int32_t TensorGeometry::encode(const char* what, const TensorBox& from, uint32_t element_size) {
+  const auto refuse = [&](const char* reason, uint64_t value) {
+    return fail(PK_ERROR_CUDA, "%s: the driver would refuse this tensor map: %s (%llu)", what, reason, static_cast<unsigned long long>(value));
+  };
+  *this = TensorGeometry();
+  if (from.axes < 1 || from.axes > 4) return refuse("not 1 to 4 axes", from.axes);
+  if (from.data == nullptr || reinterpret_cast<uintptr_t>(from.data) % 16 != 0) return refuse("the data are not aligned to 16 bytes", reinterpret_cast<uintptr_t>(from.data) % 16);
+  for (uint32_t axis = 0; axis < 4; ++axis) {
+    const bool used = axis < from.axes;
+    if (used && (from.extents[axis] < 1 || from.extents[axis] > uint64_t{1} << 32)) return refuse("an extent is not 1 to 2^32", from.extents[axis]);
+    if (used && (from.box[axis] < 1 || from.box[axis] > 256)) return refuse("an extent of the box is not 1 to 256", from.box[axis]);
+    last_[axis] = used ? static_cast<uint32_t>(from.extents[axis] - 1) : 0;
+    box_[axis] = used ? static_cast<uint16_t>(from.box[axis]) : 1;
+    if (axis == 0 || !used) continue;
+    const uint64_t stride = from.stride_bytes[axis - 1];
+    if (stride % 16 != 0 || stride >= uint64_t{1} << 40) return refuse("a stride is not a multiple of 16 bytes below 2^40", stride);
+    strides_[axis - 1] = stride;
+  }
+  const uint32_t row = from.box[0] * element_size;
+  if (row % 16 != 0) return refuse("the rows of the box are no multiple of 16 bytes", row);
+  if (from.swizzle != Swizzle::none && row > swizzle_bytes(from.swizzle)) return refuse("the rows of the box are longer than the lines of the swizzle, in bytes", row);
+  if (from.swizzle != Swizzle::none && row < swizzle_bytes(from.swizzle)) {
+    return fail(PK_ERROR_CUDA, "%s: rows of %u bytes in a swizzle of %u: the emulator knows only whole lines", what, row, swizzle_bytes(from.swizzle));
+  }
+  data_ = static_cast<char*>(const_cast<void*>(from.data));
+  axes_ = from.axes;
+  element_bytes_ = element_size;
+  swizzle_ = from.swizzle;
+  magic_ = magic;
+  return PK_OK;
 }
 
 }  // namespace PK_BUILD

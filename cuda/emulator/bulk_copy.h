@@ -25,14 +25,6 @@ struct BulkStore {
   void write();
 };
 
-// The groups of one thread.
-struct BulkGroups {
-  uint32_t thread;
-  std::vector<std::unique_ptr<BulkStore>> stores;
-  std::deque<size_t> groups;  // of those not waited for: how many stores were issued when they were committed
-  size_t reads_waited_for = 0, written = 0;  // stores
-};
-
 // Into the blocks of the cluster that `ranks` has a bit for, or where it is 0, the own one.
 void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, uint32_t ranks, Site site);
 void store_box(uint32_t from, const TensorMap& map, uint32_t axes, const int32_t* at, Site site);

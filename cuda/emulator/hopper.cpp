@@ -10,17 +10,7 @@ std::string at_line(Site site) { return std::string(" at ") + site.file + ":" + 
 
 }  // namespace
 
-void Hopper::thread_exits(uint32_t thread) const {
-  for (const BulkGroups& groups : bulk_groups) {
-    if (groups.thread != thread || groups.reads_waited_for == groups.stores.size()) continue;
-    Block::current()->fault(groups.stores[groups.reads_waited_for]->site, "copies from shared memory, and exits without waiting until that has been read");
-  }
-}
-
-std::string Hopper::finish_block() {
-  for (BulkGroups& groups : bulk_groups) {
-    for (const auto& store : groups.stores) store->write();
-  }
+std::string Hopper::check_end() const {
   for (uint32_t i = 0; i < 16; ++i) {
     const NamedBarrier& barrier = named_barriers[i];
     if (barrier.arrived > 0) {

@@ -1,7 +1,6 @@
 // What a block of the emulator keeps for the instructions of 9.0, and the smaller ones of them.
 #pragma once
 
-#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -22,13 +21,10 @@ struct Hopper {
   std::vector<BarrierModel*> barriers;  // those that were initialised
   NamedBarrier named_barriers[16];
   std::vector<std::unique_ptr<Warpgroup>> warpgroups;
-  std::deque<BulkGroups> bulk_groups;  // of the threads that copied out of shared memory
   std::vector<std::vector<uint32_t>> register_counts;  // that each warp asked for
 
-  // When a thread is about to exit: what it left unfinished is a fault.
-  void thread_exits(uint32_t thread) const;
-  // When all have exited: completes what nobody had to wait for. What is wrong, or nothing.
-  std::string finish_block();
+  // When all threads have exited: what is wrong, or nothing.
+  std::string check_end() const;
 };
 
 void fence_proxy();
