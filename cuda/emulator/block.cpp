@@ -2,6 +2,7 @@
 
 #include <limits>
 
+#include "bulk_copy.h"
 #include "cluster.h"
 #include "hopper.h"
 

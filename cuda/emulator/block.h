@@ -13,7 +13,6 @@
 #include "counters.h"
 #include "fiber.h"
 #include "launch.h"
-#include "proxy.h"
 #include "races.h"
 #include "shared.h"
 #include "site.h"

@@ -7,7 +7,6 @@
 
 #include "block.h"
 #include "launch.h"
-#include "proxy.h"
 #include "races.h"
 
 namespace PK_BUILD {

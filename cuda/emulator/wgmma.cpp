@@ -17,9 +17,9 @@ Warpgroup& warpgroup_of_running_thread(Site site) {
   Block& block = *Block::current();
   const uint32_t number = block.thread_index() / 128;
   if (number * 128 + 128 > block.extent.x) block.fault(site, "uses wgmma in a warpgroup that the block has only %u threads of", block.extent.x - number * 128);
-  std::vector<std::unique_ptr<Warpgroup>>& all = block.hopper().warpgroups;
+  std::vector<std::shared_ptr<Warpgroup>>& all = block.hopper().warpgroups;
   if (all.size() <= number) all.resize(number + 1);
-  if (all[number] == nullptr) all[number] = std::make_unique<Warpgroup>();
+  if (all[number] == nullptr) all[number] = std::make_shared<Warpgroup>();
   return *all[number];
 }
 

@@ -6,7 +6,7 @@
 #include "types.cuh"
 
 #if PK_EMULATED
-#include "../emulator/mbarrier.h"
+#include "../emulator/hopper.h"
 #endif
 
 namespace PK_BUILD {
