@@ -356,3 +356,34 @@ fn without_the_detector_exits_are_seen_where_they_come_too_early() {
     });
     assert!(reports.count() >= 8);
 }
+
+/// Results and reports of all kernels, as one text.
+fn fingerprint() -> String {
+    let shape = Shape { grid: [24, 1, 1], cluster: [4, 1, 1] };
+    let input = random_input(&shape, 5);
+    let faults = ["none", "no_last_barrier", "overrun_stage", "rank_left_out", "source_overwritten"];
+    let runs =
+        faults.iter().flat_map(|fault| (0..4).flat_map(move |kernel| (0..6).map(move |seed| (fault, kernel, seed))));
+    runs.map(|(fault, kernel, seed)| format!("{:?} ", run(kernel, fault, &shape, seed, &input))).collect()
+}
+
+#[test]
+fn nothing_depends_on_the_number_of_os_threads() {
+    if std::env::var_os("EMULATOR_TESTS_PRINT").is_some() {
+        println!("fingerprint: {}", fingerprint());
+        return;
+    }
+    let of = |threads: &str| {
+        let output = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "nothing_depends_on_the_number_of_os_threads", "--nocapture"])
+            .envs([("EMULATOR_TESTS_PRINT", "1"), ("PEFT_KERNELS_EMULATOR_THREADS", threads)])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find_map(|line| line.split_once("fingerprint: ")).expect("it is printed").1.to_owned();
+        assert!(line.contains("a race") && line.contains("Ok("));
+        line
+    };
+    let alone = of("1");
+    assert!(of("4") == alone && of("3") == alone);
+}
