@@ -13,30 +13,22 @@ namespace PK_BUILD {
 
 namespace {
 
-// Clusters that are not running: their stacks are kept for the next launch.
-class ClusterPool {
- public:
-  std::unique_ptr<Cluster> take() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::make_unique<Cluster>();
-    std::unique_ptr<Cluster> cluster = std::move(free_.back());
-    free_.pop_back();
-    return cluster;
-  }
-  void give_back(std::unique_ptr<Cluster> cluster) {
-    cluster->forget_launch();
-    std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(std::move(cluster));
-  }
+// Clusters that are not running: their stacks are kept for the next launch. Never destroyed: one may still run when the process ends.
+std::mutex& pool_mutex = *new std::mutex;
+std::vector<std::unique_ptr<Cluster>>& pool = *new std::vector<std::unique_ptr<Cluster>>;
 
- private:
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Cluster>> free_;
-};
+std::unique_ptr<Cluster> take_from_pool() {
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  if (pool.empty()) return std::make_unique<Cluster>();
+  std::unique_ptr<Cluster> cluster = std::move(pool.back());
+  pool.pop_back();
+  return cluster;
+}
 
-ClusterPool& pool() {
-  static ClusterPool& clusters = *new ClusterPool;  // never destroyed: a launch may still run when the process ends
-  return clusters;
+void give_back(std::unique_ptr<Cluster> cluster) {
+  cluster->forget_launch();
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  pool.push_back(std::move(cluster));
 }
 
 uint64_t os_threads() {
@@ -92,7 +84,7 @@ bool Residents::start() {
     Grid* grid = &launch_.grids.front();
     while (next_ - grid->position >= grid->clusters) ++grid;
     if (grid->previous != nullptr && grid->previous->holding > 0) return true;
-    clusters_.push_back(pool().take());
+    clusters_.push_back(take_from_pool());
     Cluster& cluster = *clusters_.back();
     if (!launch_.together) random_ = (launch_.seed + next_ * 2 + 1) * 0x9e3779b97f4a7c15u;  // whichever OS thread it is
     if (!cluster.begin(launch_, *grid, next_, cluster_at(next_ - grid->position, grid->clusters, launch_.seed))) return false;
@@ -105,7 +97,7 @@ bool Residents::start() {
 void Residents::remove(const Cluster* cluster) {
   turns_.erase(std::remove_if(turns_.begin(), turns_.end(), [&](const Turn& turn) { return &turn.block->cluster() == cluster; }), turns_.end());
   const auto found = std::find_if(clusters_.begin(), clusters_.end(), [&](const auto& resident) { return resident.get() == cluster; });
-  pool().give_back(std::move(*found));
+  give_back(std::move(*found));
   clusters_.erase(found);
 }
 
@@ -141,7 +133,7 @@ bool Residents::run() {
     enough_memory = start();
   }
   turns_.clear();
-  for (auto& cluster : clusters_) pool().give_back(std::move(cluster));
+  for (auto& cluster : clusters_) give_back(std::move(cluster));
   clusters_.clear();
   return enough_memory;
 }
