@@ -24,7 +24,8 @@ template <class Record>
 void require_whole_warp(void* const* records) {
   uint32_t present = 0, missing = 0;
   for (uint32_t lane = 0; lane < lanes; ++lane) (records[lane] != nullptr ? present : missing) = lane;
-  if (records[missing] == nullptr) Block::current()->fault(static_cast<const Record*>(records[present])->site, "an instruction of a whole warp, of which lane %u has exited or never was", missing);
+  if (records[missing] != nullptr) return;
+  Block::current()->fault(static_cast<const Record*>(records[present])->site, "an instruction of a whole warp, of which lane %u has exited or never was", missing);
 }
 
 // Calls move(element of a row in shared memory, its place in a fragment) for all elements of all matrices.

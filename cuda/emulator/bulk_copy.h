@@ -25,7 +25,8 @@ class TensorGeometry {
   uint32_t row_bytes() const { return box_[0] * element_bytes_; }
   uint32_t box_bytes() const { return row_bytes() * box_[1] * box_[2] * box_[3]; }
   Swizzle swizzle() const { return swizzle_; }
-  // Visits the rows of the box at these coordinates: visit(the row's number in the box, address of its first element inside the tensor or null, elements before that, elements inside).
+  // Visits the rows of the box at these coordinates: visit(the row's number in the box, address of its first element inside the tensor or null, elements before that, elements
+  // inside).
   template <class F>
   void each_row(const int32_t* at, F visit) const;
 

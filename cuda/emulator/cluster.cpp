@@ -59,7 +59,8 @@ std::string Cluster::describe_place(uintptr_t address) const {
     Block& block = *blocks[offset / shared_arena_bytes];
     const uint32_t array = block.shared().array_at(reinterpret_cast<const void*>(address));
     const uintptr_t begin = reinterpret_cast<uintptr_t>(block.shared().layout().arrays[array].begin);
-    return "byte " + std::to_string(address - begin) + " of array " + std::to_string(array) + " of the shared memory" + (size == 1 ? "" : " of block " + std::to_string(block.rank()) + " of the cluster");
+    const std::string of = size == 1 ? "" : " of block " + std::to_string(block.rank()) + " of the cluster";
+    return "byte " + std::to_string(address - begin) + " of array " + std::to_string(array) + " of the shared memory" + of;
   }
   return describe_address(grid->operands, address);
 }
@@ -106,7 +107,9 @@ void wait_for_cluster(Site site) {
 
 // ---- the shared memory of other blocks -----------------------------------------------------------------------------------------------------------------------
 
-uint32_t rank_of_address(const void* address) { return static_cast<uint32_t>((static_cast<const char*>(address) - Block::current()->cluster().memory) / static_cast<std::ptrdiff_t>(shared_arena_bytes)); }
+uint32_t rank_of_address(const void* address) {
+  return static_cast<uint32_t>(static_cast<size_t>(static_cast<const char*>(address) - Block::current()->cluster().memory) / shared_arena_bytes);
+}
 
 char* in_block(void* element, uint32_t rank, Site site) {
   Block& block = *Block::current();
@@ -122,7 +125,8 @@ void check_remote(uint32_t rank, Site site) {
   Block& target = *block.cluster().blocks[rank];
   if (!block.knows_cluster) block.fault(site, "accesses shared memory of block %u of the cluster, and no cluster_wait() says that this one has started", rank);
   if (target.live() == 0) block.fault(site, "accesses shared memory of block %u of the cluster, which has exited", rank);
-  if (target.shared().layout().arrays.empty()) block.fault(site, "accesses shared memory of block %u of the cluster, which has not named it: the emulator wants PK_SHARED before the barrier of the cluster", rank);
+  if (!target.shared().layout().arrays.empty()) return;
+  block.fault(site, "accesses shared memory of block %u of the cluster, which has not named it: the emulator wants PK_SHARED before the barrier of the cluster", rank);
 }
 
 void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {

@@ -130,8 +130,8 @@ void Cluster::note_deadlock() {
   std::string text = grid->shape.kernel + (": " + blocks[0]->place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", threads);
   for (const Group& group : groups) {
     const std::string of = size == 1 ? "" : " of " + text_of(group.block->index);
-    text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), group.first->index, group.first->waits_in, group.first->site.file,
-                    group.first->site.line);
+    const Thread& first = *group.first;
+    text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), first.index, first.waits_in, first.site.file, first.site.line);
   }
   launch->note_fault(position, text);
 }

@@ -70,7 +70,8 @@ bool Fiber::prepare(void (*entry)()) {
   context_.uc_link = nullptr;
   makecontext(&context_, entry, 0);
 #else
-  // From the lowest: six registers, the address to return to, which is the entry's, and for the entry one to which it never returns: that leaves the alignment that a called function expects.
+  // From the lowest: six registers, the address to return to, which is the entry's, and for the entry one to which it never returns: that leaves the alignment that a called
+  // function expects.
   void** frame = reinterpret_cast<void**>(mapping_ + page_bytes + usable_bytes) - 8;
   std::fill(frame, frame + 8, nullptr);
   frame[6] = reinterpret_cast<void*>(entry);

@@ -42,7 +42,8 @@ bool GlobalRaces::add_segment(uint32_t party, uint32_t segment, const KnownSegme
       const LoggedUnit& of = logged.units[unit];
       for (uint32_t kind = 0; kind < access_kinds; ++kind) {
         if (of.masks[kind] == 0) continue;
-        add(*page, logged.number * page_units + unit, {-1, party, segment, of.masks[kind], of.last[kind].site, of.last[kind].thread, static_cast<Access>(kind)}, known, first, &any);
+        const Entry entry{-1, party, segment, of.masks[kind], of.last[kind].site, of.last[kind].thread, static_cast<Access>(kind)};
+        add(*page, logged.number * page_units + unit, entry, known, first, &any);
       }
     }
   }
@@ -68,7 +69,8 @@ void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegment
     if (found != known.end() && found->second > other.segment) continue;
     const bool later = position(entry) > position(other);
     const auto side = [&](const Entry& of) { return Race::Side{position(of), parties_[of.party].cluster, parties_[of.party].grid, of.access, of.thread, of.site}; };
-    const Race race{{side(later ? other : entry), side(later ? entry : other)}, unit * unit_bytes + static_cast<uint32_t>(__builtin_ctz(both)), static_cast<uint32_t>(__builtin_popcount(both))};
+    const uint64_t address = unit * unit_bytes + static_cast<uint32_t>(__builtin_ctz(both));
+    const Race race{{side(later ? other : entry), side(later ? entry : other)}, address, static_cast<uint32_t>(__builtin_popcount(both))};
     if (!*any || race.comes_before(*first)) *first = race;
     *any = true;
   }

@@ -1,5 +1,6 @@
-// Which accesses of global memory by different clusters of a launch are ordered. Each keeps a log of the bytes it touched, and hands it over when it ends; two that touch the same byte, one of
-// them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two such operations of a cluster is a segment.
+// Which accesses of global memory by different clusters of a launch are ordered. Each keeps a log of the bytes it touched, and hands it over when it ends; two that touch the same
+// byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two such operations of a cluster is a
+// segment.
 #pragma once
 
 #include <cstdint>

@@ -163,8 +163,9 @@ bool imitated_chip(const pk_queue& queue, pk_chip* chip) {
 
 Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
   const Extent3& extent = shape.cluster;
-  return {static_cast<uint32_t>(cluster % in_clusters.x) * extent.x + rank % extent.x, static_cast<uint32_t>(cluster / in_clusters.x % in_clusters.y) * extent.y + rank / extent.x % extent.y,
-          static_cast<uint32_t>(cluster / in_clusters.x / in_clusters.y) * extent.z + rank / extent.x / extent.y};
+  const auto of = [](uint64_t at, uint32_t blocks, uint32_t place) { return static_cast<uint32_t>(at) * blocks + place; };
+  return {of(cluster % in_clusters.x, extent.x, rank % extent.x), of(cluster / in_clusters.x % in_clusters.y, extent.y, rank / extent.x % extent.y),
+          of(cluster / in_clusters.x / in_clusters.y, extent.z, rank / extent.x / extent.y)};
 }
 
 namespace {

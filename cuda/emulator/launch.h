@@ -51,8 +51,8 @@ struct Launch {
   bool blocks_meet;  // one may wait for another: blocks take turns
   bool together;     // and for one of another cluster: all on one OS thread
 
-  // Clusters of blocks are started in an order, 0 first. A fault at one position stops only the later ones, so that the fault which is reported at the end does not depend on the number of OS
-  // threads.
+  // Clusters of blocks are started in an order, 0 first. A fault at one position stops only the later ones, so that the fault which is reported at the end does not depend on the
+  // number of OS threads.
   static constexpr uint64_t nowhere = ~uint64_t{0};
   std::atomic<uint64_t> next_position{0};
   std::atomic<uint64_t> fault_position{nowhere};

@@ -1,5 +1,6 @@
-// Which accesses of memory by the threads of a cluster are ordered, by vector clocks: two of the same byte, of which one writes, and that nothing orders, are a race under every schedule.
-// Barriers order; shuffles, votes and matrix instructions do not, as in PTX. An asynchronous access is under way, and ordered with nothing, until somebody learns that it has ended.
+// Which accesses of memory by the threads of a cluster are ordered, by vector clocks: two of the same byte, of which one writes, and that nothing orders, are a race under every
+// schedule. Barriers order; shuffles, votes and matrix instructions do not, as in PTX. An asynchronous access is under way, and ordered with nothing, until somebody learns that it
+// has ended.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +33,8 @@ class Races {
   // The same of global memory, which other clusters may touch as well.
   void access_global(const void* address, uint32_t bytes, Access access, Site site);
 
-  // An asynchronous access of shared memory that the running thread issues: to be called when it is issued. It conflicts with everything that is not ordered before, of this thread as well,
-  // until it has ended.
+  // An asynchronous access of shared memory that the running thread issues: to be called when it is issued. It conflicts with everything that is not ordered before, of this thread
+  // as well, until it has ended.
   void begin(const void* address, uint32_t bytes, bool write, Site site);
   // Its issuer has waited for it: from now on it is the issuer's own.
   void end(const void* address, uint32_t bytes, bool write, uint32_t issuer);
@@ -119,8 +120,8 @@ class Races {
   KnownSegments known_segments_;
 };
 
-// Which bytes of the shared memory of a cluster threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and may find
-// what was there before.
+// Which bytes of the shared memory of a cluster threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and
+// may find what was there before.
 class UnfencedWrites {
  public:
   void begin(Cluster& cluster, uint32_t threads);

@@ -1,5 +1,5 @@
-// Clusters: blocks that a launch runs together (LaunchShape::cluster), and that reach each other's shared memory. Before the first access of another block's there is a barrier of the cluster,
-// and after the last: a block must have started, and must not have exited.
+// Clusters: blocks that a launch runs together (LaunchShape::cluster), and that reach each other's shared memory. Before the first access of another block's there is a barrier of
+// the cluster, and after the last: a block must have started, and must not have exited.
 #pragma once
 
 #include "architecture.cuh"
@@ -43,7 +43,7 @@ PK_DEVICE uint32_t cluster_size() {
 
 #undef PK_READ_90
 
-// ---- the barrier of the cluster: each thread arrives, and then waits until all threads of all its blocks that have not exited have arrived ---------------------------------------------------
+// ---- the barrier of the cluster: each thread arrives, and then waits until all threads of all its blocks that have not exited have arrived --
 
 // barrier.cluster.arrive.release: what the thread did before comes before what others do after cluster_wait().
 PK_DEVICE void cluster_arrive(PK_SITE) {
@@ -176,19 +176,20 @@ class RemoteBarrier {
 
 // ---- copies ---------------------------------------------------------------------------------------------------------------------------------------------------
 
-// cp.async.bulk.shared::cluster.shared::cta: a multiple of 16 bytes from this block's shared memory into another's, which completes bytes of a barrier there. The source is free again when
-// a thread of this block has learnt that they came.
+// cp.async.bulk.shared::cluster.shared::cta: a multiple of 16 bytes from this block's shared memory into another's, which completes bytes of a barrier there. The source is free
+// again when a thread of this block has learnt that they came.
 template <class T, int COUNT, int ALIGNMENT>
 PK_DEVICE void copy_bulk(const RemoteArray<T, COUNT, ALIGNMENT>& to, uint32_t index, uint32_t from, uint32_t bytes, const RemoteBarrier& barrier PK_COMMA_SITE) {
 #if PK_EMULATED
   copy_line(to.place(index, pk_site), from, bytes, *barrier.model, pk_site);
 #else
-  PK_ASM_90("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to.address(index)), "r"(from), "r"(bytes), "r"(barrier.address) : "memory");
+  PK_ASM_90("cp.async.bulk.shared::cluster.shared::cta.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(to.address(index)), "r"(from), "r"(bytes), "r"(barrier.address)
+            : "memory");
 #endif
 }
 
-// cp.async.bulk.tensor.multicast::cluster: as load_tensor(), into the block of each rank that `ranks` has a bit for, at the same place in its shared memory, and completes its barrier there. Only chips of 9.0
-// itself have it at full speed.
+// cp.async.bulk.tensor.multicast::cluster: as load_tensor(), into the block of each rank that `ranks` has a bit for, at the same place in its shared memory, and completes its
+// barrier there. Only chips of 9.0 itself have it at full speed.
 template <int AXES>
 PK_DEVICE void load_tensor_multicast(uint32_t to, const TensorMap* map, Coordinates<AXES> at, SharedBarrier& barrier, uint16_t ranks PK_COMMA_SITE) {
 #if PK_EMULATED

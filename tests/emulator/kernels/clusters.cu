@@ -1,4 +1,5 @@
-// Kernels whose blocks reach each other's shared memory, and of grids that overlap; and the same with a planted fault each. A line that a report must name ends in `planted:` and its name.
+// Kernels whose blocks reach each other's shared memory, and of grids that overlap; and the same with a planted fault each. A line that a report must name ends in `planted:` and
+// its name.
 #include "ptx/cluster.cuh"
 #include "ptx/fence.cuh"
 #include "ptx/launch.cuh"
@@ -8,7 +9,7 @@
 namespace PK_BUILD {
 namespace {
 
-#define PK_FAULTS(X)                                                                                                                                                                    \
+#define PK_FAULTS(X) \
   X(none) X(no_first_barrier) X(relaxed_arrival) X(arrives_twice) X(waits_without_arrival) X(no_last_barrier) X(no_such_block) X(past_end) X(one_thread_missing) X(exits_early) \
   X(overrun_stage) X(waits_in_block_only) X(exits_before_arrivals) X(barrier_not_initialised) X(rank_left_out) X(too_few_bytes) X(too_many_bytes) X(tile_not_waited_for)        \
   X(into_no_block) X(source_overwritten) X(no_proxy_fence) X(barrier_elsewhere) X(source_exits) X(no_wait_for_primary) X(reads_before_wait) X(overwrites_before_wait)
@@ -57,7 +58,8 @@ PK_KERNEL void exchange(Problem problem, PK_GRID_CONSTANT const TensorMap) {
   else if (fault != Fault::no_first_barrier) cluster_arrive();
   if (fault == Fault::arrives_twice && thread == 3) cluster_arrive();  // planted: arrives_twice
   if (fault != Fault::no_first_barrier) cluster_wait();
-  const RemoteArray<uint32_t, kWords, 128> next(shared.first, (rank + 1) % size + (fault == Fault::no_such_block ? size : 0)), previous(shared.second, (rank + size - 1) % size);  // planted: no_such_block
+  const RemoteArray<uint32_t, kWords, 128> previous(shared.second, (rank + size - 1) % size);
+  const RemoteArray<uint32_t, kWords, 128> next(shared.first, (rank + 1) % size + (fault == Fault::no_such_block ? size : 0));  // planted: no_such_block
   if (fault == Fault::exits_early) {
     store_global(problem.results + block_number() * kWords + thread, next.load(thread));  // planted: exits_early
     return;
