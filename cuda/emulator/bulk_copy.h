@@ -2,7 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <deque>
 #include <memory>
 #include <vector>
 
@@ -43,7 +42,7 @@ class TensorGeometry {
 
 // As large and as aligned as the real one.
 class alignas(64) TensorMap : public TensorGeometry {
-  unsigned char rest_[56];
+  [[maybe_unused]] unsigned char rest_[56];
 };
 static_assert(sizeof(TensorMap) == 128, "as CUtensorMap");
 

@@ -110,8 +110,7 @@ Races::Entry* Races::place_for(Unit& unit) {
 }
 
 // Compares an access by the running thread with those before and notes it. Clock: its own, or under_way.
-inline void Races::note(Unit& unit, uintptr_t begin, uint32_t mask, Access access, uint32_t clock, Site site) {
-  const uint32_t self = Block::current()->running().id;
+inline void Races::note(Unit& unit, uintptr_t begin, uint32_t mask, Access access, uint32_t self, uint32_t clock, Site site) {
   if (unit.floor != floor_) refresh(unit);
   Entry* place = nullptr;
   if (access != Access::read || unit.writes != 0 || clock == under_way) {
@@ -146,8 +145,8 @@ inline void Races::note(Unit& unit, uintptr_t begin, uint32_t mask, Access acces
 }
 
 void Races::access(const void* address, uint32_t bytes, Access access, Site site) {
-  const uint32_t clock = clocks_[Block::current()->running().id];
-  units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, access, clock, site); });
+  const uint32_t self = Block::current()->running().id, clock = clocks_[self];
+  units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, access, self, clock, site); });
 }
 
 void Races::access_global(const void* address, uint32_t bytes, Access kind, Site site) {
@@ -165,7 +164,8 @@ void Races::access_global(const void* address, uint32_t bytes, Access kind, Site
 
 void Races::begin(const void* address, uint32_t bytes, bool write, Site site) {
   ++under_way_;
-  units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, write ? Access::write : Access::read, under_way, site); });
+  const uint32_t self = Block::current()->running().id;
+  units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, write ? Access::write : Access::read, self, under_way, site); });
 }
 
 // The entry of an asynchronous access that has ended, if it was the last of those that are the same.

@@ -88,7 +88,7 @@ class Races {
   Page& page(uint64_t number);
   template <class F>
   void units(const void* address, uint32_t bytes, F visit);
-  void note(Unit& unit, uintptr_t begin, uint32_t mask, Access access, uint32_t clock, Site site);
+  void note(Unit& unit, uintptr_t begin, uint32_t mask, Access access, uint32_t self, uint32_t clock, Site site);
   Entry* under_way_of(Unit& unit, uint32_t mask, bool write, uint32_t issuer);
   void refresh(Unit& unit);
   Entry* place_for(Unit& unit);
