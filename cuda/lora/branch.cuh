@@ -27,9 +27,9 @@ PK_DEVICE void store_parts(Tiles& tiles, int row, int chunk, const Vector<float,
 template <class Product>
 struct BranchLayouts {
   using H = OperandLayout<float, Product::kTileRows, false>;
-  using B = OperandLayout<float, Product::kTileColumns, false, RowOrder::pairs>;
+  using B = OperandLayout<float, Product::kTileColumns, false>;
   static constexpr int kRanks = H::kDepth;  // a round
-  static_assert(Product::kStages >= 3 && Product::kInterleaved, "three tiles each, and columns in pairs");
+  static_assert(Product::kStages >= 3, "three tiles each");
 };
 
 // The tiles of B's columns column0 ... and ranks rank0 ... .
@@ -77,9 +77,9 @@ PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Prod
 #pragma unroll
     for (int j = 0; j < Product::kColumnFragments; j += 2) {
       uint32_t upper[2][2], lower[2][2], finite[2][2];
-      load_right_pair<B, Product::kColumnFragments>(upper, shared.right[0][0], Product::warp_column(), j, step);
-      load_right_pair<B, Product::kColumnFragments>(finite, shared.right[2][0], Product::warp_column(), j, step);
-      if (b_in_parts) load_right_pair<B, Product::kColumnFragments>(lower, shared.right[1][0], Product::warp_column(), j, step);
+      load_right<B>(upper, shared.right[0][0], Product::warp_column() + 8 * j, step);
+      load_right<B>(finite, shared.right[2][0], Product::warp_column() + 8 * j, step);
+      if (b_in_parts) load_right<B>(lower, shared.right[1][0], Product::warp_column() + 8 * j, step);
 #pragma unroll
       for (int i = 0; i < Product::kRowFragments; ++i) {
 #pragma unroll
@@ -114,9 +114,9 @@ PK_DEVICE void multiply_branch_of(typename Product::Sums& sums, const typename P
         uint32_t h[3][4], upper[2][2], lower[2][2], finite[2][2];
 #pragma unroll
         for (int part = 0; part < 3; ++part) load_left<H>(h[part], shared.left[part][0], row, step);
-        load_right_pair<B, Product::kColumnFragments>(upper, shared.right[0][0], Product::warp_column(), j, step);
-        load_right_pair<B, Product::kColumnFragments>(lower, shared.right[1][0], Product::warp_column(), j, step);
-        load_right_pair<B, Product::kColumnFragments>(finite, shared.right[2][0], Product::warp_column(), j, step);
+        load_right<B>(upper, shared.right[0][0], Product::warp_column() + 8 * j, step);
+        load_right<B>(lower, shared.right[1][0], Product::warp_column() + 8 * j, step);
+        load_right<B>(finite, shared.right[2][0], Product::warp_column() + 8 * j, step);
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
           mma_m16n8k8_tf32(branch[pair], h[1], finite[pair][0], finite[pair][1]);

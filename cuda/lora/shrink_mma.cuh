@@ -74,7 +74,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int row = Product::warp_row() + static_cast<int>(lane()) / 4 + e / 2 * 8;
-          const int64_t rank = rank0 + FragmentColumns<Product::kColumnFragments>::of(j, static_cast<int>(lane()) % 4 * 2 + e % 2);
+          const int64_t rank = rank0 + 8 * j + static_cast<int>(lane()) % 4 * 2 + e % 2;
           if (shared.adapters.load(static_cast<uint32_t>(row)) != index || rank >= adapter.rank) continue;
           const int64_t row_of_all = batch * problem.m + row0 + row;
           store_global(target.h + (plane * problem.batches * problem.m + row_of_all) * target.adapters.max_rank + rank, sums[0][j][e]);
