@@ -9,7 +9,7 @@
 // Any rank, stride, order and alignment.
 #pragma once
 
-#include "../tile/product.cuh"
+#include "../ptx/overlap.cuh"
 #include "../tile/quads.cuh"
 #include "branch.cuh"
 
@@ -110,6 +110,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
     accumulate_product<Product>(sums, shared.product, x, w, tile.row0, tile.column0, depth_begin, depth_end);
   }
   add_depth_warps<Product>(sums, shared.product);
+  wait_for_previous_launch();  // H is there, and arrivals are cleared: until here the shrink kernel may still run
   if (split == 0) add_branch<Product>(sums, shared.product, shared.adapters, problem, target, tile);
   if (problem.splits > 1 && !add_splits<Config>(sums, shared, problem, work, split)) return;
   barrier();  // operands and partial sums have been read

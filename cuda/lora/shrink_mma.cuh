@@ -7,6 +7,7 @@
 // Roundings of an element of H: k + k / 16 (27 / 8 * k where f32 is multiplied in parts) + planes. Any rank, stride, order and alignment.
 #pragma once
 
+#include "../ptx/overlap.cuh"
 #include "../tile/product.cuh"
 #include "algorithms.h"
 #include "forward.cuh"
@@ -28,6 +29,7 @@ template <class Config, class T, class P>
 PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_shrink_mma(ForwardProblem<T> problem, int32_t rank_tiles) {
   using Product = typename Config::Product;
   PK_SHARED(typename Config::Shared, shared);
+  let_next_launch_start();
   clear_arrivals(problem);
 
   // Blocks in the order target, batch, rows, ranks, plane.

@@ -1,7 +1,7 @@
-// Launches that overlap (launch_overlapping): a grid that begins before the one before it has ended, and waits for that where it needs its results.
+// Launches that overlap (launch_overlapping), on chips from 9.0 on: a grid that begins before the one before it has ended, and waits for that where it needs its results. Elsewhere launches
+// follow each other, and there is nothing to say or to wait for.
 #pragma once
 
-#include "architecture.cuh"
 #include "site.cuh"
 
 #if PK_EMULATED
@@ -14,8 +14,8 @@ namespace PK_BUILD {
 PK_DEVICE void let_next_launch_start() {
 #if PK_EMULATED
   Block::current()->let_next_grid_start();
-#else
-  PK_ASM_90("griddepcontrol.launch_dependents;" ::: "memory");
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.launch_dependents;" ::: "memory");
 #endif
 }
 
@@ -23,8 +23,8 @@ PK_DEVICE void let_next_launch_start() {
 PK_DEVICE void wait_for_previous_launch(PK_SITE) {
 #if PK_EMULATED
   wait_for_previous_grid(pk_site);
-#else
-  PK_ASM_90("griddepcontrol.wait;" ::: "memory");
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+  asm volatile("griddepcontrol.wait;" ::: "memory");
 #endif
 }
 
