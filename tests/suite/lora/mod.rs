@@ -29,6 +29,7 @@ macro_rules! for_types_and_devices {
 }
 
 mod counters;
+mod counters_mma;
 mod doctored_table;
 mod forward;
 mod layers;
@@ -42,6 +43,7 @@ pub mod special;
 
 pub fn trials(trials: &mut Trials) {
     counters::trials(trials);
+    counters_mma::trials(trials);
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
