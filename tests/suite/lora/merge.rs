@@ -224,6 +224,17 @@ pub fn counted<T: Element + Cell, P: Element + Cell>(
     Ok(([there, back], case.residual.is_some()))
 }
 
+/// A small merge and its way back, by each kernel.
+pub fn with_every_kernel<T: Element + Cell, P: Element + Cell>(queue: &Emulator) -> Result<(), String> {
+    let mut case = Case::<T, P>::new(17, 21, &[5, 3], Numbers::Reals, 1);
+    case.residual = None;
+    for algorithm in 0..=2 {
+        case.algorithm = algorithm;
+        case.there_and_back(queue)?;
+    }
+    Ok(())
+}
+
 /// In place, the bits of a merge to elsewhere, and back.
 fn in_place<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     fn check<T: Element + Cell, P: Element + Cell, Q: Runner>(queue: &Q, seed: u64) -> Result<(), String> {

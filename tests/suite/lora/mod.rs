@@ -34,6 +34,7 @@ mod doctored_table;
 mod forward;
 mod layers;
 mod merge;
+mod pick;
 mod property;
 mod rank_zero;
 mod refused;
@@ -48,6 +49,7 @@ pub fn trials(trials: &mut Trials) {
     forward::trials(trials);
     layers::trials(trials);
     merge::trials(trials);
+    pick::trials(trials);
     property::trials(trials);
     rank_zero::trials(trials);
     refused::trials(trials);
