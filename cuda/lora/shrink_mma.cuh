@@ -2,7 +2,8 @@
 //
 // x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite). A block makes 64 rows and 16 or 64 ranks of one plane: planes share k,
 // so that few rows fill a chip as well, and whoever reads H adds them up. Rows of several adapters: the block goes through x once for each.
-// Loads, in elements: x m * k * ceil(rank / tile columns), A rank * k * ceil(m / 64), each as often as there are adapters in 64 rows. Stores: H planes * m * rank. 2 * m * k * rank flops.
+// Loads, in elements: x m * k * ceil(rank / tile columns), A rank * k * ceil(m / 64), each as often as there are adapters in 64 rows. Stores: H planes * m * rank, and a
+// count of arrivals for each tile of y that is split. 2 * m * k * rank flops.
 // Factors of f32 with 16-bit x: x becomes f32, exactly, and A is multiplied as two numbers of tf32.
 // Roundings of an element of H: k + k / 16 (27 / 8 * k where f32 is multiplied in parts) + planes. Any rank, stride, order and alignment.
 #pragma once

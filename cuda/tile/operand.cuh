@@ -27,11 +27,21 @@ struct OperandLayout {
  private:
   static constexpr int kBankChunks = kChunks < 8 ? kChunks : 8;  // of a line, in the 128 bytes of all banks
 
-  // Of the 8 lines that a fragment takes chunks from. Transposed elements of four bytes are read one by one, two chunks of each of four lines at a time.
-  PK_DEVICE static int swizzle(int line) {
-    return line * kBankChunks / 8 * (TRANSPOSED && sizeof(T) == 4 ? 2 : 1) % kBankChunks;
-  }
+  // Different for the 8 lines that a fragment takes chunks from, two by two, and for 8 neighbours, which are written at once where memory is contiguous the other way. Transposed elements of
+  // four bytes are read one by one, two chunks of each of four lines at a time.
+  PK_DEVICE static int swizzle(int line) { return line * kBankChunks / 8 * (TRANSPOSED && sizeof(T) == 4 ? 2 : 1) % kBankChunks; }
 };
+
+// Tiles that follow each other in depth, filled line by line along rows through all of them: where a line is. Two lines at a time, so that 8 threads write all banks of one tile.
+template <int TILES>
+PK_DEVICE int tile_of_line(int line) {
+  return TILES == 1 ? 0 : static_cast<int>(static_cast<uint32_t>(line) / 2 % TILES);
+}
+template <int TILES>
+PK_DEVICE int row_of_line(int line) {
+  const auto number = static_cast<uint32_t>(line);  // shifts alone
+  return TILES == 1 ? line : static_cast<int>(number / (2 * TILES) * 2 + number % 2);
+}
 
 // 16 words a row, whatever elements they are.
 template <int ROWS>
@@ -64,9 +74,9 @@ class OperandStream {
   PK_DEVICE OperandStream(const ProductOperand<T>& operand, int64_t row0, int64_t depth0) {
     const int thread = static_cast<int>(thread_index().x), chunk = thread % Layout::kChunks, line = thread / Layout::kChunks;
     chunk_ = chunk;
-    // Threads walk along a row through all tiles, or through the lines of one tile after the other where they are transposed.
-    tile_ = Layout::kTransposed ? 0 : line % TILES;
-    line_ = Layout::kTransposed ? line : line / TILES;
+    // Threads walk along rows through all tiles, or through the lines of one tile after the other where they are transposed.
+    tile_ = Layout::kTransposed ? 0 : tile_of_line<TILES>(line);
+    line_ = Layout::kTransposed ? line : row_of_line<TILES>(line);
     const int row = Layout::kTransposed ? chunk * Layout::kChunk : line_;
     depth_ = Layout::kTransposed ? line_ : tile_ * Layout::kDepth + chunk * Layout::kChunk;
     rows_ = static_cast<int>(minimum<int64_t>(maximum<int64_t>(operand.rows - row0 - row, 0), Layout::kRows));
@@ -96,6 +106,7 @@ class OperandStream {
   static constexpr int kAll = TILES * Layout::kLines * Layout::kChunks, kPasses = (kAll + THREADS - 1) / THREADS, kLast = kAll % THREADS;
   static constexpr int kPassLines = THREADS / Layout::kChunks / (Layout::kTransposed ? 1 : TILES);  // lines that all threads copy at once
   static_assert(THREADS % (Layout::kChunks * (Layout::kTransposed ? 1 : TILES)) == 0, "a thread keeps its chunk");
+  static_assert(Layout::kTransposed || kPassLines % 2 == 0, "and its place of two lines");
 
   const T* source_;
   int64_t pass_, stage_;  // elements from one pass of the threads to the next, and from one stage to the next
@@ -120,9 +131,9 @@ PK_DEVICE void gather_operand(const ProductOperand<S>& operand, int64_t row0, in
   const bool rows_contiguous = matrix.column_stride == 1;
 #pragma unroll 1
   for (int at = static_cast<int>(thread_index().x); at < kLines * Layout::kChunks; at += THREADS) {
-    // Threads walk along memory's contiguous extent: along a row through all tiles, or down the rows.
+    // Threads walk along memory's contiguous extent: along rows through all tiles, or down the rows.
     const int line = rows_contiguous ? at / Layout::kChunks : at % kLines, chunk = rows_contiguous ? at % Layout::kChunks : at / kLines;
-    const int tile = rows_contiguous ? line % TILES : line / Layout::kRows, row = rows_contiguous ? line / TILES : line % Layout::kRows;
+    const int tile = rows_contiguous ? tile_of_line<TILES>(line) : line / Layout::kRows, row = rows_contiguous ? row_of_line<TILES>(line) : line % Layout::kRows;
     const int64_t depth = depth0 + tile * Layout::kDepth + chunk * kChunk, left = row0 + row < operand.rows ? depth_end - depth : 0;
     const S* source = matrix.at(row0 + row, depth);
     Vector<T, kChunk> values;

@@ -4,7 +4,8 @@ fn main() {
     let cuda = std::env::var("DEP_PEFT_KERNELS_CUDA").expect("the library's build script names its sources");
     let mut build = cc::Build::new();
     build.std("c11").warnings_into_errors(true).extra_warnings(true).flag_if_supported("-Wpedantic");
-    build.include(format!("{cuda}/include")).file("c/layout.c").file("c/calls.c").file("c/refusals.c");
+    build.include(format!("{cuda}/include"));
+    build.file("c/layout.c").file("c/calls.c").file("c/pick.c").file("c/refusals.c");
     build.compile("c_tests");
     println!("cargo::rerun-if-changed=c");
     println!("cargo::rerun-if-changed={cuda}/include");

@@ -56,12 +56,31 @@ pub trait Case {
     fn layer(&self) -> String;
     /// The operations that run, each of which makes a row for each queue.
     fn operations(&self) -> &'static [&'static str];
+    /// Whether a queue runs it: the reference has no kernels to choose from.
+    fn runs_on(&self, queue: &OpenQueue) -> bool;
     /// Of x or the weights, and of the adapters.
     fn element_types(&self) -> [ElementType; 2];
     /// The extents of what the queue computes, and which variant of the operation it is.
     fn shape(&self, queue: &OpenQueue) -> String;
     /// For each queue what became of each operation.
-    fn run(&self, queues: &[OpenQueue]) -> Vec<Vec<Outcome>>;
+    fn run(&self, queues: &[&OpenQueue]) -> Vec<Vec<Outcome>>;
+}
+
+/// Which kernel runs, and how much of a layer it computes.
+#[derive(Clone, Copy)]
+pub struct Choice {
+    /// Its number, or 0 for the automatic choice.
+    pub algorithm: i32,
+    pub rows: usize,
+    pub columns: usize,
+}
+
+impl Choice {
+    pub const AUTOMATIC: Self = Self { algorithm: 0, rows: usize::MAX, columns: usize::MAX };
+
+    pub fn runs_on(self, queue: &OpenQueue) -> bool {
+        self.algorithm == 0 || !matches!(queue, OpenQueue::Cpu(_))
+    }
 }
 
 /// Work done, for the speed.

@@ -56,7 +56,7 @@ impl Count {
     /// As a line of the table.
     pub fn line(&self) -> String {
         let Self { kernel, kind, operand, count, bytes, parts, least, .. } = self;
-        let what = format!("    {kernel:17}  {operand:12}  {kind:12}");
+        let what = format!("    {kernel:23}  {operand:17}  {kind:12}");
         if *bytes == 0 {
             return format!("{what}  {count:>14}");
         }

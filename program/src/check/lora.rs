@@ -1,5 +1,6 @@
 //! The cases of the LoRA family.
 
+mod formulas;
 mod forward;
 mod merge;
 
@@ -8,12 +9,22 @@ use std::ops::Range;
 use peft_kernels::{Result, lora};
 
 use super::Family;
-use super::case::Case;
+use super::case::{Case, Choice};
 use crate::memory::Memory;
 use crate::subjects::{Layer, Subjects};
 use crate::values::{Random, Value};
 
 pub const FAMILY: Family = Family { name: "lora", cases };
+
+/// The kernels by number, each on a small part of a layer where its tiles differ from the others'.
+const FORWARD: [Choice; 4] = [
+    Choice { algorithm: 1, rows: 33, columns: 72 },
+    Choice { algorithm: 2, rows: 61, columns: 264 },
+    Choice { algorithm: 3, rows: 35, columns: 72 },
+    Choice { algorithm: 4, rows: 5, columns: 40 },
+];
+const MERGE: [Choice; 2] =
+    [Choice { algorithm: 1, rows: 20, columns: usize::MAX }, Choice { algorithm: 2, rows: 70, columns: usize::MAX }];
 
 /// Elements of a reference that are computed at a time.
 const REFERENCE_ELEMENTS: usize = 1 << 21;
@@ -25,11 +36,22 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
     for (index, layer) in subjects.layers.iter().enumerate() {
         for variant in [forward::Variant::Dense, forward::Variant::of_layer(subjects, index)] {
             for types in subjects.element_types(layer) {
-                cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types }));
+                let choice = Choice::AUTOMATIC;
+                cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types, choice }));
             }
         }
         for types in subjects.element_types(layer) {
-            cases.push(Box::new(merge::MergeCase { subjects, layer, types }));
+            cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
+        }
+        // Every kernel in every type, on the first layer.
+        for types in subjects.element_types(layer).into_iter().filter(|_| index == 0) {
+            let variant = forward::Variant::Dense;
+            for choice in FORWARD {
+                cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types, choice }));
+            }
+            for choice in MERGE {
+                cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice }));
+            }
         }
     }
     cases

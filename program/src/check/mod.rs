@@ -78,6 +78,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let mut report = Report::new(arguments.json, &cases, &queues)?;
     for case in &cases {
         report.begin(&**case);
+        let queues: Vec<_> = queues.iter().filter(|queue| case.runs_on(queue)).collect();
         for (queue, outcomes) in queues.iter().zip(case.run(&queues)) {
             for (operation, outcome) in case.operations().iter().zip(outcomes) {
                 report.row(&Row::new(&**case, operation, queue, arguments.seed, outcome))?;

@@ -36,11 +36,11 @@ impl Report {
         let mut widths = Widths { operation: "operation".len(), queue: "queue".len(), shape: "shape".len() };
         let mut rows = 0;
         for case in cases {
-            rows += case.operations().len() * queues.len();
             for operation in case.operations() {
                 widths.operation = widths.operation.max(operation.len());
             }
-            for queue in queues {
+            for queue in queues.iter().filter(|queue| case.runs_on(queue)) {
+                rows += case.operations().len();
                 widths.queue = widths.queue.max(queue.name().len());
                 widths.shape = widths.shape.max(case.shape(queue).chars().count());
             }
@@ -60,7 +60,7 @@ impl Report {
         let [operation, kernel, queue, element_type, shape, error, bound, time, speed] = columns;
         let Widths { operation: operation_width, queue: queue_width, shape: shape_width } = self.widths;
         format!(
-            "{operation:operation_width$}  {kernel:17}  {queue:queue_width$}  {element_type:8}  {shape:shape_width$}  \
+            "{operation:operation_width$}  {kernel:23}  {queue:queue_width$}  {element_type:8}  {shape:shape_width$}  \
              {error:>8}  {bound:>8}  {time:>7}  {speed:>12}"
         )
     }

@@ -58,7 +58,7 @@ static const char *forward_refusals(void) {
   REFUSED(call.forward.algorithm = 1000, PK_ERROR_ALGORITHM, "pk_lora_forward: algorithm 1000 does not exist");
   REFUSED(call.forward.workspace_bytes = 7, PK_ERROR_WORKSPACE, "pk_lora_forward: the workspace has 7 bytes at ");
   REFUSED(call.forward.workspace = NULL, PK_ERROR_WORKSPACE, "pk_lora_forward: the workspace has 256 bytes at ");
-  REFUSED((call.forward.workspace = call.workspace + 1, call.forward.workspace_bytes = 8), PK_ERROR_WORKSPACE, "pk_lora_forward: the workspace is at ");
+  REFUSED(call.forward.workspace = call.workspace + 1, PK_ERROR_WORKSPACE, "pk_lora_forward: the workspace is at ");
   // Operands.
   REFUSED(call.forward.x.data = NULL, PK_ERROR_ARGUMENT, "pk_lora_forward: x is at address ");
   REFUSED(call.forward.x.rows = -2, PK_ERROR_ARGUMENT, "pk_lora_forward: x is [-2, 3], expected [0, 3]");

@@ -20,6 +20,7 @@ unsafe extern "C" {
     fn c_last_error() -> *const c_char;
     fn c_refusals() -> *const c_char;
     fn c_library() -> *const c_char;
+    fn c_pick() -> *const c_char;
 }
 
 /// `pk_queue` or `pk_queue::kind`, and its size or offset.
@@ -55,5 +56,7 @@ tests! {
     /// Calls that are refused.
     refusals = c_refusals,
     /// What the library says of itself.
-    library = c_library
+    library = c_library,
+    /// Which kernels are picked on chips that are described.
+    pick = c_pick
 }

@@ -63,3 +63,8 @@ fn what_is_refused() {
 fn the_library_itself() {
     check(c_tests::library());
 }
+
+#[test]
+fn which_kernels_are_picked() {
+    check(c_tests::pick());
+}

@@ -1,4 +1,4 @@
-//! What the kernels read and write, counted by the emulator, against the formulas above them.
+//! What the plain kernels read and write, counted by the emulator, against the formulas above them; and what those of tensor cores are held to (counters_mma.rs).
 
 use half::bf16;
 use peft_kernels::counters::{self, Kind, Row};
@@ -14,12 +14,15 @@ const FORWARD: &str = "lora_forward_simt";
 const SHRINK: &str = "lora_shrink_simt";
 const MERGE: &str = "lora_merge_simt";
 
+/// Kernel, kind, operand and bytes.
+pub type Bytes = (&'static str, Kind, &'static str, usize);
+
 fn find<'a>(rows: &'a [Row], kernel: &str, kind: Kind, operand: &str) -> Option<&'a Row> {
     rows.iter().find(|row| row.kernel() == kernel && row.kind == kind && row.operand() == operand)
 }
 
 /// All accesses of global memory, which must be these; operands of no bytes are absent.
-fn check_bytes(rows: &[Row], expected: &[(&str, Kind, &str, usize)]) -> Result<(), String> {
+pub fn check_bytes(rows: &[Row], expected: &[Bytes]) -> Result<(), String> {
     let global = |row: &&Row| matches!(row.kind, Kind::GlobalRead | Kind::GlobalWrite | Kind::GlobalAtomic);
     for row in rows.iter().filter(global) {
         let bytes: usize = expected
@@ -40,7 +43,54 @@ fn check_bytes(rows: &[Row], expected: &[(&str, Kind, &str, usize)]) -> Result<(
     Ok(())
 }
 
-fn counted<T: Element + Cell, P: Element + Cell>(spec: &Spec, seed: u64) -> Result<Vec<Row>, String> {
+/// So many launches, barriers or instructions.
+pub fn check_count(rows: &[Row], kernel: &str, kind: Kind, what: &str, expected: usize) -> Result<(), String> {
+    let count = find(rows, kernel, kind, what).map_or(0, |row| row.count);
+    if count == expected as u64 {
+        Ok(())
+    } else {
+        Err(format!("{kernel}, {kind:?} {what}: {count}, expected {expected}"))
+    }
+}
+
+/// The requests for an operand, or an array of shared memory, are good ones.
+pub fn check_request(
+    rows: &[Row],
+    kernel: &str,
+    kind: Kind,
+    operand: &str,
+    good: impl FnOnce(&Row) -> bool,
+) -> Result<(), String> {
+    let row = find(rows, kernel, kind, operand).ok_or_else(|| format!("{kernel}, {kind:?} of {operand}: none"))?;
+    if good(row) {
+        return Ok(());
+    }
+    let Row { count, bytes, parts, least, .. } = *row;
+    Err(format!(
+        "{kernel}, {kind:?} of {operand}: {count} requests for {bytes} bytes in {parts} parts, at best {least}"
+    ))
+}
+
+/// What a call does, which no schedule changes.
+pub fn same_under_every_schedule<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Result<Vec<Row>, String> {
+    let sorted = |rows: &[Row]| {
+        let text = |row: &Row| (row.kernel().to_owned(), row.operand().to_owned());
+        let mut all: Vec<_> =
+            rows.iter().map(|row| (text(row), row.kind as i32, row.count, row.parts, row.least)).collect();
+        all.sort();
+        all
+    };
+    let rows = counted::<T, P>(spec, 0)?;
+    for seed in [1, 6, 7] {
+        let (all, first) = (sorted(&counted::<T, P>(spec, seed)?), sorted(&rows));
+        if all != first {
+            return Err(format!("seed {seed}: {all:?}, seed 0: {first:?} {spec:#?}"));
+        }
+    }
+    Ok(rows)
+}
+
+pub fn counted<T: Element + Cell, P: Element + Cell>(spec: &Spec, seed: u64) -> Result<Vec<Row>, String> {
     let case = Case::<T, P>::new(spec);
     let (outcome, rows) = counters::count(|| case.run_well(&Emulator::new(seed)));
     outcome?;
@@ -58,6 +108,7 @@ fn forward_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         for (i, orders) in ORDERS.into_iter().enumerate() {
             for base in [BaseSpec::Dense, BaseSpec::InY] {
                 let spec = Spec::new(m, n, k, rank, Numbers::Reals).with(|spec| {
+                    spec.algorithm = 1;
                     spec.arrangement = Arrangement::Orders { orders, gap: i, offset: i };
                     spec.targets[0].base = base;
                     spec.targets[0].bias = if i % 2 == 0 { BiasSpec::Shared(1) } else { BiasSpec::None };
@@ -77,12 +128,11 @@ fn forward_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                     (SHRINK, Kind::GlobalWrite, "workspace", m * rank * 4),
                 ];
                 let rows = counted::<T, P>(&spec, i as u64)?;
-                check_bytes(&rows, &expected).map_err(|text| format!("{text} {spec:#?}"))?;
-                let count = |kind| find(&rows, FORWARD, kind, "").map_or(0, |row| row.count as usize);
                 let barriers = dense * row_tiles * column_tiles * 2 * k.div_ceil(16);
-                if (count(Kind::Launches), count(Kind::Barriers)) != (1, barriers) {
-                    return Err(format!("{} barriers, expected {barriers} {spec:#?}", count(Kind::Barriers)));
-                }
+                check_bytes(&rows, &expected)
+                    .and_then(|()| check_count(&rows, FORWARD, Kind::Launches, "", 1))
+                    .and_then(|()| check_count(&rows, FORWARD, Kind::Barriers, "", barriers))
+                    .map_err(|text| format!("{text} {spec:#?}"))?;
             }
         }
     }
@@ -92,40 +142,22 @@ fn forward_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 /// Under every schedule, loads of x and W use whole sectors in both orders, and the main loop's loads of shared memory have no conflicts.
 fn forward_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for orders in ORDERS {
-        let mut first: Option<Vec<_>> = None;
-        for seed in [0, 1, 6, 7] {
-            let mut spec = Spec::new(128, 64, 64, 8, Numbers::Reals);
-            spec.arrangement = Arrangement::Orders { orders, gap: 0, offset: 0 };
-            let rows = counted::<T, P>(&spec, seed)?;
-            let expect = |kernel, kind, operand: &str, full: &dyn Fn(&Row) -> bool| {
-                let row = find(&rows, kernel, kind, operand).ok_or_else(|| format!("{kernel}: no {operand}"))?;
-                if full(row) { Ok(()) } else { Err(format!("{row:?} {operand} of {kernel} {spec:#?}")) }
-            };
-            let whole = |row: &Row| row.parts == row.least && row.parts * 32 == row.bytes;
+        let mut spec = Spec::new(128, 64, 64, 8, Numbers::Reals);
+        spec.algorithm = 1;
+        spec.arrangement = Arrangement::Orders { orders, gap: 0, offset: 0 };
+        let rows = same_under_every_schedule::<T, P>(&spec)?;
+        let check = || {
             for operand in ["x", "w"] {
-                expect(FORWARD, Kind::GlobalRead, operand, &whole)?;
+                let whole = |row: &Row| row.parts == row.least && row.parts * 32 == row.bytes;
+                check_request(&rows, FORWARD, Kind::GlobalRead, operand, whole)?;
             }
-            for operand in ["shared 0", "shared 1"] {
-                expect(FORWARD, Kind::SharedRead, operand, &|row| row.parts == row.least && row.parts == row.count)?;
+            for array in ["shared 0", "shared 1"] {
+                let alone = |row: &Row| row.parts == row.least && row.parts == row.count;
+                check_request(&rows, FORWARD, Kind::SharedRead, array, alone)?;
             }
-            let mut all: Vec<_> = rows
-                .iter()
-                .map(|row| {
-                    (
-                        row.kernel().to_owned(),
-                        row.operand().to_owned(),
-                        row.kind as i32,
-                        row.count,
-                        row.parts,
-                        row.least,
-                    )
-                })
-                .collect();
-            all.sort();
-            if first.get_or_insert_with(|| all.clone()) != &all {
-                return Err(format!("seed {seed}: {all:?}, seed 0: {first:?}"));
-            }
-        }
+            Ok::<_, String>(())
+        };
+        check().map_err(|text| format!("{text} {spec:#?}"))?;
     }
     Ok(())
 }
@@ -136,7 +168,7 @@ fn merge_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         for seed in 0..4 {
             let ranks = [3, 0, 8];
             let factors = n * k * ranks.iter().sum::<usize>() * p;
-            let (rows, residual) = merge::counted::<T, P>(n, k, &ranks, (4 * i) as u64 + seed)?;
+            let (rows, residual) = merge::counted::<T, P>([n, k], &ranks, (4 * i) as u64 + seed, 1, None)?;
             for (rows, kind) in rows.iter().zip([Kind::GlobalWrite, Kind::GlobalRead]) {
                 let expected = [
                     (MERGE, Kind::GlobalRead, "source", n * k * t),

@@ -45,13 +45,23 @@ fn mat_mut<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> MatMut<'
 impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
     /// Everything by chance but the extents; with a residual where the type can have one.
     fn new(n: usize, k: usize, ranks: &[usize], numbers: Numbers, seed: u64) -> Self {
-        let mut random = Random(seed);
-        let place = |random: &mut Random| Placement {
+        Self::placed(n, k, ranks, numbers, seed, |random| Placement {
             column_major: random.coin(),
             gap: random.below(4),
             offset: random.below(3),
             batch_gap: 0,
-        };
+        })
+    }
+
+    fn placed(
+        n: usize,
+        k: usize,
+        ranks: &[usize],
+        numbers: Numbers,
+        seed: u64,
+        place: impl Fn(&mut Random) -> Placement,
+    ) -> Self {
+        let mut random = Random(seed);
         let source = Buffer::new(place(&mut random).layout([1, n, k]), |_| numbers.term(&mut random));
         let destination = Buffer::new(place(&mut random).layout([1, n, k]), |_| T::POISON);
         let residual = (T::TYPE != ElementType::F32 && random.coin())
@@ -243,19 +253,36 @@ pub fn exercise<T: Element + Cell, P: Element + Cell>(merging: bool) -> Box<dyn 
     Box::new(Call::<T, P>(case, merging))
 }
 
-/// What merging and unmerging read and wrote, and whether there was a residual.
+/// What merging and unmerging read and wrote, and whether there was a residual, which the plain kernel alone can have. Without a placement, operands lie by chance.
 pub fn counted<T: Element + Cell, P: Element + Cell>(
-    n: usize,
-    k: usize,
+    [n, k]: [usize; 2],
     ranks: &[usize],
     seed: u64,
+    algorithm: i32,
+    placement: Option<Placement>,
 ) -> Result<([Vec<counters::Row>; 2], bool), String> {
-    let case = Case::<T, P>::new(n, k, ranks, Numbers::Reals, seed);
+    let mut case = match placement {
+        None => Case::<T, P>::new(n, k, ranks, Numbers::Reals, seed),
+        Some(placement) => Case::placed(n, k, ranks, Numbers::Reals, seed, |_| placement),
+    };
+    case.algorithm = algorithm;
+    case.residual = case.residual.filter(|_| algorithm == 1);
     let queue = Emulator::new(seed);
     let (merged, there) = counters::count(|| lora::merge(&queue, case.call(&queue, true)));
     let (unmerged, back) = counters::count(|| lora::unmerge(&queue, case.call(&queue, false)));
     merged.and(unmerged).map_err(|error| error.to_string())?;
     Ok(([there, back], case.residual.is_some()))
+}
+
+/// A small merge and its way back, by each kernel.
+pub fn with_every_kernel<T: Element + Cell, P: Element + Cell>(queue: &Emulator) -> Result<(), String> {
+    let mut case = Case::<T, P>::new(17, 21, &[5, 3], Numbers::Reals, 1);
+    case.residual = None;
+    for algorithm in 0..=2 {
+        case.algorithm = algorithm;
+        case.there_and_back(queue)?;
+    }
+    Ok(())
 }
 
 /// In place, the bits of a merge to elsewhere, and back.

@@ -29,11 +29,13 @@ macro_rules! for_types_and_devices {
 }
 
 mod counters;
+mod counters_mma;
 mod doctored_table;
 pub mod exercises;
 mod forward;
 mod layers;
 mod merge;
+mod pick;
 mod property;
 mod rank_zero;
 mod refused;
@@ -43,10 +45,12 @@ pub mod special;
 
 pub fn trials(trials: &mut Trials) {
     counters::trials(trials);
+    counters_mma::trials(trials);
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
     merge::trials(trials);
+    pick::trials(trials);
     property::trials(trials);
     rank_zero::trials(trials);
     refused::trials(trials);

@@ -288,7 +288,7 @@ fn others() -> std::result::Result<(), String> {
         let target =
             Target::dense(arena.source::<T, Q, 3>(queue, one), arena.sink(queue, at(900, [1, 1, 1], [0, 1, 1])))
                 .adapter(arena.source::<P, Q, 3>(queue, one), arena.source(queue, one), 1.0);
-        let bytes = Buffer::<u8>::list(&[0; 300]);
+        let bytes = Buffer::<u8>::list(&[0; 1000]);
         let workspace = Workspace::new(queue.sink(&bytes));
         lora::forward(queue, Forward::new(arena.source(queue, one)).target(target), workspace)
     }

@@ -92,7 +92,12 @@ pub const MERGE: &[Case<MergeParts>] = &[
     (
         "emulator: an algorithm that does not exist",
         |p| p.algorithm = 5,
-        "Algorithm | lora::merge: pk_lora_merge: algorithm 5 does not exist, expected 0 (automatic) or 1 (lora_merge_simt)",
+        "Algorithm | lora::merge: pk_lora_merge: algorithm 5 does not exist, expected 0 (automatic), 1 (lora_merge_simt) or 2 (lora_merge_mma)",
+    ),
+    (
+        "emulator: a residual from tensor cores",
+        |p| (p.residual, p.algorithm) = (Some(from(1000, p.destination)), 2),
+        "Algorithm | lora::merge: pk_lora_merge: algorithm 2 (lora_merge_mma) needs compute capability 8.0 and no residual, this chip has 9.0, and there is a residual",
     ),
     (
         "cpu: an algorithm that does not exist",
@@ -118,7 +123,7 @@ pub const OTHERS: [(&str, &str); 27] = [
     ),
     (
         "a chip that the emulator does not imitate",
-        "NoDevice | lora::forward: no device: lora_shrink_simt: the emulator imitates no chip of compute capability 75 / 10",
+        "NoDevice | lora::forward: no device: the emulator imitates no chip of compute capability 75, expected 80, 86, 89, 90, 100 or 120",
     ),
     ("x between two elements, CPU queue", "Alignment | lora::forward: x is at address 0x…, expected a multiple of 2"),
     ("y between two elements, CPU queue", "Alignment | lora::forward: y is at address 0x…, expected a multiple of 2"),

@@ -209,32 +209,32 @@ pub const FORWARD: &[Case<Parts>] = &[
     (
         "emulator: no workspace",
         |p| p.no_workspace = true,
-        "Workspace | lora::forward: the workspace has 0 bytes, expected 319",
+        "Workspace | lora::forward: the workspace has 0 bytes, expected 511",
     ),
     (
         "emulator: a workspace of one byte too few",
-        |p| p.workspace = Some((8000, 318)),
-        "Workspace | lora::forward: the workspace has 318 bytes, expected 319",
+        |p| p.workspace = Some((8000, 510)),
+        "Workspace | lora::forward: the workspace has 510 bytes, expected 511",
     ),
     (
         "emulator: a workspace on y",
-        |p| p.workspace = Some((600 * 4, 319)),
+        |p| p.workspace = Some((600 * 4, 511)),
         "Overlap | lora::forward: the workspace and y share the element at address 0x…, expected disjoint memory",
     ),
     (
         "emulator: a workspace on x",
-        |p| p.workspace = Some((0, 319)),
+        |p| p.workspace = Some((0, 511)),
         "Overlap | lora::forward: the workspace and x share the element at address 0x…, expected disjoint memory",
     ),
     (
         "emulator: a workspace on the status",
-        |p| (p.workspace, p.status) = (Some((8000, 400)), Some(8248)),
+        |p| (p.workspace, p.status) = (Some((8000, 600)), Some(8248)),
         "Overlap | lora::forward: the workspace and the status share the element at address 0x…, expected disjoint memory",
     ),
     (
         "emulator: an algorithm that does not exist",
         |p| p.algorithm = 77,
-        "Algorithm | lora::forward: pk_lora_forward: algorithm 77 does not exist, expected 0 (automatic) or 1 (lora_forward_simt)",
+        "Algorithm | lora::forward: pk_lora_forward: algorithm 77 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 4 (lora_forward_mma_decode)",
     ),
     (
         "cpu: an algorithm that does not exist",
@@ -249,6 +249,6 @@ pub const FORWARD: &[Case<Parts>] = &[
     (
         "emulator: a negative algorithm",
         |p| p.algorithm = -1,
-        "Algorithm | lora::forward: pk_lora_forward: algorithm -1 does not exist, expected 0 (automatic) or 1 (lora_forward_simt)",
+        "Algorithm | lora::forward: pk_lora_forward: algorithm -1 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 4 (lora_forward_mma_decode)",
     ),
 ];

@@ -5,12 +5,12 @@ use std::ops::Range;
 use std::time::Instant;
 
 use half::{bf16, f16};
-use peft_kernels::counters::Kind;
 use peft_kernels::{Cpu, ElementType, Layout, Mat, MatMut, Result, Vector, Workspace, lora, reference};
 
+use super::formulas;
 use super::{Factors, MARGIN, PlacedFactors, heading, parts, with_margins, with_types, without_margins};
-use crate::check::case::{Case, Comparison, OpenQueue, Outcome, Work, on_queue};
-use crate::check::counters::{self, Count, Formula};
+use crate::check::case::{Case, Choice, Comparison, OpenQueue, Outcome, Work, on_queue};
+use crate::check::counters::{self, Count};
 use crate::memory::{Host, Memory, Owned};
 use crate::subjects::{Layer, Subjects};
 use crate::values::{Random, Value};
@@ -60,6 +60,7 @@ pub struct ForwardCase<'a> {
     pub layer: &'a Layer,
     pub variant: Variant<'a>,
     pub types: [ElementType; 2],
+    pub choice: Choice,
 }
 
 impl Case for ForwardCase<'_> {
@@ -73,8 +74,8 @@ impl Case for ForwardCase<'_> {
         self.types
     }
     fn shape(&self, queue: &OpenQueue) -> String {
-        let ([n, k], m) = (self.extents(), self.subjects.rows(self.extents()[1]));
-        let columns = queue.affordable(n, self.products_a_column());
+        let ([n, k], m) = (self.extents(), self.rows());
+        let columns = self.columns(queue);
         let slab = if columns < n { format!("[{m}, {columns}] of ") } else { String::new() };
         let variant = match self.variant {
             Variant::Dense => "rank 16",
@@ -85,7 +86,10 @@ impl Case for ForwardCase<'_> {
         };
         format!("{slab}[{m}, {n}] x {k}, {variant}")
     }
-    fn run(&self, queues: &[OpenQueue]) -> Vec<Vec<Outcome>> {
+    fn runs_on(&self, queue: &OpenQueue) -> bool {
+        self.choice.runs_on(queue)
+    }
+    fn run(&self, queues: &[&OpenQueue]) -> Vec<Vec<Outcome>> {
         with_types!(self.types, self.run_typed(queues))
     }
 }
@@ -99,13 +103,20 @@ impl ForwardCase<'_> {
         }
     }
 
-    fn products_a_column(&self) -> usize {
-        self.subjects.rows(self.extents()[1]) * self.extents()[1] * self.variant.ranks().len()
+    /// m of the call.
+    fn rows(&self) -> usize {
+        self.subjects.rows(self.extents()[1]).min(self.choice.rows)
+    }
+
+    /// Columns of y that a queue computes.
+    fn columns(&self, queue: &OpenQueue) -> usize {
+        let [n, k] = self.extents();
+        queue.affordable(n, self.rows() * k * self.variant.ranks().len()).min(self.choice.columns)
     }
 
     fn inputs<T: Value, P: Value>(&self) -> Inputs<'_, T, P> {
         let [n, k] = self.extents();
-        let m = self.subjects.rows(k);
+        let m = self.rows();
         let random = &mut Random::new(self.subjects.seed, &self.layer.name);
         let layers = match self.variant {
             Variant::Shared(other) => vec![self.layer, other],
@@ -125,15 +136,16 @@ impl ForwardCase<'_> {
         let rows =
             matches!(self.variant, Variant::Table).then(|| (0..m).map(|_| (random.next() % 4) as i32 - 1).collect());
         let transposed = matches!(self.variant, Variant::Transposed);
-        Inputs { x: self.subjects.activations(k), m, n, k, transposed, targets, rows }
+        let (x, algorithm) = (self.subjects.activations(k), self.choice.algorithm);
+        Inputs { x, m, n, k, transposed, targets, rows, algorithm }
     }
 
-    fn run_typed<T: Value, P: Value>(&self, queues: &[OpenQueue]) -> Vec<Vec<Outcome>> {
+    fn run_typed<T: Value, P: Value>(&self, queues: &[&OpenQueue]) -> Vec<Vec<Outcome>> {
         let inputs = self.inputs::<T, P>();
         let runs: Vec<Run<T>> = queues
             .iter()
             .map(|queue| {
-                let columns = queue.affordable(inputs.n, self.products_a_column());
+                let columns = self.columns(queue);
                 on_queue!(queue, memory => inputs.run(memory, columns))
             })
             .collect();
@@ -159,6 +171,7 @@ struct InputTarget<'a, T: Copy, P> {
 }
 
 struct Inputs<'a, T: Copy, P> {
+    /// [m or more, k]
     x: Cow<'a, [T]>,
     m: usize,
     n: usize,
@@ -167,6 +180,7 @@ struct Inputs<'a, T: Copy, P> {
     targets: Vec<InputTarget<'a, T, P>>,
     /// The adapter of each row, where targets have several.
     rows: Option<Vec<i32>>,
+    algorithm: i32,
 }
 
 /// What a queue made of the first `columns` columns of every target.
@@ -194,33 +208,17 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         2.0 * products as f64
     }
 
-    /// What the kernels read and write, by the formulas above them; without those of factors that rows choose.
-    fn formulas(&self, columns: usize) -> Vec<Formula> {
-        const FORWARD: &str = "lora_forward_simt";
-        const SHRINK: &str = "lora_shrink_simt";
-        let (m, n, k) = (self.m, columns, self.k);
-        let (row_tiles, column_tiles) = (m.div_ceil(64), n.div_ceil(64));
+    /// What its reads and writes follow from.
+    fn sizes(&self, columns: usize) -> formulas::Forward {
+        let target = |target: &InputTarget<T, P>| formulas::Target {
+            n: columns,
+            dense: matches!(target.base, Base::Dense(_)),
+            bias: target.bias.is_some(),
+            rank: target.adapters[0].rank,
+        };
+        let targets = self.targets.iter().map(target).collect();
         let (t, p) = (size_of::<T>(), size_of::<P>());
-        let mut formulas = Vec::new();
-        for target in &self.targets {
-            formulas.push(Formula(FORWARD, Kind::GlobalWrite, "y", m * n * t));
-            formulas.push(Formula(FORWARD, Kind::GlobalRead, "bias", m * n * t));
-            if let Base::Dense(_) = target.base {
-                formulas.push(Formula(FORWARD, Kind::GlobalRead, "x", column_tiles * m * k * t));
-                formulas.push(Formula(FORWARD, Kind::GlobalRead, "w", row_tiles * n * k * t));
-            } else {
-                formulas.push(Formula(FORWARD, Kind::GlobalRead, "y", m * n * t));
-            }
-            if self.rows.is_none() {
-                let rank = target.adapters[0].rank;
-                formulas.push(Formula(FORWARD, Kind::GlobalRead, "workspace", 16 * column_tiles * m * rank * 4));
-                formulas.push(Formula(FORWARD, Kind::GlobalRead, "b", m * n * rank * p));
-                formulas.push(Formula(SHRINK, Kind::GlobalRead, "x", rank.div_ceil(8) * m * k * t));
-                formulas.push(Formula(SHRINK, Kind::GlobalRead, "a", m * k * rank * p));
-                formulas.push(Formula(SHRINK, Kind::GlobalWrite, "workspace", m * rank * 4));
-            }
-        }
-        formulas
+        formulas::Forward { m: self.m, k: self.k, targets, by_row: self.rows.is_some(), t, p }
     }
 
     /// For each target y, for the operation to write: with the base in it, or NaN.
@@ -244,7 +242,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         call: impl FnOnce(lora::Forward<'_, T, P, M::Queue>) -> Result<R>,
     ) -> Result<R> {
         let (m, n, k) = (self.m, self.n, self.k);
-        let x = memory.place((&self.x[..]).into())?;
+        let x = memory.place((&self.x[..m * k]).into())?;
         let rows = self.rows.as_ref().map(|rows| memory.place(rows.into())).transpose()?;
         let mut weights = Vec::new();
         let mut biases = Vec::new();
@@ -307,7 +305,8 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     fn run<M: Memory>(&self, memory: &M, columns: usize) -> Run<T> {
         let mut run = Run { columns, kernel: None, seconds: 0.0, counters: Vec::new(), outputs: Ok(Vec::new()) };
         run.outputs = self.run_into(memory, columns, &mut run.kernel, &mut run.seconds);
-        run.counters = counters::take(&self.formulas(columns));
+        let kernel = run.kernel.as_ref().map_or("", |kernel| kernel.name.as_str());
+        run.counters = counters::take(&self.sizes(columns).formulas(kernel));
         run
     }
 
@@ -322,7 +321,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let outputs = self.outputs(&columns);
         let mut outputs = outputs.into_iter().map(|output| Owned::new(memory, output)).collect::<Result<Vec<_>>>()?;
         self.with_call(memory, &columns, &mut outputs, |call| {
-            let queue = memory.queue();
+            let (queue, call) = (memory.queue(), call.algorithm(self.algorithm));
             *kernel = Some(lora::forward_kernel(queue, &call)?);
             let mut scratch = Owned::new(memory, vec![0u8; lora::forward_workspace(queue, &call)?])?;
             let begin = Instant::now();

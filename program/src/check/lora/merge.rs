@@ -8,9 +8,10 @@ use half::{bf16, f16};
 use peft_kernels::counters::Kind;
 use peft_kernels::{Cpu, ElementType, Kernel, Layout, Mat, MatMut, Result, lora, reference};
 
+use super::formulas;
 use super::{Factors, MARGIN, PlacedFactors, heading, parts, with_margins, with_types, without_margins};
-use crate::check::case::{Case, Comparison, OpenQueue, Outcome, Work, on_queue};
-use crate::check::counters::{self, Count, Formula};
+use crate::check::case::{Case, Choice, Comparison, OpenQueue, Outcome, Work, on_queue};
+use crate::check::counters::{self, Count};
 use crate::memory::{Host, Memory, Owned};
 use crate::subjects::{Layer, Subjects};
 use crate::values::{Random, Value};
@@ -21,6 +22,7 @@ pub struct MergeCase<'a> {
     pub subjects: &'a Subjects,
     pub layer: &'a Layer,
     pub types: [ElementType; 2],
+    pub choice: Choice,
 }
 
 impl Case for MergeCase<'_> {
@@ -40,7 +42,10 @@ impl Case for MergeCase<'_> {
         let [first, second] = RANKS;
         format!("{slab}[{n}, {k}], ranks {first} + {second}")
     }
-    fn run(&self, queues: &[OpenQueue]) -> Vec<Vec<Outcome>> {
+    fn runs_on(&self, queue: &OpenQueue) -> bool {
+        self.choice.runs_on(queue)
+    }
+    fn run(&self, queues: &[&OpenQueue]) -> Vec<Vec<Outcome>> {
         with_types!(self.types, self.run_typed(queues))
     }
 }
@@ -50,15 +55,16 @@ impl MergeCase<'_> {
     fn rows(&self, queue: &OpenQueue) -> usize {
         // Every multiply-add reads both factors from global memory, and there are two operations.
         const COST: usize = 16;
-        queue.affordable(self.layer.n, COST * self.layer.k * RANKS.iter().sum::<usize>())
+        queue.affordable(self.layer.n, COST * self.layer.k * RANKS.iter().sum::<usize>()).min(self.choice.rows)
     }
 
-    fn run_typed<T: Value, P: Value>(&self, queues: &[OpenQueue]) -> Vec<Vec<Outcome>> {
+    fn run_typed<T: Value, P: Value>(&self, queues: &[&OpenQueue]) -> Vec<Vec<Outcome>> {
         let Layer { n, k, .. } = *self.layer;
         let random = &mut Random::new(self.subjects.seed, &self.layer.name);
         let adapters = RANKS.map(|rank| Factors::random(random, [n, k], rank)).into();
-        let inputs: Inputs<T, P> = Inputs { weights: self.subjects.weights(self.layer), k, adapters };
-        let outcomes = |queue: &OpenQueue| on_queue!(queue, memory => inputs.outcomes(memory, self.rows(queue)));
+        let (weights, algorithm) = (self.subjects.weights(self.layer), self.choice.algorithm);
+        let inputs: Inputs<T, P> = Inputs { weights, k, adapters, algorithm };
+        let outcomes = |queue: &&OpenQueue| on_queue!(queue, memory => inputs.outcomes(memory, self.rows(queue)));
         queues.iter().map(outcomes).collect()
     }
 }
@@ -68,6 +74,7 @@ struct Inputs<'a, T: Copy, P> {
     weights: Cow<'a, [T]>,
     k: usize,
     adapters: Vec<Factors<P>>,
+    algorithm: i32,
 }
 
 /// What a queue made of some rows of the weights.
@@ -87,8 +94,8 @@ struct Measured {
 impl<T: Value, P: Value> Inputs<'_, T, P> {
     /// Merges, and unmerges what came out.
     fn outcomes<M: Memory>(&self, memory: &M, rows: usize) -> Vec<Outcome> {
-        // Sixteen bits take a residual, with which the original bits come back.
-        let residual = (T::TYPE != ElementType::F32).then(|| vec![u16::MAX; rows * self.k]);
+        // Sixteen bits take a residual, with which the original bits come back: by the automatic choice, since not every kernel has one.
+        let residual = (T::TYPE != ElementType::F32 && self.algorithm == 0).then(|| vec![u16::MAX; rows * self.k]);
         let work = Work::Bytes((rows * self.k * (2 * size_of::<T>() + if residual.is_some() { 2 } else { 0 })) as f64);
 
         let mut measured = Measured::default();
@@ -159,7 +166,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let mut residual = output.residual.map(|residual| Owned::new(memory, residual)).transpose()?;
         let source = (direction > 0).then_some(&self.weights[..rows * self.k]);
         let done = self.with_call(memory, &(0..rows), source, &mut destination, residual.as_mut(), |call| {
-            let queue = memory.queue();
+            let (queue, call) = (memory.queue(), call.algorithm(self.algorithm));
             measured.kernel = Some(lora::merge_kernel(queue, &call)?);
             let begin = Instant::now();
             if direction > 0 {
@@ -171,28 +178,17 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             measured.seconds = begin.elapsed().as_secs_f64();
             Ok(())
         });
-        measured.counters = counters::take(&self.formulas(rows, direction, has_residual));
+        let residual_access = if direction > 0 { Kind::GlobalWrite } else { Kind::GlobalRead };
+        measured.counters = counters::take(&formulas::merge(
+            measured.kernel.as_ref().map_or("", |kernel| kernel.name.as_str()),
+            [rows, self.k],
+            self.adapters.iter().map(|factors| factors.rank).sum(),
+            has_residual.then_some(residual_access),
+            [size_of::<T>(), size_of::<P>()],
+        ));
         done?;
         let residual = residual.map(|residual| memory.fetch(&residual.0)).transpose()?;
         Ok(Output { weights: memory.fetch(&destination.0)?, residual })
-    }
-
-    /// What the kernel reads and writes, by the formula above it.
-    fn formulas(&self, rows: usize, direction: i32, has_residual: bool) -> Vec<Formula> {
-        const MERGE: &str = "lora_merge_simt";
-        let elements = rows * self.k;
-        let factors = elements * self.adapters.iter().map(|factors| factors.rank).sum::<usize>() * size_of::<P>();
-        let mut formulas = vec![
-            Formula(MERGE, Kind::GlobalRead, "source", elements * size_of::<T>()),
-            Formula(MERGE, Kind::GlobalWrite, "destination", elements * size_of::<T>()),
-            Formula(MERGE, Kind::GlobalRead, "a", factors),
-            Formula(MERGE, Kind::GlobalRead, "b", factors),
-        ];
-        if has_residual {
-            let kind = if direction > 0 { Kind::GlobalWrite } else { Kind::GlobalRead };
-            formulas.push(Formula(MERGE, kind, "residual", elements * 2));
-        }
-        formulas
     }
 
     /// Every element against the reference.
