@@ -81,8 +81,8 @@ struct QuadWalk {
 template <class Config, class Take>
 PK_DEVICE void each_quad(const typename Config::Sums& sums, typename Config::Shared& shared, bool by_rows, Take take) {
   static_assert(Config::kStages >= Config::kRowWarps && Config::kTileColumns % 32 == 0, "16 rows of a warp fit an operand's tile");
-  // Rows of the tile, whose 8 columns trade places so that 4 rows of a fragment lie in different banks.
-  const auto word = [](int row, int column) { return static_cast<uint32_t>(row * Config::kTileColumns + (column ^ row % 4 * 8)); };
+  // Columns trade places so that different banks have the 4 rows of a fragment that are written at once, and the quads of 8 rows that are read where threads walk down them.
+  const auto word = [](int row, int column) { return static_cast<uint32_t>(row * Config::kTileColumns + (column ^ (row % 4 * 8 + row / 4 % 2 * 4))); };
 #pragma unroll
   for (int i = 0; i < Config::kRowFragments; ++i) {
     if (i > 0) barrier();  // the quads before have been read

@@ -161,12 +161,7 @@ impl Call {
             (kernel, Kind::GlobalRead, "w", dense * batches * n * k * rows * t),
             (kernel, Kind::GlobalRead, "workspace", batches * planes * m * rank * columns * 4 + sums),
             (kernel, Kind::GlobalRead, "b", batches * n * rank * rows * p),
-            (
-                kernel,
-                Kind::GlobalRead,
-                "bias",
-                usize::from(self.bias) * batches * 8 * self.tile.row_warps * rows * n * t,
-            ),
+            (kernel, Kind::GlobalRead, "bias", usize::from(self.bias) * batches * m * n * t),
             (kernel, Kind::GlobalRead, "y", in_y * batches * m * n * t),
             (kernel, Kind::GlobalWrite, "workspace", sums),
             (kernel, Kind::GlobalWrite, "y", batches * m * n * t),
@@ -201,10 +196,11 @@ impl Call {
             check_count(rows, SHRINK, Kind::MatrixInstructions, instruction, of_shrink)?;
         }
 
-        // One for each stage, one where warps share the depth, two for each round of the branch and one before them, two where splits meet.
+        // One for each stage, one where warps share the depth, two for each round of the branch and one before them, two where splits meet, two for each 16 rows of a warp on their way out.
         let of_branch = if rank > 0 { 1 + 2 * rounds } else { 0 };
         let of_splits = splits * (usize::from(tile.depth_warps > 1) + if splits > 1 { 2 } else { 0 });
-        check_count(rows, kernel, Kind::Barriers, "", tiles * (self.stages() + of_branch + of_splits))?;
+        let of_quads = 2 * tile.rows / 16 / tile.row_warps;
+        check_count(rows, kernel, Kind::Barriers, "", tiles * (self.stages() + of_branch + of_splits + of_quads))?;
         let of_shrink = if rank > 0 { h_tiles * (self.shrink_stages() + 3 * self.planes()) } else { 0 };
         check_count(rows, SHRINK, Kind::Barriers, "", of_shrink)
     }
@@ -277,9 +273,7 @@ fn base_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                 for operand in ["x", "w"] {
                     check_request(&rows, tile.kernel, Kind::GlobalRead, operand, whole)?;
                 }
-                // A lane's 8 neighbours are one vector of two bytes each, and two of four, each of which is half a sector.
-                let of_y = if size_of::<T>() == 4 { 2 } else { 1 };
-                check_request(&rows, tile.kernel, Kind::GlobalWrite, "y", |row| row.parts == of_y * row.least)?;
+                check_request(&rows, tile.kernel, Kind::GlobalWrite, "y", whole)?;
                 // Of the left operand, the right one, and the sums of warps that share the depth.
                 let sums = usize::from(tile.depth_warps > 1);
                 for array in 0..2 * tile.stages * tile.depth_warps + sums {
@@ -311,7 +305,9 @@ fn branch_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
             // Tiles of upper parts, lower parts and finite upper parts, of which the last of H and the second of B are read where B has lower parts.
             let right = tile.stages * tile.depth_warps;
             let lower = P::TYPE == ElementType::F32;
-            let unread = [2 * tile.depth_warps, right + tile.depth_warps];
+            // Sums leave through the first tiles of B, one for each warp of rows.
+            let unread =
+                [2 * tile.depth_warps, right + if tile.row_warps == 1 { tile.depth_warps } else { usize::MAX / 2 }];
             let part = |of: usize| (0..3).map(move |part| of + part * tile.depth_warps);
             let of_branch = part(0).chain(part(right));
             check_shared(&rows, SHRINK, 0..17, &[])
@@ -342,8 +338,8 @@ fn merge_counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                     ElementType::F16 => ("mma.m16n8k16.f16", 1),
                     _ => ("mma.m16n8k8.tf32", 3),
                 };
-                // One barrier for each stage, and one between two adapters.
-                let barriers = stages + ranks[..ranks.len() - 1].iter().filter(|&&rank| rank > 0).count();
+                // One barrier for each stage, one behind each adapter, and two for each 16 rows of a warp on their way out, but for the first.
+                let barriers = stages + ranks.iter().filter(|&&rank| rank > 0).count() + 3;
                 let (both, _) = merge::counted::<T, P>([n, k], ranks, (4 * i) as u64 + seed, 2, None)?;
                 for rows in &both {
                     check_bytes(rows, &expected)
@@ -369,9 +365,10 @@ fn merge_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> 
         for rows in &both {
             check_shared(rows, MERGE, 0..4, &[])?;
             if !column_major {
-                let each = if size_of::<T>() == 4 { 2 } else { 1 };
                 for (kind, operand) in [(Kind::GlobalRead, "source"), (Kind::GlobalWrite, "destination")] {
-                    check_request(rows, MERGE, kind, operand, |row| row.parts == each * row.least)?;
+                    check_request(rows, MERGE, kind, operand, |row| {
+                        row.parts == row.least && row.parts * 32 == row.bytes
+                    })?;
                 }
             }
         }
