@@ -2,10 +2,8 @@
 //
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a tile of y, or where tiles are few a part of its sum over k: the last of a tile's blocks to arrive adds the parts up in
 // their order, so the bits do not depend on who is last.
-// Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias
-// 8 * n * ceil(m / tile rows) for each warp along the tile's rows, a base in y m * n.
-// Stores: y m * n, in vectors of 16 bytes: a lane's 8 neighbours are one, or where y is f32 two, each half of a sector. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in
-// L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
+// Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias m * n (from
+// cache), a base in y m * n. Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
 // The branch is not rounded to 16 bits: H is f32, multiplied as two numbers of tf32, and a factor of f32 likewise.
 // Roundings of an element of y: k + k / 16 (base; 27 / 8 * k where f32 is multiplied in parts) + splits, or those of H + branch, then 2 for the sums, then the one to y's type.
 // Any rank, stride, order and alignment.
