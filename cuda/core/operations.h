@@ -2,7 +2,8 @@
 #pragma once
 
 #include "../include/peft_kernels.h"
-#include "../lora/algorithms.h"
+
+struct LoraForwardPlan;  // what a family's `pick` decided
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
   int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \

@@ -1,4 +1,7 @@
 // What the C interface asks of a queue, for CUDA devices.
+#include <mutex>
+#include <vector>
+
 #include "../core/operations.h"
 #include "../core/status.h"
 #include "../ptx/launch.cuh"
@@ -6,6 +9,20 @@
 using namespace PK_BUILD;
 
 namespace {
+
+int32_t ask_chip(int device, pk_chip* chip) {
+  int major = 0, minor = 0, multiprocessors = 0, shared_bytes = 0;
+  const struct {
+    int* value;
+    cudaDeviceAttr attribute;
+  } attributes[] = {{&major, cudaDevAttrComputeCapabilityMajor},
+                    {&minor, cudaDevAttrComputeCapabilityMinor},
+                    {&multiprocessors, cudaDevAttrMultiProcessorCount},
+                    {&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
+  for (const auto& attribute : attributes) PK_TRY(check_cuda("pk_queue_chip", cudaDeviceGetAttribute(attribute.value, attribute.attribute, device)));
+  *chip = {sizeof(pk_chip), 10 * major + minor, multiprocessors, shared_bytes};
+  return PK_OK;
+}
 
 cudaStream_t stream_of(const pk_queue& queue) { return reinterpret_cast<cudaStream_t>(static_cast<uintptr_t>(queue.stream)); }
 
@@ -20,22 +37,22 @@ int32_t pk_device_device_count(int32_t* count) {
   return PK_OK;
 }
 
+// Every operation picks its kernel by it: each device is asked once.
 int32_t pk_device_queue_chip(const pk_queue* queue, pk_chip* chip) {
-  int32_t count = 0;
-  PK_TRY(pk_device_device_count(&count));
-  if (queue->device < 0 || queue->device >= count) return fail(PK_ERROR_NO_DEVICE, "device %d of %d", queue->device, count);
-  int major = 0, minor = 0, multiprocessors = 0, shared_bytes = 0;
-  const struct {
-    int* value;
-    cudaDeviceAttr attribute;
-  } attributes[] = {{&major, cudaDevAttrComputeCapabilityMajor},
-                    {&minor, cudaDevAttrComputeCapabilityMinor},
-                    {&multiprocessors, cudaDevAttrMultiProcessorCount},
-                    {&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin}};
-  for (const auto& attribute : attributes) PK_TRY(check_cuda("pk_queue_chip", cudaDeviceGetAttribute(attribute.value, attribute.attribute, queue->device)));
-  chip->compute_capability = 10 * major + minor;
-  chip->multiprocessors = multiprocessors;
-  chip->shared_memory_per_block = shared_bytes;
+  static std::mutex mutex;
+  static std::vector<pk_chip> known;
+  std::lock_guard<std::mutex> lock(mutex);
+  if (known.empty()) {
+    int32_t count = 0;
+    PK_TRY(pk_device_device_count(&count));
+    known.resize(static_cast<size_t>(count));
+  }
+  if (queue->device < 0 || static_cast<size_t>(queue->device) >= known.size()) return fail(PK_ERROR_NO_DEVICE, "device %d of %zu", queue->device, known.size());
+  pk_chip& found = known[static_cast<size_t>(queue->device)];
+  if (found.size == 0) PK_TRY(ask_chip(queue->device, &found));
+  const uint64_t size = chip->size;
+  *chip = found;
+  chip->size = size;
   return PK_OK;
 }
 
