@@ -56,23 +56,26 @@ struct ForwardTile {
   int64_t batch, row0, column0;
 };
 
-// Tiles in the order target, batch, band of 16 tiles of rows, column, row: blocks that run together share rows of x and of W.
-template <class T>
-PK_DEVICE ForwardTile forward_tile(const ForwardProblem<T>& problem, int64_t work, int tile_rows, int tile_columns) {
-  constexpr int64_t kBand = 16;
-  const int64_t rows = (problem.m + tile_rows - 1) / tile_rows;
+// Tiles in the order target, batch, band of 16 tiles of rows, column, row: blocks that run together share rows of x and of W. Index: a type that counts all tiles.
+template <class Index, class T>
+PK_DEVICE ForwardTile forward_tile(const ForwardProblem<T>& problem, Index work, int tile_rows, int tile_columns) {
+  constexpr Index kBand = 16;
+  const auto batches = static_cast<Index>(problem.batches), rows = static_cast<Index>((problem.m + tile_rows - 1) / tile_rows);
+  const auto columns_of = [&](int32_t target) { return static_cast<Index>((problem.targets[target].n + tile_columns - 1) / tile_columns); };
   ForwardTile tile{0, 0, 0, 0};
-  int64_t columns = (problem.targets[0].n + tile_columns - 1) / tile_columns;
-  while (work >= problem.batches * columns * rows) {
-    work -= problem.batches * columns * rows;
-    columns = (problem.targets[++tile.target].n + tile_columns - 1) / tile_columns;
+  Index columns = columns_of(0);
+  while (work >= batches * columns * rows) {
+    work -= batches * columns * rows;
+    columns = columns_of(++tile.target);
   }
-  tile.batch = work / (columns * rows);
-  work %= columns * rows;
-  const int64_t band = work / (columns * kBand), rows_of_band = minimum(kBand, rows - band * kBand);
-  work -= band * columns * kBand;
-  tile.column0 = work / rows_of_band * tile_columns;
-  tile.row0 = (band * kBand + work % rows_of_band) * tile_rows;
+  const Index batch = work / (columns * rows);
+  work -= batch * (columns * rows);
+  const Index band = work / (columns * kBand), rows_of_band = minimum(kBand, rows - band * kBand);
+  work -= band * (columns * kBand);
+  const Index column = work / rows_of_band, row = band * kBand + (work - column * rows_of_band);
+  tile.batch = batch;
+  tile.row0 = static_cast<int64_t>(row) * tile_rows;
+  tile.column0 = static_cast<int64_t>(column) * tile_columns;
   return tile;
 }
 

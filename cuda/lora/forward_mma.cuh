@@ -87,8 +87,9 @@ template <class Config, class T>
 PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_forward_mma(ForwardProblem<T> problem) {
   using Product = typename Config::Product;
   PK_SHARED(typename Config::Shared, shared);
-  const int64_t work = block_index().x / problem.splits;
-  const auto split = static_cast<int32_t>(block_index().x % problem.splits);
+  const auto splits = static_cast<uint32_t>(problem.splits);
+  const uint32_t work = block_index().x / splits;
+  const auto split = static_cast<int32_t>(block_index().x % splits);
   const ForwardTile tile = forward_tile(problem, work, Product::kTileRows, Product::kTileColumns);
   const ForwardTarget<T>& target = problem.targets[tile.target];
 

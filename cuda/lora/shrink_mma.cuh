@@ -34,16 +34,17 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   clear_arrivals(problem);
 
   // Blocks in the order target, batch, rows, ranks, plane.
-  int64_t rest = block_index().x;
-  const auto plane = static_cast<int32_t>(rest % problem.h_planes);
-  rest /= problem.h_planes;
-  const int64_t rank0 = rest % rank_tiles * Product::kTileColumns;
-  rest /= rank_tiles;
-  const int64_t row_tiles = (problem.m + Product::kTileRows - 1) / Product::kTileRows;
-  const int64_t row0 = rest % row_tiles * Product::kTileRows;
-  rest /= row_tiles;
-  const int64_t batch = rest % problem.batches;
-  const ForwardTarget<T>& target = problem.targets[rest / problem.batches];
+  uint32_t rest = block_index().x;
+  const auto next = [&](int64_t extent) {
+    const uint32_t before = rest;
+    rest /= static_cast<uint32_t>(extent);
+    return before - rest * static_cast<uint32_t>(extent);
+  };
+  const auto plane = static_cast<int32_t>(next(problem.h_planes));
+  const int64_t rank0 = int64_t{next(rank_tiles)} * Product::kTileColumns;
+  const int64_t row0 = int64_t{next((problem.m + Product::kTileRows - 1) / Product::kTileRows)} * Product::kTileRows;
+  const int64_t batch = next(problem.batches);
+  const ForwardTarget<T>& target = problem.targets[rest];
 
   for (int row = static_cast<int>(thread_index().x); row < Product::kTileRows; row += Product::kThreads) {
     uint32_t failure = 0;

@@ -33,6 +33,9 @@ PK_DEVICE int lowest_bit(uint64_t bits) {
 #endif
 }
 
+// The int that is nearest: for what counts no more than a tile has.
+PK_HOST_DEVICE int nearest_int(int64_t value) { return static_cast<int>(value < INT32_MIN ? INT32_MIN : value > INT32_MAX ? INT32_MAX : value); }
+
 template <class T>
 PK_HOST_DEVICE T minimum(T a, T b) {
   return b < a ? b : a;

@@ -79,7 +79,7 @@ class OperandStream {
     line_ = Layout::kTransposed ? line : row_of_line<TILES>(line);
     const int row = Layout::kTransposed ? chunk * Layout::kChunk : line_;
     depth_ = Layout::kTransposed ? line_ : tile_ * Layout::kDepth + chunk * Layout::kChunk;
-    rows_ = static_cast<int>(minimum<int64_t>(maximum<int64_t>(operand.rows - row0 - row, 0), Layout::kRows));
+    rows_ = nearest_int(operand.rows - row0 - row);
     source_ = operand.matrix.at(row0 + row, depth0 + depth_);
     const int64_t pitch = Layout::kTransposed ? operand.matrix.column_stride : operand.matrix.row_stride;
     pass_ = kPassLines * pitch;
@@ -88,7 +88,7 @@ class OperandStream {
 
   // The next stage, of which `depth` is left in all; zeros beyond it and beyond the operand's rows.
   PK_DEVICE void copy(OperandTile<Layout::kRows> (&tiles)[TILES], int64_t depth) {
-    const int left = static_cast<int>(minimum<int64_t>(depth, TILES * Layout::kDepth)) - depth_;
+    const int left = nearest_int(depth) - depth_;
 #pragma unroll
     for (int i = 0; i < kPasses; ++i) {
       if (kLast != 0 && i == kPasses - 1 && static_cast<int>(thread_index().x) >= kLast) break;
@@ -138,7 +138,7 @@ PK_DEVICE void gather_operand(const ProductOperand<S>& operand, int64_t row0, in
     const S* source = matrix.at(row0 + row, depth);
     Vector<T, kChunk> values;
     if (operand.vectors && rows_contiguous && left >= kChunk) values = convert<T>(load_global(reinterpret_cast<const Vector<S, kChunk>*>(source)));
-    else values = gather<T, kChunk>(source, matrix.column_stride, static_cast<int>(minimum<int64_t>(left, kChunk)));
+    else values = gather<T, kChunk>(source, matrix.column_stride, nearest_int(left));
     take(tile, row, chunk, values);
   }
 }

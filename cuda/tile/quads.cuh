@@ -27,7 +27,7 @@ class Quads {
   PK_DEVICE Vector<Element, 4> load(int64_t row, int64_t column) const {
     if (!has(row, column)) return {};
     if (vectors_ && columns_ - column >= 4) return load_global(reinterpret_cast<const Vector<Element, 4>*>(matrix_.at(row, column)));
-    return gather<Element, 4>(static_cast<const Element*>(matrix_.at(row, column)), matrix_.column_stride, static_cast<int>(minimum<int64_t>(columns_ - column, 4)));
+    return gather<Element, 4>(static_cast<const Element*>(matrix_.at(row, column)), matrix_.column_stride, nearest_int(columns_ - column));
   }
 
   PK_DEVICE void store(int64_t row, int64_t column, const Vector<Element, 4>& values) const {

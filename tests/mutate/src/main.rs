@@ -33,7 +33,7 @@ struct Arguments {
 }
 
 /// A mutant that runs longer than this hangs.
-const LIMIT: Duration = Duration::from_secs(600);
+const LIMIT: Duration = Duration::from_secs(300);
 
 /// The kernels of a family and the tiles that they are made of, by path within `cuda/`.
 fn sources(cuda: &Path, family: &str) -> Result<BTreeMap<PathBuf, String>, Box<dyn Error>> {
