@@ -33,7 +33,11 @@ fn build() -> Result<(), String> {
     #[cfg(feature = "emulator")]
     host::emulator(&source, &out)?;
     #[cfg(feature = "cuda")]
-    nvcc::device(&source, &out)?;
+    {
+        let mut sources = objects::sources(&source.join("device"), "cu")?;
+        sources.extend(objects::families(&source)?);
+        nvcc::compile("peft_kernels_device", sources, &out, None)?;
+    }
     host::link_runtime();
     Ok(())
 }

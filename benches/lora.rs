@@ -1,52 +1,56 @@
-//! The LoRA family on the CPU queue, wall time: `cargo bench --bench lora`.
-
-#![allow(missing_docs)]
+//! The LoRA family: `cargo bench --bench lora`. By the wall clock on the CPU; built with `--features cuda`, by events on the first device, where there is one.
+//!
+//! Cases and clocks are those of `peft-kernels bench`, which also says how far each is from the floor.
 
 use std::time::Duration;
 
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use half::bf16;
-use peft_kernels::{Cpu, Mat, MatMut, Workspace, lora};
+use peft_kernels::Cpu;
+use peft_kernels_program::bench::catalog::{Entry, shapes};
+use peft_kernels_program::bench::clock::Timed;
+use peft_kernels_program::bench::lora;
+use peft_kernels_program::memory::Host;
 
-#[path = "../tests/suite/shapes.rs"]
-#[allow(dead_code)]
-mod shapes;
+/// Operations of a case that the CPU can repeat ten times.
+const ON_CPU: u64 = 20_000_000_000;
+const SEED: u64 = 1;
 
-/// Numbers between −1 and 1 without a pattern.
-fn numbers(count: usize) -> Vec<bf16> {
-    (0..count as u32).map(|i| bf16::from_f32((i.wrapping_mul(2_654_435_761) >> 16) as f32 / 32_768.0 - 1.0)).collect()
-}
-
-fn layers(criterion: &mut Criterion) {
-    let mut group = criterion.benchmark_group("lora");
+fn measure<M: Timed>(criterion: &mut Criterion, memory: &M, queue: &str, wanted: impl Fn(&Entry, u64) -> bool) {
+    let mut group = criterion.benchmark_group(format!("lora on {queue}"));
     group.sample_size(10).warm_up_time(Duration::from_millis(500));
-    for shapes::LoraShape { m, n, k, rank } in shapes::LAYERS {
-        let (x, w, a, b) = (numbers(m * k), numbers(n * k), numbers(rank * k), numbers(n * rank));
-        let (mut y, mut merged) = (vec![bf16::ZERO; m * n], vec![bf16::ZERO; n * k]);
-        let name = format!("bf16 [{m}, {k}] x [{n}, {k}], rank {rank}");
-
-        group.throughput(Throughput::Elements((2 * m * n * k + 2 * m * rank * (n + k)) as u64));
-        group.bench_function(BenchmarkId::new("forward", &name), |bencher| {
-            bencher.iter(|| {
-                let target = lora::Target::dense(Mat::new(&w, n, k)?, MatMut::new(&mut y, m, n)?).adapter(
-                    Mat::new(&a, rank, k)?,
-                    Mat::new(&b, n, rank)?,
-                    0.5,
-                );
-                lora::forward(&Cpu, lora::Forward::new(Mat::new(&x, m, k)?).target(target), Workspace::none())
-            })
-        });
-
-        group.throughput(Throughput::Bytes(4 * (n * k) as u64));
-        group.bench_function(BenchmarkId::new("merge", &name), |bencher| {
-            bencher.iter(|| {
-                let adapter = lora::Adapter::new(Mat::new(&a, rank, k)?, Mat::new(&b, n, rank)?, 0.5);
-                let weights = lora::Merge::new(Mat::new(&w, n, k)?, MatMut::new(&mut merged, n, k)?);
-                lora::merge(&Cpu, weights.adapter(adapter))
-            })
+    for entry in shapes("lora").expect("the list of shapes can be read") {
+        let work = lora::work(&entry).expect("the list is of this family");
+        if !wanted(&entry, work.flops) {
+            continue;
+        }
+        group.throughput(Throughput::ElementsAndBytes { elements: work.flops, bytes: work.bytes });
+        let id = BenchmarkId::new(&entry.shape.name, entry.type_names());
+        let (copies, _) = memory.rotation(work.bytes);
+        group.bench_function(id, |bencher| {
+            let mut with = |mut ready: lora::Ready| {
+                bencher.iter_custom(|calls| {
+                    let loops = calls.div_ceil(copies as u64);
+                    let elapsed = (ready.runner)(loops as usize).expect("the call runs");
+                    elapsed.mul_f64(calls as f64 / (loops * copies as u64) as f64)
+                });
+                Ok(())
+            };
+            lora::run(memory, &entry, SEED, copies, false, &mut with).expect("the case can be made");
         });
     }
     group.finish();
+}
+
+fn layers(criterion: &mut Criterion) {
+    #[cfg(feature = "cuda")]
+    if peft_kernels::device_count().is_ok_and(|count| count > 0) {
+        use peft_kernels_program::memory::Memory as _;
+        let device = peft_kernels_program::device::Device::open().expect("the device can be opened");
+        peft_kernels::prepare(device.queue()).expect("its kernels can be loaded");
+        return measure(criterion, &device, "cuda:0", |_, _| true);
+    }
+    let bf16 = |entry: &Entry| entry.type_names() == "bf16";
+    measure(criterion, &Host(Cpu), "cpu", |entry, flops| bf16(entry) && flops <= ON_CPU);
 }
 
 criterion_group!(benches, layers);

@@ -51,7 +51,13 @@ fn gencode(name: &str) -> Result<String, String> {
     Ok(format!("-gencode=arch=compute_{number},code={code}_{number}"))
 }
 
-fn unit(toolkit: &Toolkit, source: PathBuf, out: &Path, architectures: &[String]) -> Result<Unit, String> {
+fn unit(
+    toolkit: &Toolkit,
+    source: PathBuf,
+    out: &Path,
+    include: Option<&Path>,
+    architectures: &[String],
+) -> Result<Unit, String> {
     let object = objects::object_path(out, "device", &source)?;
     let mut command = Command::new(&toolkit.nvcc);
     // A product and a sum are rounded one by one unless the kernel says fma. A spill or a use of local memory is an error.
@@ -71,27 +77,32 @@ fn unit(toolkit: &Toolkit, source: PathBuf, out: &Path, architectures: &[String]
         .arg("-MMD")
         .arg("-MF")
         .arg(object.with_extension("d"))
+        .arg("--time")
+        .arg(object.with_extension(objects::SECONDS))
         .arg("-c")
         .arg(&source)
         .arg("-o")
         .arg(&object);
+    if let Some(folder) = include {
+        command.arg("-I").arg(folder);
+    }
     if let Some(compiler) = env::var_os("NVCC_CCBIN") {
         command.arg("-ccbin").arg(compiler);
     }
     Ok(Unit { source, object, command })
 }
 
-/// The kernels and launchers for GPUs, and the CUDA runtime linked into them: no CUDA library is needed to start what links this.
-pub fn device(source: &Path, out: &Path) -> Result<(), String> {
+/// An archive of these sources, and the CUDA runtime linked into it: no CUDA library is needed to start what links this.
+pub fn compile(archive: &str, sources: Vec<PathBuf>, out: &Path, include: Option<&Path>) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=NVCC_CCBIN");
     let toolkit = toolkit()?;
     let architectures = architectures()?;
-    let mut sources = objects::sources(&source.join("device"), "cu")?;
-    sources.extend(objects::families(source)?);
-    let units =
-        sources.into_iter().map(|source| unit(&toolkit, source, out, &architectures)).collect::<Result<_, _>>()?;
+    let units = sources
+        .into_iter()
+        .map(|source| unit(&toolkit, source, out, include, &architectures))
+        .collect::<Result<_, _>>()?;
     let objects = objects::compile(units)?;
-    cc::Build::new().objects(&objects).try_compile("peft_kernels_device").map_err(|error| error.to_string())?;
+    cc::Build::new().objects(&objects).try_compile(archive).map_err(|error| error.to_string())?;
 
     let libraries =
         ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"].map(|folder| toolkit.root.join(folder));

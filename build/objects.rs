@@ -6,6 +6,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::SystemTime;
 
+/// The extension of the file beside an object to which nvcc appends how long each of its phases took.
+pub const SECONDS: &str = "seconds";
+
 /// One compiler call, which also writes the object's dependencies in make's syntax.
 pub struct Unit {
     pub source: PathBuf,
@@ -22,9 +25,10 @@ impl Unit {
         self.object.with_extension("command")
     }
 
+    /// A word a line.
     fn command_text(&self) -> String {
         let words = std::iter::once(self.command.get_program()).chain(self.command.get_args());
-        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")
+        words.map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join("\n")
     }
 
     fn is_fresh(&self) -> bool {
@@ -41,10 +45,12 @@ impl Unit {
             return Ok(());
         }
         let text = self.command_text();
-        let output = self.command.output().map_err(|error| format!("could not run {text}: {error}"))?;
+        let _ = fs::remove_file(self.object.with_extension(SECONDS));
+        let shown = text.replace('\n', " ");
+        let output = self.command.output().map_err(|error| format!("could not run {shown}: {error}"))?;
         if !output.status.success() {
             let said = String::from_utf8_lossy(&output.stderr);
-            return Err(format!("compiling {} failed:\n{text}\n{said}", self.source.display()));
+            return Err(format!("compiling {} failed:\n{shown}\n{said}", self.source.display()));
         }
         let said = String::from_utf8_lossy(&output.stderr);
         said.lines().for_each(|line| println!("cargo::warning={line}"));

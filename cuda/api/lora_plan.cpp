@@ -62,7 +62,7 @@ int32_t algorithm_of(const Forward& forward, const pk_chip& chip) {
 
 LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multiprocessors) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
-  LoraForwardPlan plan{algorithm, 1, 1, is_f32(forward) && (descriptor.flags & PK_FLAG_ALLOW_TF32) != 0};
+  LoraForwardPlan plan{algorithm, 1, 1, is_f32(forward) && (descriptor.flags & PK_FLAG_ALLOW_TF32) != 0, 0};
   if (algorithm == PK_LORA_FORWARD_SIMT || (descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return plan;
   const int64_t size = is_f32(forward) ? 4 : 2;
   const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
@@ -121,6 +121,7 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
                 static_cast<int>(INT32_MAX / kMostParts), PK_LORA_FORWARD_SIMT, kForward[0].name);
   }
   *plan = plan_of(forward, algorithm, chip.multiprocessors);
+  plan->overlaps = chip.compute_capability >= 90;
   *choice = pk_kernel_choice{algorithm, 0, rounding_steps(forward, *plan), {}};
   std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
   return PK_OK;

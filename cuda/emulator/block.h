@@ -1,11 +1,8 @@
 // One block of a running kernel: its threads as fibers on one OS thread, the scheduler that chooses which of them goes on, and what they can wait for.
 #pragma once
 
-#include <atomic>
-#include <cstdarg>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <string>
 #include <type_traits>
@@ -15,11 +12,9 @@
 #include "../ptx/shape.cuh"
 #include "counters.h"
 #include "fiber.h"
-#include "global_races.h"
-#include "operands.h"
-#include "proxy.h"
+#include "launch.h"
+#include "races.h"
 #include "shared.h"
-#include "shared_races.h"
 #include "site.h"
 
 namespace PK_BUILD {
@@ -27,32 +22,8 @@ namespace PK_BUILD {
 constexpr uint32_t most_threads = 1024;
 constexpr uint32_t most_warps = most_threads / 32;
 
+struct Cluster;
 struct Hopper;
-
-// What all blocks of one launch have in common.
-struct Launch {
-  LaunchShape shape;
-  const std::vector<Operand>* operands;
-  uint64_t seed;
-  bool detects_races;
-  void (*body)(void*);  // calls the kernel
-  void* argument;
-
-  // Blocks are started in an order, 0 first. A fault at one position stops only the later ones, so that the fault which is reported at the end does not depend on the number of OS threads.
-  static constexpr uint64_t nowhere = ~uint64_t{0};
-  std::atomic<uint64_t> next_position{0};
-  std::atomic<uint64_t> fault_position{nowhere};
-  std::mutex mutex;
-  std::string report;
-
-  GlobalRaces races;
-  GlobalRaces::Race first_race{};  // if the report is of one
-  bool reports_race = false;
-  void note_race(const GlobalRaces::Race& race);
-
-  bool counts = false;
-  CounterRows counters;
-};
 
 // Called by the last lane to arrive, with the record of every lane, null where a lane takes no part.
 using CollectiveFunction = void (*)(void* const* records);
@@ -66,16 +37,26 @@ struct PendingCopy {
   Site site;
 };
 
+// The bulk copies out of shared memory of a thread, and the groups of them.
+struct BulkStore;
+struct BulkGroups {
+  std::vector<std::shared_ptr<BulkStore>> stores;
+  std::vector<size_t> groups;  // how many stores were issued when each was committed
+  size_t reads_waited_for = 0, written = 0;  // stores
+};
+
 struct Thread {
   Fiber fiber;
-  uint32_t index = 0;
-  bool finished = false;
+  uint32_t index = 0, id = 0;  // in the block, and in the cluster
+  bool finished = false, at_cluster_barrier = false;
+  uint32_t cluster_phase = 0;  // in which it arrived there
   const char* waits_in = nullptr;  // with `site` and `record`: the operation that it waits in
   Site site{};
   void* record = nullptr;
   bool (*condition)(void*) = nullptr;  // of record: that it waits for, outside collectives
   std::vector<PendingCopy> copies;
   uint32_t copy_groups = 0;  // committed so far
+  BulkGroups bulk;
 };
 
 // An operation under way that nobody has to wait for in order that it lands: a function and what it is called with.
@@ -109,22 +90,26 @@ class Block {
   // The block that this OS thread runs, or null.
   static Block* current();
 
-  // Prepares the block at one position of the launch's order. False: no memory.
-  bool begin(Launch& launch, uint64_t position, uint64_t block_number);
-  enum class State { ended, stalled, interrupted };  // stalled: until another block has gone on
-  // Lets its threads go on. All until the end, unless the launch says that blocks wait for each other.
+  // Prepares one block of a cluster. False: no memory.
+  bool begin(Cluster& cluster, uint32_t rank);
+  enum class State { ended, stalled, interrupted, faulty };  // stalled: until another block has gone on
+  // Lets its threads go on. All until the end, unless the launch says that blocks meet.
   State go_on();
   // Whether a thread has gone on since it was asked last.
   bool has_moved() { return std::exchange(moved_, false); }
-  uint64_t position() const { return position_; }
-  void note_deadlock();
-  // To be called when the launch ends: nothing that was remembered holds for another.
   void forget_launch();
 
   // ---- what primitives read and call, all on a fiber of the block
   Extent3 index{}, extent{}, grid{};
   Thread& running() { return *running_; }
   uint32_t thread_index() const { return running_->index; }
+  const std::vector<std::unique_ptr<Thread>>& threads() const { return threads_; }
+  Cluster& cluster() { return *cluster_; }
+  Grid& of_grid() { return *grid_; }
+  uint32_t rank() const { return rank_; }
+  uint32_t live() const { return live_; }  // threads that have not exited
+  void let_next_grid_start();
+  bool knows_cluster = false;  // that the other blocks of its cluster have started
 
   void barrier(Site site);
   void collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, bool orders = false);
@@ -139,16 +124,7 @@ class Block {
     const bool inside = offset < recent.bytes && bytes <= recent.bytes - offset && ((offset | bytes) & recent.element_mask) == 0;
     const bool found = inside && reinterpret_cast<uintptr_t>(address) % bytes == 0 && recent.operand->allows(wanted);
     const Operand& operand = found ? *recent.operand : find_operand(address, bytes, wanted, site);
-    if (counters_ != nullptr) counters_->global(running_->index, operand, address, bytes, wanted, site);
-    if (!operand.contended || !global_log_.on()) return;
-    global_log_.note(address, bytes, atomic || wanted == Right::read_write ? Access::atomic : wanted == Right::read ? Access::read : Access::write, running_->index, site);
-  }
-  // Orders what the block did so far before what blocks do that acquire the same object later.
-  void release_global(const void* object) {
-    if (global_log_.on()) global_log_.release(object);
-  }
-  void acquire_global(const void* object) {
-    if (global_log_.on()) global_log_.acquire(object);
+    if (operand.watched) watch_global(operand, address, bytes, wanted, site, atomic);
   }
 
   // Calls land() at a random later moment, with a tail of long delays; under seed 0 at once. It runs between two steps of the threads and must not wait for anything.
@@ -162,34 +138,35 @@ class Block {
   }
   // Whether an operation that its issuer will wait for lands at once instead. Under seed 0 it does.
   bool early() { return order_ == Order::plain || random(2) == 0; }
-  // Returns once condition(argument) holds: asked at once, and again whenever an operation has landed or changed() was called.
-  void wait_until(const char* what, bool (*condition)(void*), void* argument, Site site);
-  // Returns when another block has made the flag at least `value`, and acquires it.
-  void wait_for_blocks(const char* what, const uint32_t* flag, uint32_t value, Site site);
+  // Returns once condition() holds: asked at once, and again whenever an operation has landed, changed() was called, or another block has gone on.
+  template <class F>
+  void wait_until(const char* what, F condition, Site site) {
+    access();
+    if (!condition()) wait_for_condition(what, [](void* argument) { return (*static_cast<F*>(argument))(); }, &condition, site);
+  }
   // Something that a condition may look at has changed.
   void changed() { changed_ = true; }
 
   SharedMemory& shared() { return shared_; }
   Hopper& hopper() { return hopper_ != nullptr ? *hopper_ : begin_hopper(); }
-  SharedRaces& shared_races() { return shared_races_; }
+  Races* races() { return races_; }  // null: nobody looks for them
   // The running thread reads or writes shared memory.
   void touch_shared(const void* address, uint32_t bytes, bool write, Site site) {
-    if (shared_races_.on()) shared_races_.access(address, bytes, write, site);
-    if (write) unfenced_writes_.note(address, bytes, running_->index, site);
-    count_shared(address, bytes, write, site);
+    if (watched_) watch_shared(address, bytes, write, site);
+    if (write) unfenced_->note(address, bytes, running_->id, site);
   }
   // What the running thread does, where it is counted.
   void count_shared(const void* address, uint32_t bytes, bool write, Site site) {
     if (counters_ != nullptr) counters_->shared(running_->index, shared_.array_at(address), address, bytes, write, site);
   }
   BlockCounters* counters() { return counters_.get(); }
-  UnfencedWrites& unfenced_writes() { return unfenced_writes_; }
+  UnfencedWrites& unfenced_writes() { return *unfenced_; }
   // It issues an access by the asynchronous proxy.
   void begin_asynchronous_access(const void* address, uint32_t bytes, bool write, Site site) {
-    unfenced_writes_.check(*this, address, bytes, write, site);
-    if (shared_races_.on()) shared_races_.begin(address, bytes, write, site);
+    unfenced_->check(address, bytes, write, site);
+    if (races_ != nullptr) races_->begin(address, bytes, write, site);
   }
-  size_t shared_bytes() const { return launch_->shape.shared_bytes; }
+  size_t shared_bytes() const { return grid_->shape.shared_bytes; }
   // Ends the launch with a report. Never returns: what the fibers of the block were doing is dropped.
   [[noreturn]] __attribute__((format(printf, 3, 4))) void fault(Site site, const char* format, ...);
 
@@ -197,6 +174,8 @@ class Block {
   enum class Order { plain, reverse, uniform, priorities };
 
   // block.cpp
+  void watch_shared(const void* address, uint32_t bytes, bool write, Site site);
+  void watch_global(const Operand& operand, const void* address, uint64_t bytes, Right wanted, Site site, bool atomic);
   static void fiber_entry();
   void thread_finished();
   bool check_end();
@@ -205,7 +184,7 @@ class Block {
   // fault.cpp
   std::string place(const Thread* thread) const;
   std::string describe_unfinished() const;
-  void note_fault(const std::string& report);
+  friend struct Cluster;
   [[noreturn]] void abandon();
   const Operand& find_operand(const void* address, uint64_t bytes, Right wanted, Site site);
 
@@ -221,6 +200,7 @@ class Block {
 
   // asynchronous.cpp
   void begin_operation(const char* what, Operation& operation, Site site);
+  void wait_for_condition(const char* what, bool (*condition)(void*), void* argument, Site site);
   void land(size_t number);
   void wake();
   void advance();
@@ -230,7 +210,11 @@ class Block {
   bool complete(uint32_t warp, uint32_t number);
 
   Launch* launch_ = nullptr;
-  uint64_t position_ = 0;
+  Grid* grid_ = nullptr;
+  Cluster* cluster_ = nullptr;
+  uint32_t rank_ = 0;
+  bool watched_ = false;  // there are detectors of races, or counters
+  bool holds_next_grid_ = false;
   std::vector<std::unique_ptr<Thread>> threads_;
   Thread* running_ = nullptr;
   Fiber root_;
@@ -261,18 +245,21 @@ class Block {
   RecentRun recent_[recent_count];  // the last run of elements that each source line touched
 
   SharedMemory shared_;
-  UnfencedWrites unfenced_writes_;
+  UnfencedWrites* unfenced_ = nullptr;
   std::shared_ptr<Hopper> hopper_;  // null in blocks that use none of its instructions
-  SharedRaces shared_races_;
-  GlobalLog global_log_;
+  Races* races_ = nullptr;
   std::unique_ptr<BlockCounters> counters_;  // null where nobody counts
-  uint32_t waiting_for_blocks_ = 0;  // of the threads
   State state_ = State::ended;
   bool moved_ = false;
 };
 
-// Of this model, because every primitive reads it and the general one is a function call in a shared library.
+// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory of a thread
+// is larger than what a program that runs has left for such libraries.
+#if defined(PK_SHARED_LIBRARY)
+extern __thread Block* current_block;
+#else
 extern __thread Block* current_block __attribute__((tls_model("initial-exec")));
+#endif
 inline Block* Block::current() { return current_block; }
 
 }  // namespace PK_BUILD

@@ -1,15 +1,16 @@
 // What is reported, and how the block ends then.
-#include "block.h"
-
+#include <algorithm>
+#include <cstdarg>
 #include <cstdio>
 #include <cstring>
+
+#include "cluster.h"
 
 namespace PK_BUILD {
 
 namespace {
 
-std::string text_of(const char* format, ...) __attribute__((format(printf, 1, 2)));
-std::string text_of(const char* format, ...) {
+__attribute__((format(printf, 1, 2))) std::string text_of(const char* format, ...) {
   char text[512];
   va_list arguments;
   va_start(arguments, format);
@@ -18,18 +19,46 @@ std::string text_of(const char* format, ...) {
   return text;
 }
 
+std::string text_of(Extent3 block) { return text_of("block (%u,%u,%u)", block.x, block.y, block.z); }
+
+struct SiteTable {
+  std::mutex mutex;
+  std::vector<Site> sites;
+};
+
+SiteTable& site_table() {
+  static SiteTable& table = *new SiteTable;
+  return table;
+}
+
 }  // namespace
 
 bool operator==(const Site& left, const Site& right) {
   return left.line == right.line && (left.file == right.file || std::strcmp(left.file, right.file) == 0);
 }
 
-void Block::note_fault(const std::string& report) {
-  std::lock_guard<std::mutex> lock(launch_->mutex);
-  if (position_ >= launch_->fault_position.load(std::memory_order_relaxed)) return;
-  launch_->fault_position.store(position_, std::memory_order_relaxed);
-  launch_->report = report;
-  launch_->reports_race = false;
+uint16_t new_site_number(Site site) {
+  SiteTable& table = site_table();
+  std::lock_guard<std::mutex> lock(table.mutex);
+  for (size_t i = 0; i < table.sites.size(); ++i) {
+    if (table.sites[i] == site) return static_cast<uint16_t>(i);
+  }
+  table.sites.push_back(site);
+  return static_cast<uint16_t>(table.sites.size() - 1);
+}
+
+Site site_of_number(uint16_t number) {
+  SiteTable& table = site_table();
+  std::lock_guard<std::mutex> lock(table.mutex);
+  return table.sites[number];
+}
+
+void Launch::note_fault(uint64_t position, const std::string& text) {
+  std::lock_guard<std::mutex> lock(mutex);
+  if (position >= fault_position.load(std::memory_order_relaxed)) return;
+  fault_position.store(position, std::memory_order_relaxed);
+  report = text;
+  reports_race = false;
 }
 
 void Launch::note_race(const GlobalRaces::Race& race) {
@@ -41,22 +70,15 @@ void Launch::note_race(const GlobalRaces::Race& race) {
   first_race = race;
   reports_race = true;
   const auto who = [&](const GlobalRaces::Race::Side& side) {
-    const uint64_t number = side.block_number;
-    return text_of("block (%llu,%llu,%llu) thread (%u,0,0)", static_cast<unsigned long long>(number % shape.grid.x), static_cast<unsigned long long>(number / shape.grid.x % shape.grid.y),
-                   static_cast<unsigned long long>(number / shape.grid.x / shape.grid.y), side.thread);
+    const uint32_t threads = side.grid->shape.block_threads;
+    return text_of(side.grid->block_index(side.cluster, side.thread / threads)) + text_of(" thread (%u,0,0)", side.thread % threads);
   };
-  const auto does = [](const GlobalRaces::Race::Side& side) { return side.access == Access::read ? "reads" : side.access == Access::write ? "writes" : "updates atomically"; };
   const auto &first = race.sides[0], &second = race.sides[1];
   const Site here = site_of_number(second.site), there = site_of_number(first.site);
-  std::string operand = "global memory";
-  for (const Operand& candidate : *operands) {
-    uintptr_t run = 0;
-    if (!candidate.find_run(race.address, 1, &run)) continue;
-    operand = text_of("byte %llu of ", static_cast<unsigned long long>(race.address - candidate.begin)) + candidate.name + candidate.shape;
-    break;
-  }
-  report = text_of("%s at %s:%d: ", shape.kernel, here.file, here.line) + who(second) + text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), does(second), race.bytes, race.bytes == 1 ? "" : "s") +
-           operand + ", which " + who(first) + text_of(" %s at %s:%d: a race, for nothing orders the two blocks", does(first), there.file, there.line);
+  report = text_of("%s at %s:%d: ", second.grid->shape.kernel, here.file, here.line) + who(second) +
+           text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
+           describe_address(second.grid->operands, race.address) + ", which " + (first.grid == second.grid ? "" : first.grid->shape.kernel + std::string(" ")) + who(first) +
+           text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), there.file, there.line);
 }
 
 void Block::abandon() {
@@ -65,7 +87,7 @@ void Block::abandon() {
 }
 
 std::string Block::place(const Thread* thread) const {
-  return text_of("block (%u,%u,%u)", index.x, index.y, index.z) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") +
+  return text_of(index) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") +
          text_of(" seed %llu", static_cast<unsigned long long>(launch_->seed));
 }
 
@@ -76,45 +98,48 @@ void Block::fault(Site site, const char* format, ...) {
     va_start(arguments, format);
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    note_fault(text_of("%s at %s:%d: ", launch_->shape.kernel, site.file, site.line) + place(issuer_ != nullptr ? issuer_ : running_) + " " + text);
+    launch_->note_fault(cluster_->position, text_of("%s at %s:%d: ", grid_->shape.kernel, site.file, site.line) + place(issuer_ != nullptr ? issuer_ : running_) + " " + text);
   }
   abandon();
 }
 
 std::string Block::describe_unfinished() const {
   const Operation& first = operations_.front();
-  return launch_->shape.kernel + text_of(" at %s:%d: ", first.site.file, first.site.line) + place(first.issuer) +
+  return grid_->shape.kernel + text_of(" at %s:%d: ", first.site.file, first.site.line) + place(first.issuer) +
          text_of(" ends with the block while its %s is under way", first.what);
 }
 
-void Block::note_deadlock() {
+void Cluster::note_deadlock() {
   struct Group {
+    const Block* block;
     const Thread* first;
     uint32_t count;
   };
   std::vector<Group> groups;
-  for (uint32_t i = 0; i < extent.x; ++i) {
-    const Thread* thread = threads_[i].get();
-    if (thread->finished) continue;
-    Group* found = nullptr;
-    for (Group& group : groups) {
-      if (group.first->site == thread->site && std::strcmp(group.first->waits_in, thread->waits_in) == 0) found = &group;
+  for (uint32_t rank = 0; rank < size; ++rank) {
+    const Block& block = *blocks[rank];
+    for (uint32_t i = 0; i < block.extent.x; ++i) {
+      const Thread* thread = block.threads()[i].get();
+      if (thread->finished) continue;
+      const auto same = [&](const Group& group) { return group.block == &block && group.first->site == thread->site && std::strcmp(group.first->waits_in, thread->waits_in) == 0; };
+      const auto found = std::find_if(groups.begin(), groups.end(), same);
+      if (found != groups.end()) ++found->count;
+      else groups.push_back({&block, thread, 1});
     }
-    if (found != nullptr) ++found->count;
-    else groups.push_back({thread, 1});
   }
-  std::string report = launch_->shape.kernel + (": " + place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", live_);
+  std::string text = grid->shape.kernel + (": " + blocks[0]->place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", threads);
   for (const Group& group : groups) {
-    report += text_of("%s %u (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, group.first->index, group.first->waits_in, group.first->site.file,
-                      group.first->site.line);
+    const std::string of = size == 1 ? "" : " of " + text_of(group.block->index);
+    const Thread& first = *group.first;
+    text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), first.index, first.waits_in, first.site.file, first.site.line);
   }
-  note_fault(report);
+  launch->note_fault(position, text);
 }
 
 const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wanted, Site site) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
   if (begin % bytes == 0) {
-    for (const Operand& operand : *launch_->operands) {
+    for (const Operand& operand : grid_->operands) {
       uintptr_t run = 0;
       if (!operand.allows(wanted) || !operand.find_run(begin, bytes, &run)) continue;
       if (((begin - run) | bytes) % operand.element_bytes != 0) continue;
@@ -123,7 +148,7 @@ const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wa
     }
   }
   char text[1024];  // no string here: the stack is dropped, not unwound
-  std::snprintf(text, sizeof text, "%s", describe_access(*launch_->operands, begin, bytes, wanted).c_str());
+  std::snprintf(text, sizeof text, "%s", describe_access(grid_->operands, begin, bytes, wanted).c_str());
   fault(site, "%s", text);
 }
 

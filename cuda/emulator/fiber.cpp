@@ -2,6 +2,7 @@
 
 #include <sys/mman.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
 
@@ -11,85 +12,21 @@
 #endif
 
 #if !defined(PK_EMULATOR_UCONTEXT)
-// peft_kernels_emulator_switch(void** save, void* continue_at): pushes what a called function must preserve, leaves the stack pointer in *save and takes the other stack.
-// peft_kernels_emulator_entry: where a prepared stack starts; a preserved register holds the function to call.
+// void peft_kernels_emulator_switch(void** save, void* continue_at): pushes what a called function must preserve, leaves the stack pointer in *save and takes the other stack.
 extern "C" void peft_kernels_emulator_switch(void** save, void* continue_at);
-extern "C" void peft_kernels_emulator_entry();
-#if defined(__x86_64__)
 asm(R"(
 .text
 .globl peft_kernels_emulator_switch
 .hidden peft_kernels_emulator_switch
 .type peft_kernels_emulator_switch,@function
 peft_kernels_emulator_switch:
-  pushq %rbp
-  pushq %rbx
-  pushq %r12
-  pushq %r13
-  pushq %r14
-  pushq %r15
+  pushq %rbp; pushq %rbx; pushq %r12; pushq %r13; pushq %r14; pushq %r15
   movq %rsp, (%rdi)
   movq %rsi, %rsp
-  popq %r15
-  popq %r14
-  popq %r13
-  popq %r12
-  popq %rbx
-  popq %rbp
+  popq %r15; popq %r14; popq %r13; popq %r12; popq %rbx; popq %rbp
   ret
 .size peft_kernels_emulator_switch,.-peft_kernels_emulator_switch
-.globl peft_kernels_emulator_entry
-.hidden peft_kernels_emulator_entry
-.type peft_kernels_emulator_entry,@function
-peft_kernels_emulator_entry:
-  xorl %ebp, %ebp
-  callq *%rbx
-  ud2
-.size peft_kernels_emulator_entry,.-peft_kernels_emulator_entry
 )");
-#else
-asm(R"(
-.text
-.globl peft_kernels_emulator_switch
-.hidden peft_kernels_emulator_switch
-.type peft_kernels_emulator_switch,%function
-peft_kernels_emulator_switch:
-  sub sp, sp, #160
-  stp x19, x20, [sp, #0]
-  stp x21, x22, [sp, #16]
-  stp x23, x24, [sp, #32]
-  stp x25, x26, [sp, #48]
-  stp x27, x28, [sp, #64]
-  stp x29, x30, [sp, #80]
-  stp d8, d9, [sp, #96]
-  stp d10, d11, [sp, #112]
-  stp d12, d13, [sp, #128]
-  stp d14, d15, [sp, #144]
-  mov x9, sp
-  str x9, [x0]
-  mov sp, x1
-  ldp x19, x20, [sp, #0]
-  ldp x21, x22, [sp, #16]
-  ldp x23, x24, [sp, #32]
-  ldp x25, x26, [sp, #48]
-  ldp x27, x28, [sp, #64]
-  ldp x29, x30, [sp, #80]
-  ldp d8, d9, [sp, #96]
-  ldp d10, d11, [sp, #112]
-  ldp d12, d13, [sp, #128]
-  ldp d14, d15, [sp, #144]
-  add sp, sp, #160
-  ret
-.size peft_kernels_emulator_switch,.-peft_kernels_emulator_switch
-.globl peft_kernels_emulator_entry
-.hidden peft_kernels_emulator_entry
-.type peft_kernels_emulator_entry,%function
-peft_kernels_emulator_entry:
-  blr x19
-  brk #0
-.size peft_kernels_emulator_entry,.-peft_kernels_emulator_entry
-)");
-#endif
 #endif
 
 namespace PK_BUILD {
@@ -133,20 +70,11 @@ bool Fiber::prepare(void (*entry)()) {
   context_.uc_link = nullptr;
   makecontext(&context_, entry, 0);
 #else
-  void** top = reinterpret_cast<void**>(mapping_ + page_bytes + usable_bytes);
-#if defined(__x86_64__)
-  // From the lowest: r15, r14, r13, r12, rbx, rbp, return address; the two words above leave the alignment that a called function expects.
-  void** frame = top - 9;
-  for (int i = 0; i < 9; ++i) frame[i] = nullptr;
-  frame[4] = reinterpret_cast<void*>(entry);
-  frame[6] = reinterpret_cast<void*>(peft_kernels_emulator_entry);
-#else
-  // x19 first, the return address x30 at 88.
-  void** frame = top - 20;
-  for (int i = 0; i < 20; ++i) frame[i] = nullptr;
-  frame[0] = reinterpret_cast<void*>(entry);
-  frame[11] = reinterpret_cast<void*>(peft_kernels_emulator_entry);
-#endif
+  // From the lowest: six registers, the address to return to, which is the entry's, and for the entry one to which it never returns: that leaves the alignment that a called
+  // function expects.
+  void** frame = reinterpret_cast<void**>(mapping_ + page_bytes + usable_bytes) - 8;
+  std::fill(frame, frame + 8, nullptr);
+  frame[6] = reinterpret_cast<void*>(entry);
   stack_pointer_ = frame;
 #endif
   return true;

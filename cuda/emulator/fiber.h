@@ -6,7 +6,7 @@
 #include "../core/build.h"
 
 // Define PK_EMULATOR_UCONTEXT to use the portable switch where there is a faster one.
-#if !defined(PK_EMULATOR_UCONTEXT) && !(defined(__ELF__) && (defined(__x86_64__) || defined(__aarch64__)))
+#if !defined(PK_EMULATOR_UCONTEXT) && !(defined(__ELF__) && defined(__x86_64__))
 #define PK_EMULATOR_UCONTEXT
 #endif
 #if defined(PK_EMULATOR_UCONTEXT)

@@ -1,71 +1,49 @@
-// Which accesses of global memory by different blocks of a launch are ordered. Each block keeps a log of the bytes it touched, and hands it over when it ends; two blocks that touch the same
-// byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two such operations of a block is a segment.
+// Which accesses of global memory by different clusters of a launch are ordered. Each keeps a log of the bytes it touched, and hands it over when it ends; two that touch the same
+// byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two such operations of a cluster is a
+// segment.
 #pragma once
 
 #include <cstdint>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
-#include "shared_races.h"
 #include "site.h"
 
 namespace PK_BUILD {
 
+struct Cluster;
+struct Grid;
+
 // Atomic ones race with the others but not with each other.
 enum class Access : uint8_t { read, write, atomic };
 constexpr uint32_t access_kinds = 3;
+inline bool conflict(Access left, Access right) { return left == Access::write || right == Access::write || left != right; }
+inline const char* verb_of(Access access) { return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates atomically"; }
 
-constexpr uint32_t page_units = 64, unit_bytes = 16;  // of global memory
+// Of memory: 16 bytes, and 64 times as many.
+constexpr uint32_t unit_bytes = 16, page_units = 64, page_bytes = unit_bytes * page_units;
 
-// How many segments of other blocks are ordered before what a block does now, by the number of the block in GlobalRaces.
-using KnownSegments = std::unordered_map<uint32_t, uint32_t>;
-
-class GlobalRaces;
-struct Launch;
-
-// Of one block.
-class GlobalLog {
- public:
-  bool on() const { return launch_ != nullptr; }
-  void begin_block(Launch* launch, uint64_t position, uint64_t block_number);
-  void note(const void* address, uint64_t bytes, Access access, uint32_t thread, Site site);
-  // Hands over what was noted.
-  void end_segment();
-  void release(const void* object);
-  void acquire(const void* object);
-
- private:
-  friend class GlobalRaces;
-  struct Unit {
-    uint16_t masks[access_kinds];
-    uint16_t sites[access_kinds], threads[access_kinds];  // of the last
-  };
-  struct Page {
-    uint64_t number;
-    Unit units[page_units];
-  };
-  Page& page(uint64_t number);
-
-  Launch* launch_ = nullptr;  // null: off
-  uint32_t block_ = 0, segment_ = 0;
-  KnownSegments known_;
-  std::vector<std::unique_ptr<Page>> pages_;
-  size_t used_ = 0;
-  std::unordered_map<uint64_t, Page*> by_number_;
-  Page* recent_[64] = {};
-  SiteNumbers sites_;
+// What a cluster did to a unit in one segment.
+struct LoggedUnit {
+  uint16_t masks[access_kinds];
+  struct {
+    uint16_t thread, site;
+  } last[access_kinds];
 };
 
-// Of one launch.
+// How many segments of other clusters are ordered before what a cluster does now.
+using KnownSegments = std::unordered_map<uint32_t, uint32_t>;
+
+// Of one launch, or of several that overlap.
 class GlobalRaces {
  public:
-  // Of all races, the one of which the later block comes first in the order of blocks, and then the earlier block, and then the address: the same on any number of OS threads.
+  // Of all races, the one of which the later cluster comes first in the order of clusters, and then the earlier one, and then the address: the same on any number of OS threads.
   struct Race {
     struct Side {
-      uint64_t position, block_number;
+      uint64_t position, cluster;
+      const Grid* grid;
       Access access;
       uint16_t thread, site;
     } sides[2];  // by position
@@ -74,15 +52,25 @@ class GlobalRaces {
     bool comes_before(const Race& other) const;
   };
 
-  uint32_t add_block(uint64_t position, uint64_t block_number);
-  // Compares a segment with all that were handed over before. False: it races with none.
-  bool add_segment(const GlobalLog& log, Race* first);
-  void release(const void* object, const GlobalLog& log);
+  uint32_t add_party(const Cluster& cluster);
+  void release(const void* object, uint32_t party, uint32_t segments, const KnownSegments& known);
   void acquire(const void* object, KnownSegments* known);
+
+  // Compares what a party did in a segment with all that was handed over before. Whether it races, and the first of the races.
+  struct LoggedPage {
+    uint64_t number;
+    const LoggedUnit* units;
+  };
+  bool add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage>& log, Race* first);
+
  private:
+  struct Party {
+    uint64_t position, cluster;
+    const Grid* grid;
+  };
   struct Entry {
     int32_t next;
-    uint32_t block, segment;
+    uint32_t party, segment;
     uint16_t mask, site, thread;
     Access access;
   };
@@ -90,10 +78,10 @@ class GlobalRaces {
     int32_t heads[page_units];
     std::vector<Entry> entries;
   };
-  void add(Page& page, uint64_t page_number, uint32_t unit, Entry entry, const KnownSegments& known, Race* first, bool* any);
+  void add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, Race* first, bool* any);
 
   std::mutex mutex_;
-  std::vector<std::pair<uint64_t, uint64_t>> blocks_;  // position, block number
+  std::vector<Party> parties_;
   std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
   std::unordered_map<const void*, KnownSegments> objects_;
 };

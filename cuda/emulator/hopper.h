@@ -1,16 +1,52 @@
-// What a block of the emulator keeps for the instructions of 9.0, and the smaller ones of them.
+// What a block keeps for the instructions of 9.0, and the smaller ones of them: barriers in shared memory, named barriers, fences and numbers of registers.
 #pragma once
 
-#include <deque>
+#include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "bulk_copy.h"
-#include "mbarrier.h"
-#include "wgmma.h"
+#include "shared.h"
+#include "site.h"
 
 namespace PK_BUILD {
+
+class Warpgroup;
+
+// The model of an mbarrier.
+class BarrierModel {
+ public:
+  BarrierModel() { note_shared_array(&word_, sizeof word_, 1, alignof(uint64_t), guard_); }
+
+  void initialize(uint32_t count, Site site);
+  void arrive(uint32_t bytes, Site site);
+  void expect(uint32_t bytes, Site site);
+  // Of arrivals from other blocks, only who waits for the cluster learns what was before them.
+  void wait(uint32_t parity, bool for_cluster, Site site);
+  static void fence_initialization();
+
+  // A copy that names this barrier: when it is issued, and when its bytes have come. That another block expects bytes is not ordered before the copy; that this one does is.
+  void copy_issued(uint32_t bytes, bool by_own_block, Site site);
+  void copy_landed(uint32_t bytes, bool by_own_block, Site site);
+
+ private:
+  static constexpr uint64_t initialised = 0x6d62617272696572;  // any value but the one that shared memory begins with
+  static constexpr uint32_t most = (1u << 20) - 1;             // of arrivals and of bytes
+
+  bool is_own() const;  // of the running thread's block
+  void check(const char* what, Site site) const;
+  void announce(uint32_t bytes, Site site);
+  void end_phase_if_complete(Site site);
+
+  alignas(8) uint64_t word_;  // what a device has here
+  alignas(16) unsigned char guard_[shared_guard_bytes];
+  uint32_t count_ = 0, pending_ = 0;
+  int32_t announced_ = 0;  // bytes of this phase that have not come yet
+  uint32_t issued_ = 0;    // those of them with a copy of this block under way
+  uint32_t phase_ = 0, initialiser_ = 0;
+  bool fenced_ = false;  // whether asynchronous copies see that it is initialised
+  Site site_{};          // where it was initialised
+};
 
 struct NamedBarrier {
   uint32_t expected = 0, arrived = 0;  // threads
@@ -21,14 +57,11 @@ struct NamedBarrier {
 struct Hopper {
   std::vector<BarrierModel*> barriers;  // those that were initialised
   NamedBarrier named_barriers[16];
-  std::vector<std::unique_ptr<Warpgroup>> warpgroups;
-  std::deque<BulkGroups> bulk_groups;  // of the threads that copied out of shared memory
+  std::vector<std::shared_ptr<Warpgroup>> warpgroups;
   std::vector<std::vector<uint32_t>> register_counts;  // that each warp asked for
 
-  // When a thread is about to exit: what it left unfinished is a fault.
-  void thread_exits(uint32_t thread) const;
-  // When all have exited: completes what nobody had to wait for. What is wrong, or nothing.
-  std::string finish_block();
+  // When all threads have exited: what is wrong, or nothing.
+  std::string check_end() const;
 };
 
 void fence_proxy();

@@ -7,35 +7,28 @@
 #include <thread>
 
 #include "../core/status.h"
-#include "block.h"
+#include "cluster.h"
 
 namespace PK_BUILD {
 
 namespace {
 
-// Blocks that are not running: their stacks are kept for the next launch.
-class BlockPool {
- public:
-  std::unique_ptr<Block> take() {
-    std::lock_guard<std::mutex> lock(mutex_);
-    if (free_.empty()) return std::make_unique<Block>();
-    std::unique_ptr<Block> block = std::move(free_.back());
-    free_.pop_back();
-    return block;
-  }
-  void give_back(std::unique_ptr<Block> block) {
-    std::lock_guard<std::mutex> lock(mutex_);
-    free_.push_back(std::move(block));
-  }
+// Clusters that are not running: their stacks are kept for the next launch. Never destroyed: one may still run when the process ends.
+std::mutex& pool_mutex = *new std::mutex;
+std::vector<std::unique_ptr<Cluster>>& pool = *new std::vector<std::unique_ptr<Cluster>>;
 
- private:
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Block>> free_;
-};
+std::unique_ptr<Cluster> take_from_pool() {
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  if (pool.empty()) return std::make_unique<Cluster>();
+  std::unique_ptr<Cluster> cluster = std::move(pool.back());
+  pool.pop_back();
+  return cluster;
+}
 
-BlockPool& pool() {
-  static BlockPool& blocks = *new BlockPool;  // never destroyed: a launch may still run when the process ends
-  return blocks;
+void give_back(std::unique_ptr<Cluster> cluster) {
+  cluster->forget_launch();
+  std::lock_guard<std::mutex> lock(pool_mutex);
+  pool.push_back(std::move(cluster));
 }
 
 uint64_t os_threads() {
@@ -47,67 +40,101 @@ uint64_t os_threads() {
   return count;
 }
 
-// The order in which blocks start, without a list of them: position -> (multiplier * position + offset) mod blocks.
-struct BlockOrder {
-  uint64_t blocks, multiplier = 1, offset = 0;
+// The order in which clusters start, without a list of them: position -> (multiplier * position + offset) mod clusters.
+uint64_t cluster_at(uint64_t position, uint64_t clusters, uint64_t seed) {
+  if (seed == 0) return position;
+  const uint64_t hash = (seed * 0x9e3779b97f4a7c15u) >> 20;
+  uint64_t multiplier = 1 + hash % std::min<uint64_t>(clusters, 1 << 20);  // small enough that the product does not wrap
+  while (std::gcd(multiplier, clusters) != 1) ++multiplier;
+  return (multiplier * position + hash % clusters) % clusters;
+}
 
-  BlockOrder(uint64_t block_count, uint64_t seed) : blocks(block_count) {
-    if (seed == 0) return;
-    const uint64_t hash = (seed * 0x9e3779b97f4a7c15u) >> 20;
-    offset = hash % blocks;
-    multiplier = 1 + hash % std::min<uint64_t>(blocks, 1 << 20);  // small enough that the product does not wrap
-    while (std::gcd(multiplier, blocks) != 1) ++multiplier;
+// Clusters that are resident on one OS thread. Their blocks take turns, which ends a turn only where blocks meet.
+class Residents {
+ public:
+  Residents(Launch& launch, uint64_t places) : launch_(launch), places_(places), random_((launch.seed * 0x9e3779b97f4a7c15u) | 1) {}
+  uint64_t below(uint64_t bound) {
+    random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
+    return launch_.seed == 0 ? 0 : (random_ >> 20) % bound;
   }
-  uint64_t at(uint64_t position) const { return (multiplier * position + offset) % blocks; }
-};
+  void set_places(uint64_t places) { places_ = places; }
+  // Runs what no other OS thread has taken. False: no memory.
+  bool run();
 
-// Blocks that wait for each other: some are resident at a time, and take turns on this OS thread. False: no memory.
-bool run_together(Launch& launch, uint64_t blocks, const BlockOrder& order) {
-  uint64_t random = launch.seed * 0x9e3779b97f4a7c15u | 1;
-  const auto below = [&](uint64_t bound) {
-    random ^= random << 13, random ^= random >> 7, random ^= random << 17;
-    return launch.seed == 0 ? 0 : (random >> 20) % bound;
-  };
-  const uint64_t places = launch.shape.blocks_wait == BlocksWait::for_all ? blocks : 1 + below(std::min<uint64_t>(blocks, 16));
-  struct Resident {
-    std::unique_ptr<Block> block;
+ private:
+  bool start();
+  void remove(const Cluster* cluster);
+
+  Launch& launch_;
+  uint64_t places_, random_, next_ = Launch::nowhere;  // next_: the position that was taken and has not started
+  std::vector<std::unique_ptr<Cluster>> clusters_;
+  struct Turn {
+    Block* block;
     bool stalled;
   };
-  std::vector<Resident> residents;
-  uint64_t position = 0, stalled = 0;
-  bool enough_memory = true;
-  while (enough_memory && launch.fault_position.load(std::memory_order_relaxed) == Launch::nowhere) {
-    while (enough_memory && residents.size() < places && position < blocks) {
-      residents.push_back({pool().take(), false});
-      enough_memory = residents.back().block->begin(launch, position, order.at(position));
-      ++position;
-    }
-    if (residents.empty() || !enough_memory) break;
-    if (stalled == residents.size()) {
-      residents.front().block->note_deadlock();
+  std::vector<Turn> turns_;
+};
+
+// Starts as many as there are places for. False: no memory.
+bool Residents::start() {
+  while (clusters_.size() < places_) {
+    if (next_ == Launch::nowhere) next_ = launch_.next_position.fetch_add(1, std::memory_order_relaxed);
+    const Grid* last = &launch_.grids.back();
+    if (next_ >= last->position + last->clusters || next_ > launch_.fault_position.load(std::memory_order_relaxed)) return true;
+    Grid* grid = &launch_.grids.front();
+    while (next_ - grid->position >= grid->clusters) ++grid;
+    if (grid->previous != nullptr && grid->previous->holding > 0) return true;
+    clusters_.push_back(take_from_pool());
+    Cluster& cluster = *clusters_.back();
+    if (!launch_.together) random_ = (launch_.seed + next_ * 2 + 1) * 0x9e3779b97f4a7c15u;  // whichever OS thread it is
+    if (!cluster.begin(launch_, *grid, next_, cluster_at(next_ - grid->position, grid->clusters, launch_.seed))) return false;
+    for (uint32_t rank = 0; rank < cluster.size; ++rank) turns_.push_back({cluster.blocks[rank].get(), false});
+    next_ = Launch::nowhere;
+  }
+  return true;
+}
+
+void Residents::remove(const Cluster* cluster) {
+  turns_.erase(std::remove_if(turns_.begin(), turns_.end(), [&](const Turn& turn) { return &turn.block->cluster() == cluster; }), turns_.end());
+  const auto found = std::find_if(clusters_.begin(), clusters_.end(), [&](const auto& resident) { return resident.get() == cluster; });
+  give_back(std::move(*found));
+  clusters_.erase(found);
+}
+
+bool Residents::run() {
+  bool enough_memory = start();
+  while (enough_memory && !turns_.empty()) {
+    const auto ready = [](const Turn& turn) { return !turn.stalled; };
+    if (std::none_of(turns_.begin(), turns_.end(), ready)) {
+      turns_.front().block->cluster().note_deadlock();
       break;
     }
-    uint64_t chosen = below(residents.size());
-    while (residents[chosen].stalled) chosen = (chosen + 1) % residents.size();
-    Block& block = *residents[chosen].block;
+    uint64_t chosen = below(turns_.size());
+    while (turns_[chosen].stalled) chosen = (chosen + 1) % turns_.size();
+    Block& block = *turns_[chosen].block;
     const Block::State state = block.go_on();
     if (block.has_moved()) {
-      for (Resident& resident : residents) resident.stalled = false;
-      stalled = 0;
+      for (Turn& turn : turns_) turn.stalled = false;
     }
-    if (state == Block::State::stalled) {
-      residents[chosen].stalled = true;
-      ++stalled;
+    turns_[chosen].stalled = state == Block::State::stalled;
+    Cluster& cluster = block.cluster();
+    if (state == Block::State::faulty) {
+      if (launch_.together) break;
+      remove(&cluster);
     } else if (state == Block::State::ended) {
-      block.forget_launch();
-      pool().give_back(std::move(residents[chosen].block));
-      residents.erase(residents.begin() + static_cast<std::ptrdiff_t>(chosen));
+      turns_.erase(turns_.begin() + static_cast<std::ptrdiff_t>(chosen));
+      block.let_next_grid_start();
+      if (launch_.together) --cluster.grid->running;
+      if (--cluster.live == 0) {
+        cluster.end();
+        remove(&cluster);
+      }
     }
+    enough_memory = start();
   }
-  for (Resident& resident : residents) {
-    resident.block->forget_launch();
-    pool().give_back(std::move(resident.block));
-  }
+  turns_.clear();
+  for (auto& cluster : clusters_) give_back(std::move(cluster));
+  clusters_.clear();
   return enough_memory;
 }
 
@@ -134,59 +161,93 @@ bool imitated_chip(const pk_queue& queue, pk_chip* chip) {
   return false;
 }
 
-int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands& operands, void (*body)(void*), void* argument) {
-  pk_chip chip{};
-  if (!imitated_chip(queue, &chip)) return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d / 10", shape.kernel, queue.device);
-  PK_TRY(check_configuration(shape, "threads per block", shape.block_threads, 1, most_threads));
-  PK_TRY(check_configuration(shape, "grid extent x", shape.grid.x, 1, INT32_MAX));
-  PK_TRY(check_configuration(shape, "grid extent y", shape.grid.y, 1, 65535));
-  PK_TRY(check_configuration(shape, "grid extent z", shape.grid.z, 1, 65535));
-  PK_TRY(check_configuration(shape, "bytes of shared memory", shape.shared_bytes, 0, static_cast<uint64_t>(chip.shared_memory_per_block)));
+Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
+  const Extent3& extent = shape.cluster;
+  const auto of = [](uint64_t at, uint32_t blocks, uint32_t place) { return static_cast<uint32_t>(at) * blocks + place; };
+  return {of(cluster % in_clusters.x, extent.x, rank % extent.x), of(cluster / in_clusters.x % in_clusters.y, extent.y, rank / extent.x % extent.y),
+          of(cluster / in_clusters.x / in_clusters.y, extent.z, rank / extent.x / extent.y)};
+}
 
+namespace {
+
+int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
+  PK_TRY(check_configuration(shape, "threads per block", shape.block_threads, 1, most_threads));
+  const uint32_t most_of_grid[] = {INT32_MAX, 65535, 65535}, grid[] = {shape.grid.x, shape.grid.y, shape.grid.z}, cluster[] = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
+  static constexpr const char* extents[] = {"grid extent x", "grid extent y", "grid extent z"};
+  uint64_t blocks = 1, cluster_blocks = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    PK_TRY(check_configuration(shape, extents[axis], grid[axis], 1, most_of_grid[axis]));
+    PK_TRY(check_configuration(shape, "extent of a cluster", cluster[axis], 1, most_cluster_blocks));
+    PK_TRY(check_configuration(shape, "blocks past the last whole cluster", grid[axis] % cluster[axis], 0, 0));
+    blocks *= grid[axis];
+    cluster_blocks *= cluster[axis];
+  }
+  PK_TRY(check_configuration(shape, "blocks of a cluster", cluster_blocks, 1, chip.compute_capability >= 90 ? most_cluster_blocks : 1));
+  PK_TRY(check_configuration(shape, "bytes of shared memory", shape.shared_bytes, 0, static_cast<uint64_t>(chip.shared_memory_per_block)));
+  if (shape.blocks_wait != BlocksWait::for_all) return PK_OK;
+  const uint64_t resident = static_cast<uint64_t>(chip.multiprocessors) * std::min<uint64_t>(2048 / shape.block_threads, 32);
+  return check_configuration(shape, "blocks of a cooperative launch", blocks, 1, resident);
+}
+
+}  // namespace
+
+int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
+  pk_chip chip{};
+  if (!imitated_chip(queue, &chip)) return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d / 10", prepared[0].shape.kernel, queue.device);
+  CounterRows* counters = active_counters();
   Launch launch;
-  launch.shape = shape;
-  launch.operands = &operands.all();
   launch.seed = queue.stream;
   launch.detects_races = detects_races();
-  CounterRows* counters = active_counters();
   launch.counts = counters != nullptr;
-  launch.body = body;
-  launch.argument = argument;
-  const uint64_t blocks = uint64_t{shape.grid.x} * shape.grid.y * shape.grid.z;
-  const BlockOrder order(blocks, launch.seed);
+  launch.together = launch.blocks_meet = prepared.size() > 1;
+  launch.grids.resize(prepared.size());
+  std::vector<Operand*> operands;
+  uint64_t position = 0;
+  bool all_resident = false;
+  for (size_t i = 0; i < prepared.size(); ++i) {
+    const LaunchShape& shape = prepared[i].shape;
+    PK_TRY(check_shape(shape, chip));
+    Grid& grid = launch.grids[i];
+    grid.shape = shape;
+    grid.operands = prepared[i].operands.all();
+    for (Operand& operand : grid.operands) operands.push_back(&operand);
+    grid.call = &prepared[i].call;
+    grid.previous = i > 0 ? &launch.grids[i - 1] : nullptr;
+    grid.in_clusters = {shape.grid.x / shape.cluster.x, shape.grid.y / shape.cluster.y, shape.grid.z / shape.cluster.z};
+    grid.clusters = uint64_t{grid.in_clusters.x} * grid.in_clusters.y * grid.in_clusters.z;
+    grid.position = position;
+    grid.holding = grid.running = grid.clusters * grid.cluster_blocks();
+    position += grid.clusters;
+    launch.together = launch.together || shape.blocks_wait != BlocksWait::none;
+    launch.blocks_meet = launch.blocks_meet || launch.together || grid.cluster_blocks() > 1;
+    all_resident = all_resident || shape.blocks_wait == BlocksWait::for_all;
+  }
+  find_contended(operands);
+  for (Operand* operand : operands) operand->watched = launch.counts || (launch.detects_races && operand->contended);
+
   std::atomic<bool> out_of_memory{false};
   const auto work = [&] {
-    std::unique_ptr<Block> block = pool().take();
-    for (;;) {
-      const uint64_t position = launch.next_position.fetch_add(1, std::memory_order_relaxed);
-      if (position >= blocks || position > launch.fault_position.load(std::memory_order_relaxed) || out_of_memory) break;
-      if (!block->begin(launch, position, order.at(position))) out_of_memory = true;
-      else block->go_on();
-    }
-    block->forget_launch();
-    pool().give_back(std::move(block));
+    Residents residents(launch, 1);
+    if (!residents.run()) out_of_memory = true;
   };
-
-  if (shape.blocks_wait == BlocksWait::for_all) {
-    const uint64_t resident = static_cast<uint64_t>(chip.multiprocessors) * std::min<uint64_t>(2048 / shape.block_threads, 32);
-    PK_TRY(check_configuration(shape, "blocks of a cooperative launch", blocks, 1, resident));
-  }
-  if (shape.blocks_wait != BlocksWait::none) {
-    out_of_memory = !run_together(launch, blocks, order);
+  if (launch.together) {
+    Residents residents(launch, 1);
+    residents.set_places(all_resident ? position : 1 + residents.below(std::min<uint64_t>(position, 16)));
+    out_of_memory = !residents.run();
   } else {
     std::vector<std::thread> helpers;
     try {
-      for (uint64_t i = 1; i < std::min(os_threads(), blocks); ++i) helpers.emplace_back(work);
+      for (uint64_t i = 1; i < std::min(os_threads(), position); ++i) helpers.emplace_back(work);
     } catch (const std::system_error&) {
       // fewer threads do it as well
     }
     work();
     for (std::thread& helper : helpers) helper.join();
   }
-  if (out_of_memory) return fail(PK_ERROR_EMULATOR, "%s: no memory for the stacks of %u threads", shape.kernel, shape.block_threads);
+  if (out_of_memory) return fail(PK_ERROR_EMULATOR, "%s: no memory for the stacks of %u threads", prepared[0].shape.kernel, prepared[0].shape.block_threads);
   if (!launch.report.empty()) return fail(PK_ERROR_EMULATOR, "%s", launch.report.c_str());
   if (counters != nullptr) {
-    ++counters->at(Counted::launches, shape.kernel, "").count;
+    for (const Grid& grid : launch.grids) ++counters->at(Counted::launches, grid.shape.kernel, "").count;
     counters->add(launch.counters);
   }
   return PK_OK;

@@ -1,16 +1,71 @@
-// Runs a grid on the cores of this machine.
+// Runs grids on the cores of this machine.
 #pragma once
+
+#include <atomic>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <vector>
 
 #include "../include/peft_kernels.h"
 #include "../ptx/shape.cuh"
+#include "counters.h"
+#include "global_races.h"
 #include "operands.h"
 
 namespace PK_BUILD {
 
-// Calls body(argument) once per CUDA thread.
-int32_t run_grid(const pk_queue& queue, const LaunchShape& shape, const Operands& operands, void (*body)(void*), void* argument);
+// A kernel with its arguments: call() is one CUDA thread.
+struct PreparedLaunch {
+  LaunchShape shape;
+  Operands operands;
+  std::function<void()> call;
+};
+
+// One after the other, or where there are several: each may start when the one before lets it.
+int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared);
 
 // What is known of the chip that a queue imitates. False: no such chip.
 bool imitated_chip(const pk_queue& queue, pk_chip* chip);
+
+// A kernel that runs.
+struct Grid {
+  LaunchShape shape;
+  std::vector<Operand> operands;
+  const std::function<void()>* call;
+  const Grid* previous;        // that this one overlaps, or null
+  Extent3 in_clusters;         // its extent
+  uint64_t clusters, position; // of the first among the clusters of the launch
+  // Where another grid overlaps it:
+  uint64_t holding = 0, running = 0;  // blocks that have neither let the next grid start nor ended; that have not ended
+
+  uint32_t cluster_blocks() const { return shape.cluster.x * shape.cluster.y * shape.cluster.z; }
+  Extent3 block_index(uint64_t cluster, uint32_t rank) const;
+};
+
+// What all blocks of one launch have in common.
+struct Launch {
+  std::vector<Grid> grids;
+  uint64_t seed;
+  bool detects_races, counts;
+  bool blocks_meet;  // one may wait for another: blocks take turns
+  bool together;     // and for one of another cluster: all on one OS thread
+
+  // Clusters of blocks are started in an order, 0 first. A fault at one position stops only the later ones, so that the fault which is reported at the end does not depend on the
+  // number of OS threads.
+  static constexpr uint64_t nowhere = ~uint64_t{0};
+  std::atomic<uint64_t> next_position{0};
+  std::atomic<uint64_t> fault_position{nowhere};
+  std::mutex mutex;
+  std::string report;
+
+  GlobalRaces races;
+  GlobalRaces::Race first_race{};  // if the report is of one
+  bool reports_race = false;
+  void note_race(const GlobalRaces::Race& race);
+  void note_fault(uint64_t position, const std::string& text);
+
+  CounterRows counters;
+};
 
 }  // namespace PK_BUILD

@@ -58,13 +58,12 @@ bool Operand::find_run(uintptr_t address, uint64_t bytes, uintptr_t* run_begin) 
   return true;
 }
 
-void Operands::add(Operand operand) {
-  operand.contended = operand.allows(Right::write);
-  for (Operand& other : all_) {
-    if (operand.begin - other.begin >= other.span && other.begin - operand.begin >= operand.span) continue;
-    other.contended = operand.contended = other.contended || operand.contended;
+void find_contended(const std::vector<Operand*>& operands) {
+  for (Operand* operand : operands) operand->contended = false;
+  for (Operand* operand : operands) {
+    if (!operand->allows(Right::write)) continue;
+    for (Operand* other : operands) other->contended = other->contended || operand->begin - other->begin < other->span || other->begin - operand->begin < operand->span;
   }
-  all_.push_back(std::move(operand));
 }
 
 void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right) {
@@ -95,7 +94,7 @@ void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_coun
       operand.axes[operand.axis_count++] = {count, stride, axis.name};
     }
   }
-  add(std::move(operand));
+  all_.push_back(std::move(operand));
 }
 
 void Operands::add(const char* name, const void* begin, uint64_t bytes, Right right) {
@@ -105,7 +104,15 @@ void Operands::add(const char* name, const void* begin, uint64_t bytes, Right ri
   operand.right = right;
   operand.begin = reinterpret_cast<uintptr_t>(begin);
   operand.run_bytes = operand.span = bytes;
-  add(std::move(operand));
+  all_.push_back(std::move(operand));
+}
+
+std::string describe_address(const std::vector<Operand>& operands, uintptr_t address) {
+  for (const Operand& operand : operands) {
+    uintptr_t run = 0;
+    if (operand.find_run(address, 1, &run)) return "byte " + std::to_string(address - operand.begin) + " of " + operand.name + operand.shape;
+  }
+  return "global memory";
 }
 
 std::string describe_access(const std::vector<Operand>& operands, uintptr_t address, uint64_t bytes, Right wanted) {

@@ -25,6 +25,7 @@ struct Operand {
   uintptr_t begin = 0;
   uint64_t element_bytes = 1, run_bytes = 0, span = 0;  // span: from the first byte to behind the last
   bool contended = false;  // a block may write what another touches
+  bool watched = false;    // accesses of it are counted, or looked at for races
   int axis_count = 0;
   Axis axes[3];
 
@@ -52,13 +53,17 @@ class Operands {
   const std::vector<Operand>& all() const { return all_; }
 
  private:
-  void add(Operand operand);
   void add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right);
   void add(const char* name, const void* begin, uint64_t bytes, Right right);
 
   std::vector<Operand> all_;
 };
 
+// Of all operands of launches that run together: those that a block may write while another touches them.
+void find_contended(const std::vector<Operand*>& operands);
+
+// "byte 8 of x [2, 3]"
+std::string describe_address(const std::vector<Operand>& operands, uintptr_t address);
 // The sentence about an access that no operand allows.
 std::string describe_access(const std::vector<Operand>& operands, uintptr_t address, uint64_t bytes, Right wanted);
 

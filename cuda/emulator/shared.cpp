@@ -1,7 +1,5 @@
 #include "shared.h"
 
-#include <sys/mman.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -11,35 +9,21 @@ namespace PK_BUILD {
 
 namespace {
 
-constexpr size_t arena_bytes = 512 * 1024;  // the largest shared memory of a chip, and guards
 constexpr unsigned char guard_byte = 0xa5;
 
 thread_local SharedLayout* noting = nullptr;
 
 }  // namespace
 
-SharedMemory::~SharedMemory() {
-  if (memory_ == nullptr) return;
-  unpoison(memory_, arena_bytes);
-  munmap(memory_, arena_bytes);
-}
-
-bool SharedMemory::reserve() {
-  if (memory_ != nullptr) return true;
-  void* memory = mmap(nullptr, arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) return false;
-  memory_ = static_cast<char*>(memory);
-  return true;
-}
-
-void SharedMemory::begin_block() {
-  unpoison(memory_, arena_bytes);
+void SharedMemory::begin_block(char* memory) {
+  memory_ = memory;
+  unpoison(memory_, shared_arena_bytes);
   key_ = nullptr;
   layout_ = SharedLayout();
 }
 
 void* SharedMemory::claim(const void* key, size_t bytes) {
-  if (bytes > arena_bytes || (key_ != nullptr && key_ != key)) return nullptr;
+  if (bytes > shared_arena_bytes || (key_ != nullptr && key_ != key)) return nullptr;
   key_ = key;
   return memory_;
 }

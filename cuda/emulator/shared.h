@@ -11,6 +11,7 @@
 namespace PK_BUILD {
 
 constexpr size_t shared_guard_bytes = 64;
+constexpr size_t shared_arena_bytes = 512 * 1024;  // of a block: the largest shared memory of a chip, and guards
 
 // The arrays of one struct, noted by their constructors.
 struct SharedLayout {
@@ -25,13 +26,7 @@ struct SharedLayout {
 
 class SharedMemory {
  public:
-  SharedMemory() = default;
-  SharedMemory(const SharedMemory&) = delete;
-  SharedMemory& operator=(const SharedMemory&) = delete;
-  ~SharedMemory();
-
-  bool reserve();
-  void begin_block();
+  void begin_block(char* memory);
   // The memory for a struct. The layout is empty when its arrays are yet to be constructed.
   void* claim(const void* key, size_t bytes);
   SharedLayout& layout() { return layout_; }

@@ -7,6 +7,7 @@
 #include "../ptx/swizzle.cuh"
 #include "block.h"
 #include "hopper.h"
+#include "product.h"
 
 namespace PK_BUILD {
 
@@ -16,9 +17,9 @@ Warpgroup& warpgroup_of_running_thread(Site site) {
   Block& block = *Block::current();
   const uint32_t number = block.thread_index() / 128;
   if (number * 128 + 128 > block.extent.x) block.fault(site, "uses wgmma in a warpgroup that the block has only %u threads of", block.extent.x - number * 128);
-  std::vector<std::unique_ptr<Warpgroup>>& all = block.hopper().warpgroups;
+  std::vector<std::shared_ptr<Warpgroup>>& all = block.hopper().warpgroups;
   if (all.size() <= number) all.resize(number + 1);
-  if (all[number] == nullptr) all[number] = std::make_unique<Warpgroup>();
+  if (all[number] == nullptr) all[number] = std::make_shared<Warpgroup>();
   return *all[number];
 }
 
@@ -74,79 +75,52 @@ struct Operand16 {
 template <class F>
 void each_operand(const WgmmaCall& call, F visit) {
   if (!call.a_in_registers) visit('A', call.a, Operand16(call.a, call.a_is_mn_major, 64));
-  visit('B', call.b, Operand16(call.b, call.b_is_mn_major, static_cast<uint32_t>(call.columns)));
-}
-
-float float_of_word(WgmmaType type, const unsigned char* word) {
-  if (type == WgmmaType::tf32) {
-    uint32_t bits;
-    memcpy(&bits, word, sizeof bits);
-    return float_of_bits(bits & 0xffffe000u);
-  }
-  uint16_t bits;
-  memcpy(&bits, word, sizeof bits);
-  return type == WgmmaType::bf16 ? to_float(bf16{bits}) : to_float(f16{bits});
+  visit('B', call.b, Operand16(call.b, call.b_is_mn_major, call.columns));
 }
 
 // values[row * row_step + k * k_step]
-void unpack(WgmmaType type, const Operand16& operand, float* values, uint32_t row_step, uint32_t k_step) {
+template <MatrixType TYPE>
+void unpack(const Operand16& operand, float* values, uint32_t row_step, uint32_t k_step) {
   const char* memory = Block::current()->shared().begin();
-  const uint32_t width = type == WgmmaType::tf32 ? 4 : 2, count = 16 / width;
+  constexpr uint32_t width = bytes_of(TYPE), count = 16 / width;
   const uint32_t line_step = operand.mn_major ? k_step : row_step, element_step = operand.mn_major ? row_step : k_step;
   operand.each_chunk([&](uint32_t line, uint32_t chunk, uint32_t address) {
-    unsigned char bytes[16];
-    memcpy(bytes, memory + address, sizeof bytes);
     float* out = values + line * line_step + chunk * count * element_step;
-    for (uint32_t i = 0; i < count; ++i) out[i * element_step] = float_of_word(type, bytes + i * width);
+    for (uint32_t i = 0; i < count; ++i) out[i * element_step] = element_at<TYPE>(memory + address + i * width);
   });
 }
 
-// c [16][columns] += a [16][16] * b [16][256], of which the first `depth` k count
-typedef float Four __attribute__((vector_size(16), aligned(4), may_alias));
-void multiply(float* c, const float* a, const float* b, int columns, int depth, bool accumulate) {
-  for (int row = 0; row < 16; row += 4) {
-    for (int column = 0; column < columns; column += 8) {
-      Four sums[4][2] = {};
-      if (accumulate) {
-        for (int i = 0; i < 4; ++i) {
-          for (int j = 0; j < 2; ++j) sums[i][j] = *reinterpret_cast<const Four*>(c + (row + i) * columns + column + 4 * j);
-        }
-      }
-      for (int k = 0; k < depth; ++k) {
-        const Four b0 = *reinterpret_cast<const Four*>(b + k * 256 + column), b1 = *reinterpret_cast<const Four*>(b + k * 256 + column + 4);
-        for (int i = 0; i < 4; ++i) {
-          const float factor = a[(row + i) * 16 + k];
-          sums[i][0] += factor * b0;
-          sums[i][1] += factor * b1;
-        }
-      }
-      for (int i = 0; i < 4; ++i) {
-        for (int j = 0; j < 2; ++j) *reinterpret_cast<Four*>(c + (row + i) * columns + column + 4 * j) = sums[i][j];
-      }
-    }
+template <MatrixType TYPE>
+void run_operation(const WgmmaOperation& operation) {
+  const WgmmaCall& call = operation.call;
+  float a[64 * 16], b[16 * 256];
+  each_operand(call, [&](char name, uint64_t, const Operand16& operand) {
+    if (name == 'A') unpack<TYPE>(operand, a, 16, 1);
+    else unpack<TYPE>(operand, b, 1, 256);
+  });
+  for (uint32_t thread = 0; call.a_in_registers && thread < 128; ++thread) unpack_a<TYPE>(&operation.a[thread * 4], thread % 32, a + thread / 32 * 16 * 16);
+  for (uint32_t warp = 0; warp < 4; ++warp) {
+    multiply(operation.tiles[warp]->values.data(), a + warp * 16 * 16, b, 256, call.columns, 32 / bytes_of(TYPE), call.accumulate);
   }
 }
-
-// Where value i of a lane is among the 16 rows of its warp.
-size_t place_of_value(int lane, int i, int columns) { return static_cast<size_t>((lane / 4 + i / 2 % 2 * 8) * columns + i / 4 * 8 + lane % 4 * 2 + i % 2); }
 
 }  // namespace
 
 // ---- accumulators -------------------------------------------------------------------------------------------------------------------------------------------
 
-AccumulatorModel::AccumulatorModel(float* registers, int register_count, Site created) : values(registers), count(register_count), site(created) {
+AccumulatorModel::AccumulatorModel(float* registers, uint32_t register_count, Site created) : values(registers), count(register_count), site(created) {
   fences = &warpgroup_of_running_thread(created).warps[warp_in_warpgroup()].fences;
   touched_after_fence = *fences;
   std::fill(values, values + count, std::numeric_limits<float>::quiet_NaN());
 }
 
 AccumulatorModel::~AccumulatorModel() {
-  if (under_way) Block::current()->fault(site, "wgmma: its accumulators end before a wgmma_wait for it");
+  if (tile != nullptr) Block::current()->fault(site, "wgmma: its accumulators end before a wgmma_wait for it");
 }
 
 void AccumulatorModel::touch(int i, Site here) {
-  if (i < 0 || i >= count) Block::current()->fault(here, "accesses accumulator %d of %d", i, count);
-  if (under_way) Block::current()->fault(here, "accesses an accumulator of the wgmma at %s:%d, which this thread has not waited for", site.file, site.line);
+  if (static_cast<uint32_t>(i) >= count) Block::current()->fault(here, "accesses accumulator %d of %u", i, count);
+  if (tile != nullptr) Block::current()->fault(here, "accesses an accumulator of the wgmma at %s:%d, which this thread has not waited for", site.file, site.line);
   touched_after_fence = *fences;
 }
 
@@ -171,33 +145,26 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   }
   if (call.a_in_registers && warp.fences == warp.fences_before_group) block.fault(call.site, "wgmma: no wgmma_fence() in this group, and A is in registers");
 
-  AccumulatorTile* tile = nullptr;
-  for (const auto& candidate : warp.tiles) {
-    if (candidate->of_lane[0] == accumulators[0]) tile = candidate.get();
-  }
+  AccumulatorTile* tile = accumulators[0]->tile;
+  operation.tiles[warp_index] = tile != nullptr ? tile->shared_from_this() : std::make_shared<AccumulatorTile>();
   if (tile == nullptr) {
-    warp.tiles.push_back(std::make_unique<AccumulatorTile>());
-    tile = warp.tiles.back().get();
-    tile->values.resize(static_cast<size_t>(16 * call.columns));
-    for (int lane = 0; lane < 32; ++lane) {
+    tile = operation.tiles[warp_index].get();
+    tile->values.resize(16 * call.columns);
+    for (uint32_t lane = 0; lane < 32; ++lane) {
       AccumulatorModel& of = *accumulators[lane];
       tile->of_lane[lane] = &of;
-      of.under_way = true;
-      for (int i = 0; i < of.count; ++i) tile->values[place_of_value(lane, i, call.columns)] = of.values[i];
+      of.tile = tile;
+      for (uint32_t i = 0; i < of.count; ++i) tile->values[place_of_sum(lane, i, call.columns)] = of.values[i];
       std::fill(of.values, of.values + of.count, std::numeric_limits<float>::quiet_NaN());
     }
   }
   for (AccumulatorModel* of : tile->of_lane) of->site = call.site;
   ++tile->under_way;
-  operation.tiles[warp_index] = tile;
   if (++operation.warps < 4) return;
 
-  operation.issuer = block.thread_index();
+  operation.issuer = block.running().id;
   if (BlockCounters* counters = block.counters()) {
-    static constexpr const char* types[] = {"k16.bf16", "k16.f16", "k8.tf32"};
-    char name[32];
-    std::snprintf(name, sizeof name, "wgmma.m64n%d%s", call.columns, types[static_cast<int>(call.type)]);
-    counters->count(Counted::matrix_instructions, name);
+    counters->count(Counted::matrix_instructions, ("wgmma.m64n" + std::to_string(call.columns) + name_of(call.type)).c_str());
   }
   each_operand(call, [&](char name, uint64_t bits, const Operand16& operand) {
     operand.check(bits, name, call.site);
@@ -220,27 +187,10 @@ void Warpgroup::run_before(uint64_t end) {
   for (; run_ < end; ++run_) run(operations_[run_ - first_]);
 }
 
-void Warpgroup::run(WgmmaOperation& operation) {
-  const WgmmaCall& call = operation.call;
-  const int depth = call.type == WgmmaType::tf32 ? 8 : 16;
-  float a[64 * 16], b[16 * 256];
-  each_operand(call, [&](char name, uint64_t, const Operand16& operand) {
-    if (name == 'A') unpack(call.type, operand, a, 16, 1);
-    else unpack(call.type, operand, b, 1, 256);
-  });
-  for (int thread = 0; call.a_in_registers && thread < 128; ++thread) {
-    for (int i = 0; i < 4; ++i) {
-      unsigned char word[4];
-      memcpy(word, &operation.a[static_cast<size_t>(thread * 4 + i)], sizeof word);
-      float* row = a + (thread / 32 * 16 + thread % 32 / 4 + i % 2 * 8) * 16;
-      if (depth == 8) {
-        row[i / 2 * 4 + thread % 4] = float_of_word(call.type, word);
-      } else {
-        for (int j = 0; j < 2; ++j) row[i / 2 * 8 + thread % 4 * 2 + j] = float_of_word(call.type, word + 2 * j);
-      }
-    }
-  }
-  for (int warp = 0; warp < 4; ++warp) multiply(operation.tiles[warp]->values.data(), a + warp * 16 * 16, b, call.columns, depth, call.accumulate);
+void Warpgroup::run(const WgmmaOperation& operation) {
+  if (operation.call.type == MatrixType::bf16) run_operation<MatrixType::bf16>(operation);
+  else if (operation.call.type == MatrixType::f16) run_operation<MatrixType::f16>(operation);
+  else run_operation<MatrixType::tf32>(operation);
 }
 
 // A warp has waited for the operations before this one.
@@ -248,23 +198,21 @@ void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
   Block& block = *Block::current();
   run_before(end);
   Warp& warp = warps[warp_index];
-  for (; warp.retired < end; ++warp.retired) --operations_[warp.retired - first_].tiles[warp_index]->under_way;
-  for (size_t i = warp.tiles.size(); i-- > 0;) {
-    const AccumulatorTile& tile = *warp.tiles[i];
-    if (tile.under_way > 0) continue;
-    for (int lane = 0; lane < 32; ++lane) {
+  for (; warp.retired < end; ++warp.retired) {
+    AccumulatorTile& tile = *operations_[warp.retired - first_].tiles[warp_index];
+    if (--tile.under_way > 0) continue;
+    for (uint32_t lane = 0; lane < 32; ++lane) {
       AccumulatorModel& of = *tile.of_lane[lane];
-      of.under_way = false;
-      for (int j = 0; j < of.count; ++j) of.values[j] = tile.values[place_of_value(lane, j, of.count * 2)];
+      of.tile = nullptr;
+      for (uint32_t i = 0; i < of.count; ++i) of.values[i] = tile.values[place_of_sum(lane, i, of.count * 2)];
     }
-    warp.tiles.erase(warp.tiles.begin() + static_cast<std::ptrdiff_t>(i));
   }
   // Their reads of shared memory have ended for all four warps when one of them has waited.
   for (; ended_ < end; ++ended_) {
     const WgmmaOperation& operation = operations_[ended_ - first_];
-    if (!block.shared_races().on()) continue;
+    if (block.races() == nullptr) continue;
     each_operand(operation.call, [&](char, uint64_t, const Operand16& operand) {
-      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.shared_races().end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
+      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.races()->end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
     });
   }
   while (!operations_.empty() && warps[0].retired > first_ && warps[1].retired > first_ && warps[2].retired > first_ && warps[3].retired > first_) {
@@ -340,13 +288,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
   Warpgroup& group = warpgroup_of_running_thread(site);
   const std::deque<uint64_t>& groups = group.warps[warp_in_warpgroup()].groups;
   WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0};
-  block.wait_until(
-      "wgmma_wait",
-      [](void* argument) {
-        const auto* of = static_cast<const WaitRecord*>(argument);
-        return of->group->all_issued(of->end);
-      },
-      &record, site);
+  block.wait_until("wgmma_wait", [&] { return group.all_issued(record.end); }, site);
   block.collective(
       all_lanes, "wgmma_wait",
       [](void* const* records) {
@@ -357,7 +299,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
         of->group->retire(warp, of->end);
       },
       &record, site);
-  if (block.shared_races().on()) block.shared_races().acquire(&group);
+  if (Races* races = block.races()) races->acquire(&group);
 }
 
 }  // namespace PK_BUILD

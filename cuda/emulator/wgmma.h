@@ -4,40 +4,40 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <tuple>
 #include <type_traits>
 #include <vector>
 
 #include "../ptx/types.cuh"
+#include "ampere.h"
 #include "site.h"
 
 namespace PK_BUILD {
 
 struct tf32;
 
-enum class WgmmaType : uint8_t { bf16, f16, tf32 };
-
 template <class T>
-constexpr WgmmaType wgmma_type() {
-  return std::is_same<T, bf16>::value ? WgmmaType::bf16 : std::is_same<T, f16>::value ? WgmmaType::f16 : WgmmaType::tf32;
+constexpr MatrixType wgmma_type() {
+  return std::is_same<T, bf16>::value ? MatrixType::bf16 : std::is_same<T, f16>::value ? MatrixType::f16 : MatrixType::tf32;
 }
 
 struct WgmmaCall {
-  int columns;
-  WgmmaType type;
+  uint32_t columns;
+  MatrixType type;
   bool a_is_mn_major, b_is_mn_major, a_in_registers, accumulate;
   uint64_t a, b;  // descriptors
   Site site;
 
-  bool operator!=(const WgmmaCall& other) const {
-    return columns != other.columns || type != other.type || a_is_mn_major != other.a_is_mn_major || b_is_mn_major != other.b_is_mn_major || a_in_registers != other.a_in_registers ||
-           accumulate != other.accumulate || a != other.a || b != other.b || site != other.site;
-  }
+  auto key() const { return std::make_tuple(columns, type, a_is_mn_major, b_is_mn_major, a_in_registers, accumulate, a, b, site.line); }
+  bool operator!=(const WgmmaCall& other) const { return key() != other.key() || site != other.site; }
 };
+
+struct AccumulatorTile;
 
 // The accumulator registers of one thread, and who may touch them.
 class AccumulatorModel {
  public:
-  AccumulatorModel(float* registers, int register_count, Site created);
+  AccumulatorModel(float* registers, uint32_t register_count, Site created);
   ~AccumulatorModel();
   AccumulatorModel(const AccumulatorModel&) = delete;
   AccumulatorModel& operator=(const AccumulatorModel&) = delete;
@@ -46,15 +46,15 @@ class AccumulatorModel {
   void touch(int i, Site here);
 
   float* values;
-  int count;
-  bool under_way = false;        // in a wgmma that this warp has not waited for
+  uint32_t count;
+  AccumulatorTile* tile = nullptr;  // while in a wgmma that this warp has not waited for
   const uint64_t* fences;        // of its warp
   uint64_t touched_after_fence;  // how many there were when one of them was touched last
   Site site;                     // of the last wgmma
 };
 
 // The accumulators of one warp while wgmmas work on them: its 16 rows.
-struct AccumulatorTile {
+struct AccumulatorTile : std::enable_shared_from_this<AccumulatorTile> {
   AccumulatorModel* of_lane[32] = {};
   uint32_t under_way = 0;  // wgmmas
   std::vector<float> values;
@@ -64,7 +64,7 @@ struct WgmmaOperation {
   WgmmaCall call{};
   uint32_t warps = 0;   // that have issued it
   uint32_t issuer = 0;  // the last thread to do so
-  AccumulatorTile* tiles[4] = {};
+  std::shared_ptr<AccumulatorTile> tiles[4];
   std::vector<uint32_t> a;  // in registers: four of each thread
 };
 
@@ -75,7 +75,6 @@ class Warpgroup {
     uint64_t issued = 0, retired = 0;  // wgmmas; retired: waited for
     uint64_t fences = 0, fences_before_group = 0;
     std::deque<uint64_t> groups;  // of those not waited for: how many wgmmas were issued when they were committed
-    std::vector<std::unique_ptr<AccumulatorTile>> tiles;
   };
   Warp warps[4];
 
@@ -86,7 +85,7 @@ class Warpgroup {
 
  private:
   void run_before(uint64_t end);
-  static void run(WgmmaOperation& operation);
+  static void run(const WgmmaOperation& operation);
 
   std::deque<WgmmaOperation> operations_;  // that some warp has not waited for
   uint64_t first_ = 0, run_ = 0, ended_ = 0;  // numbers of operations: the first of these, the first that has not run, the first that nobody has waited for

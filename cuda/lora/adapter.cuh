@@ -19,7 +19,8 @@ struct Factor {
 // An element of a factor of T, or of f32.
 template <class T>
 PK_DEVICE float load_factor(const Factor& factor, bool in_f32, int64_t row, int64_t column) {
-  return in_f32 ? load_global(factor.matrix<float>().at(row, column)) : to_float(load_global(factor.matrix<T>().at(row, column)));
+  if (std::is_same<T, float>::value || in_f32) return load_global(factor.matrix<float>().at(row, column));
+  return to_float(load_global(factor.matrix<T>().at(row, column)));
 }
 
 struct Adapter {

@@ -14,6 +14,7 @@ struct LoraForwardPlan {
   int32_t splits;    // blocks that share a tile of y, each with a part of k
   int32_t h_planes;  // parts of k in which x * A^T is made, which add up to it
   int32_t tf32;      // whether f32 is multiplied as one number of tf32
+  int32_t overlaps;  // whether the chip can start the forward kernel while the shrink kernel runs
 };
 
 // Of y, and the bytes of x's row that a stage of the pipeline holds.

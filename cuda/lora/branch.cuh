@@ -27,9 +27,9 @@ PK_DEVICE void store_parts(Tiles& tiles, int row, int chunk, const Vector<float,
 template <class Product>
 struct BranchLayouts {
   using H = OperandLayout<float, Product::kTileRows, false>;
-  using B = OperandLayout<float, Product::kTileColumns, false, RowOrder::pairs>;
+  using B = OperandLayout<float, Product::kTileColumns, false>;
   static constexpr int kRanks = H::kDepth;  // a round
-  static_assert(Product::kStages >= 3 && Product::kInterleaved, "three tiles each, and columns in pairs");
+  static_assert(Product::kStages >= 3, "three tiles each");
 };
 
 // The tiles of B's columns column0 ... and ranks rank0 ... .
@@ -59,9 +59,44 @@ PK_DEVICE void store_h(typename Product::Shared& shared, const Adapters& adapter
   }
 }
 
-// The products of one round, for the rows of an adapter.
+// The products of one round, for every row.
+template <class Product>
+PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Product::Shared& shared, bool b_in_parts) {
+  using H = typename BranchLayouts<Product>::H;
+  using B = typename BranchLayouts<Product>::B;
+#pragma unroll 1
+  for (int step = 0; step < 2; ++step) {
+    uint32_t h[3][Product::kRowFragments][4];
+#pragma unroll
+    for (int part = 0; part < 3; ++part) {
+#pragma unroll
+      for (int i = 0; i < Product::kRowFragments; ++i) {
+        if (part < 2 || b_in_parts) load_left<H>(h[part][i], shared.left[part][0], Product::warp_row() + 16 * i, step);
+      }
+    }
+#pragma unroll
+    for (int j = 0; j < Product::kColumnFragments; j += 2) {
+      uint32_t upper[2][2], lower[2][2], finite[2][2];
+      load_right<B>(upper, shared.right[0][0], Product::warp_column() + 8 * j, step);
+      load_right<B>(finite, shared.right[2][0], Product::warp_column() + 8 * j, step);
+      if (b_in_parts) load_right<B>(lower, shared.right[1][0], Product::warp_column() + 8 * j, step);
+#pragma unroll
+      for (int i = 0; i < Product::kRowFragments; ++i) {
+#pragma unroll
+        for (int pair = 0; pair < 2; ++pair) {
+          float(&sum)[4] = sums[i][j + pair];
+          mma_m16n8k8_tf32(sum, h[1][i], finite[pair][0], finite[pair][1]);
+          if (b_in_parts) mma_m16n8k8_tf32(sum, h[2][i], lower[pair][0], lower[pair][1]);
+          mma_m16n8k8_tf32(sum, h[0][i], upper[pair][0], upper[pair][1]);
+        }
+      }
+    }
+  }
+}
+
+// The same for the rows of one adapter of several: the others' sums are not touched, since 0 times what is no number is none.
 template <class Product, class Adapters>
-PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Product::Shared& shared, const Adapters& adapters, int32_t index, bool b_in_parts) {
+PK_DEVICE void multiply_branch_of(typename Product::Sums& sums, const typename Product::Shared& shared, const Adapters& adapters, int32_t index, bool b_in_parts) {
   using H = typename BranchLayouts<Product>::H;
   using B = typename BranchLayouts<Product>::B;
 #pragma unroll
@@ -70,6 +105,7 @@ PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Prod
     bool mine[2];
 #pragma unroll
     for (int half = 0; half < 2; ++half) mine[half] = adapters.load(static_cast<uint32_t>(row + 8 * half) + lane() / 4) == index;
+    if (!any(mine[0] || mine[1])) continue;
 #pragma unroll
     for (int j = 0; j < Product::kColumnFragments; j += 2) {
       float branch[2][4] = {};
@@ -77,12 +113,10 @@ PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Prod
       for (int step = 0; step < 2; ++step) {
         uint32_t h[3][4], upper[2][2], lower[2][2], finite[2][2];
 #pragma unroll
-        for (int part = 0; part < 3; ++part) {
-          if (part < 2 || b_in_parts) load_left<H>(h[part], shared.left[part][0], row, step);
-        }
-        load_right_pair<B, Product::kColumnFragments>(upper, shared.right[0][0], Product::warp_column(), j, step);
-        load_right_pair<B, Product::kColumnFragments>(finite, shared.right[2][0], Product::warp_column(), j, step);
-        if (b_in_parts) load_right_pair<B, Product::kColumnFragments>(lower, shared.right[1][0], Product::warp_column(), j, step);
+        for (int part = 0; part < 3; ++part) load_left<H>(h[part], shared.left[part][0], row, step);
+        load_right<B>(upper, shared.right[0][0], Product::warp_column() + 8 * j, step);
+        load_right<B>(lower, shared.right[1][0], Product::warp_column() + 8 * j, step);
+        load_right<B>(finite, shared.right[2][0], Product::warp_column() + 8 * j, step);
 #pragma unroll
         for (int pair = 0; pair < 2; ++pair) {
           mma_m16n8k8_tf32(branch[pair], h[1], finite[pair][0], finite[pair][1]);
@@ -113,7 +147,10 @@ PK_DEVICE void add_branch(typename Product::Sums& sums, typename Product::Shared
       else store_b<Product, T>(shared, adapter, target.n, tile.column0, rank0);
       store_h<Product>(shared, adapters, problem, target, tile, index, adapter, rank0);
       barrier();
-      if (Product::depth_warp() == 0) multiply_branch<Product>(sums, shared, adapters, index, in_f32 || sizeof(T) == 4);
+      if (Product::depth_warp() == 0) {
+        if (target.adapters.table == nullptr) multiply_branch<Product>(sums, shared, in_f32 || sizeof(T) == 4);
+        else multiply_branch_of<Product>(sums, shared, adapters, index, in_f32 || sizeof(T) == 4);
+      }
       barrier();  // before the next round's tiles
     }
   }

@@ -112,20 +112,20 @@ int64_t largest_rank(const ForwardProblem<T>& problem) {
 // ---- shrink --------------------------------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
-int32_t shrink_simt(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+auto shrink_simt(const Operands& operands, const ForwardProblem<T>& problem) {
   const int64_t rows = problem.batches * problem.m;
   const LaunchShape shape{"lora_shrink_simt", grid_of(tiles_of(rows * problem.target_count, ShrinkSimtConfig::kWarps)), ShrinkSimtConfig::kThreads, 0};
-  return launch(call.queue, shape, operands, lora_shrink_simt<T>, problem);
+  return prepared(shape, operands, lora_shrink_simt<T>, problem);
 }
 
 template <class Math, class T, class P, int COLUMNS>
-int32_t shrink_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+auto shrink_mma(const Operands& operands, const ForwardProblem<T>& problem) {
   using Config = ShrinkMmaConfig<Math, COLUMNS>;
   static_assert(Config::Product::kStageDepth * sizeof(typename Config::Product::Element) == kLoraShrinkStageBytes, "as the plan counts stages");
   const auto rank_tiles = static_cast<int32_t>(tiles_of(largest_rank(problem), COLUMNS));
   const int64_t blocks = problem.target_count * problem.batches * tiles_of(problem.m, kLoraShrinkRows) * rank_tiles * problem.h_planes;
   const LaunchShape shape{"lora_shrink_mma", grid_of(blocks), Config::Product::kThreads, shared_bytes<typename Config::Shared>()};
-  return launch(call.queue, shape, operands, lora_shrink_mma<Config, T, P>, problem, rank_tiles);
+  return prepared(shape, operands, lora_shrink_mma<Config, T, P>, problem, rank_tiles);
 }
 
 // Calls run(Math, P, columns of a tile) for the shrink kernel of a call.
@@ -148,15 +148,6 @@ int32_t forward_simt(const ForwardLaunch& call, const Operands& operands, const 
   return launch(call.queue, shape, operands, lora_forward_simt<T>, problem, tiles);
 }
 
-template <class Config, class T>
-int32_t forward_mma(const char* name, const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
-  using Product = typename Config::Product;
-  const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
-  if (tiles == 0) return PK_OK;
-  const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
-  return launch(call.queue, shape, operands, lora_forward_mma<Config, T>, problem);
-}
-
 // Calls run(name, Config) for the kernel of an algorithm.
 template <class Math, class Run>
 int32_t with_forward_mma(int32_t algorithm, Run run) {
@@ -167,9 +158,19 @@ int32_t with_forward_mma(int32_t algorithm, Run run) {
   }
 }
 
-template <class Math, class T>
-int32_t forward_of_math(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
-  return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) { return forward_mma<decltype(config)>(name, call, operands, problem); });
+// After the shrink kernel, where there is one.
+template <class Math, class T, class... Shrink>
+int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Shrink&... shrink) {
+  return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) {
+    using Config = decltype(config);
+    using Product = typename Config::Product;
+    const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
+    const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
+    const auto forward = prepared(shape, operands, lora_forward_mma<Config, T>, problem);
+    if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, shrink..., forward);
+    if constexpr (sizeof...(shrink) > 0) PK_TRY(launch_overlapping(call.queue, shrink...));
+    return tiles > 0 ? launch_overlapping(call.queue, forward) : PK_OK;
+  });
 }
 
 template <class Math, class T>
@@ -196,18 +197,20 @@ int32_t forward(const ForwardLaunch& call) {
   if (problem.batches * problem.m == 0) return PK_OK;
   bool branch = false;  // or tables, of which the shrink kernel reports what is wrong
   for (int32_t i = 0; i < problem.target_count; ++i) branch = branch || problem.targets[i].adapters.max_rank > 0 || problem.targets[i].adapters.table != nullptr;
-  if (largest_rank(problem) > 0 && !simt) {
-    const auto run = [&](auto math, auto factor, auto columns) { return shrink_mma<decltype(math), T, decltype(factor), columns>(call, operands, problem); };
-    PK_TRY((with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, call.plan.tf32 != 0, lora_shrink_columns(largest_rank(problem)), run)));
-  } else if (branch || problem.arrival_count > 0) {
-    PK_TRY(shrink_simt(call, operands, problem));
+  if (simt) {
+    if (branch) PK_TRY(launch_overlapping(call.queue, shrink_simt(operands, problem)));
+    return forward_simt(call, operands, problem);
   }
-  if (simt) return forward_simt(call, operands, problem);
-  if constexpr (sizeof(T) == 4) {
-    return call.plan.tf32 != 0 ? forward_of_math<Tf32>(call, operands, problem) : forward_of_math<ThreeTf32>(call, operands, problem);
-  } else {
-    return forward_of_math<Exact16<T>>(call, operands, problem);
+  // With or without a launch before it.
+  const auto with_base = [&](const auto&... shrink) {
+    if constexpr (sizeof(T) == 4) return call.plan.tf32 != 0 ? forward_mma<Tf32>(call, operands, problem, shrink...) : forward_mma<ThreeTf32>(call, operands, problem, shrink...);
+    else return forward_mma<Exact16<T>>(call, operands, problem, shrink...);
+  };
+  if (largest_rank(problem) > 0) {
+    const auto run = [&](auto math, auto factor, auto columns) { return with_base(shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
+    return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, call.plan.tf32 != 0, lora_shrink_columns(largest_rank(problem)), run);
   }
+  return branch || problem.arrival_count > 0 ? with_base(shrink_simt(operands, problem)) : with_base();
 }
 
 template <class T>

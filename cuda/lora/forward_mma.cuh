@@ -3,15 +3,15 @@
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a tile of y, or where tiles are few a part of its sum over k: the last of a tile's blocks to arrive adds the parts up in
 // their order, so the bits do not depend on who is last.
 // Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias
-// 8 * n * ceil(m / tile rows) for each warp along the tile's rows, a base in y m * n.
-// Stores: y m * n, in vectors of 16 bytes: a lane's 8 neighbours are one, or where y is f32 two, each half of a sector. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in
-// L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
+// m * n, a base in y m * n.
+// Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
 // The branch is not rounded to 16 bits: H is f32, multiplied as two numbers of tf32, and a factor of f32 likewise.
 // Roundings of an element of y: k + k / 16 (base; 27 / 8 * k where f32 is multiplied in parts) + splits, or those of H + branch, then 2 for the sums, then the one to y's type.
 // Any rank, stride, order and alignment.
 #pragma once
 
-#include "../tile/product.cuh"
+#include "../ptx/overlap.cuh"
+#include "../tile/quads.cuh"
 #include "branch.cuh"
 
 namespace PK_BUILD {
@@ -20,7 +20,6 @@ template <class PRODUCT, int BLOCKS_TOGETHER>
 struct ForwardMmaConfig {
   using Product = PRODUCT;
   static constexpr int kBlocksTogether = BLOCKS_TOGETHER;  // that should fit a multiprocessor
-  static_assert(FragmentColumns<Product::kColumnFragments>::kInterleaved, "a lane's sums are 8 neighbours");
 
   struct Shared {
     typename Product::Shared product;
@@ -69,56 +68,20 @@ PK_DEVICE bool add_splits(typename Config::Product::Sums& sums, typename Config:
   return true;
 }
 
-// y = sums + base in y + bias, 8 neighbouring elements at a time.
+// y = sums + base in y + bias.
 template <class Product, class T>
-PK_DEVICE void store_tile(const typename Product::Sums& sums, const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile) {
-  constexpr int kVector = 16 / sizeof(T);
-  const Matrix<T> y = target.y.batch(tile.batch);
-  const bool has_bias = target.bias.first.data != nullptr;
-  const bool vectors = y.column_stride == 1 && y.row_stride % kVector == 0 && reinterpret_cast<uintptr_t>(y.data) % 16 == 0;
-#pragma unroll
-  for (int j = 0; j < Product::kColumnFragments; j += 4) {
-    const int64_t column0 = tile.column0 + Product::warp_column() + 8 * j + static_cast<int>(lane()) % 4 * 8;
-    float bias[8] = {};
-    if (has_bias) {
-#pragma unroll
-      for (int c = 0; c < 8; ++c) {
-        if (column0 + c < target.n) bias[c] = to_float(load_global(target.bias.batch(tile.batch).at(0, column0 + c)));
-      }
-    }
-#pragma unroll
-    for (int i = 0; i < Product::kRowFragments; ++i) {
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        const int64_t row = tile.row0 + Product::warp_row() + 16 * i + 8 * half + static_cast<int>(lane()) / 4;
-        if (row >= problem.m) continue;
-#pragma unroll
-        for (int first = 0; first < 8; first += kVector) {
-          auto* to = reinterpret_cast<Vector<T, kVector>*>(y.at(row, column0 + first));
-          const bool whole = vectors && column0 + first + kVector <= target.n;
-          Vector<T, kVector> values{};
-          if (target.base == PK_LORA_BASE_IN_Y) {
-            if (whole) values = load_global(to);
-            else values = gather<T, kVector>(y.at(row, column0 + first), y.column_stride, static_cast<int>(minimum<int64_t>(target.n - column0 - first, kVector)));
-          }
-#pragma unroll
-          for (int c = 0; c < kVector; ++c) {
-            float value = sums[i][j + (first + c) / 2][2 * half + c % 2];
-            if (target.base == PK_LORA_BASE_IN_Y) value += to_float(values.values[c]);
-            values.values[c] = from_float<T>(has_bias ? value + bias[first + c] : value);
-          }
-          if (whole) {
-            store_global(to, values);
-          } else {
-#pragma unroll
-            for (int c = 0; c < kVector; ++c) {
-              if (column0 + first + c < target.n) store_global(y.at(row, column0 + first + c), values.values[c]);
-            }
-          }
-        }
-      }
-    }
-  }
+PK_DEVICE void store_tile(const typename Product::Sums& sums, typename Product::Shared& shared, const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile) {
+  const Quads<T> y(target.y.batch(tile.batch), problem.m, target.n);
+  const Quads<const T> bias(target.bias.batch(tile.batch), 1, target.n);
+  const bool has_bias = target.bias.first.data != nullptr, base_in_y = target.base == PK_LORA_BASE_IN_Y;
+  each_quad<Product>(sums, shared, y.by_rows(), [&](int, int row_of_tile, int column_of_tile, const Vector<float, 4>& sum) {
+    const int64_t row = tile.row0 + row_of_tile, column = tile.column0 + column_of_tile;
+    if (!y.has(row, column)) return;
+    Vector<float, 4> values = sum;
+    if (base_in_y) values = values + convert<float>(y.load(row, column));
+    if (has_bias) values = values + convert<float>(bias.load(0, column));
+    y.store(row, column, convert<T>(values));
+  });
 }
 
 template <class Config, class T>
@@ -148,9 +111,11 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
     accumulate_product<Product>(sums, shared.product, x, w, tile.row0, tile.column0, depth_begin, depth_end);
   }
   add_depth_warps<Product>(sums, shared.product);
+  wait_for_previous_launch();  // H is there, and arrivals are cleared: until here the shrink kernel may still run
   if (split == 0) add_branch<Product>(sums, shared.product, shared.adapters, problem, target, tile);
   if (problem.splits > 1 && !add_splits<Config>(sums, shared, problem, work, split)) return;
-  if (Product::depth_warp() == 0) store_tile<Product>(sums, problem, target, tile);
+  barrier();  // operands and partial sums have been read
+  store_tile<Product>(sums, shared.product, problem, target, tile);
 }
 
 }  // namespace PK_BUILD

@@ -8,6 +8,7 @@
 // Roundings of an element of H: k + k / 16 (27 / 8 * k where f32 is multiplied in parts) + planes. Any rank, stride, order and alignment.
 #pragma once
 
+#include "../ptx/overlap.cuh"
 #include "../tile/product.cuh"
 #include "algorithms.h"
 #include "forward.cuh"
@@ -17,7 +18,7 @@ namespace PK_BUILD {
 template <class Math, int TILE_COLUMNS>
 struct ShrinkMmaConfig {
   using Product = ProductConfig<Math, kLoraShrinkRows, TILE_COLUMNS, 4, 1, 2, 4>;
-  static constexpr int kBlocksTogether = sizeof(typename Math::Element) == 4 && TILE_COLUMNS == 64 ? 1 : 2;  // that fit a multiprocessor's registers
+  static constexpr int kBlocksTogether = sizeof(typename Math::Element) == 4 ? 1 : 2;  // that a multiprocessor's registers must hold
 
   struct Shared {
     typename Product::Shared product;
@@ -29,6 +30,7 @@ template <class Config, class T, class P>
 PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_shrink_mma(ForwardProblem<T> problem, int32_t rank_tiles) {
   using Product = typename Config::Product;
   PK_SHARED(typename Config::Shared, shared);
+  let_next_launch_start();
   clear_arrivals(problem);
 
   // Blocks in the order target, batch, rows, ranks, plane.
@@ -75,7 +77,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
 #pragma unroll
         for (int e = 0; e < 4; ++e) {
           const int row = Product::warp_row() + static_cast<int>(lane()) / 4 + e / 2 * 8;
-          const int64_t rank = rank0 + FragmentColumns<Product::kColumnFragments>::of(j, static_cast<int>(lane()) % 4 * 2 + e % 2);
+          const int64_t rank = rank0 + 8 * j + static_cast<int>(lane()) % 4 * 2 + e % 2;
           if (shared.adapters.load(static_cast<uint32_t>(row)) != index || rank >= adapter.rank) continue;
           const int64_t row_of_all = batch * problem.m + row0 + row;
           store_global(target.h + (plane * problem.batches * problem.m + row_of_all) * target.adapters.max_rank + rank, sums[0][j][e]);

@@ -6,6 +6,7 @@
 // Roundings of an element of H: ceil(k / 32) + 5. Any rank, stride and order; the fallback of every chip.
 #pragma once
 
+#include "../ptx/overlap.cuh"
 #include "forward.cuh"
 
 namespace PK_BUILD {
@@ -24,6 +25,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
   const int64_t warp = block_index().x * static_cast<int64_t>(Config::kWarps) + thread_index().x / 32;
   const int64_t warps = grid_extent().x * static_cast<int64_t>(Config::kWarps);
   const int64_t rows = problem.batches * problem.m;
+  let_next_launch_start();
   clear_arrivals(problem);
 
   for (int64_t work = warp; work < rows * problem.target_count; work += warps) {

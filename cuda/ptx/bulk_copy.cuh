@@ -23,7 +23,7 @@ struct Coordinates {
 template <int AXES>
 PK_DEVICE void load_tensor(uint32_t to, const TensorMap* map, Coordinates<AXES> at, SharedBarrier& barrier PK_COMMA_SITE) {
 #if PK_EMULATED
-  load_box(to, *map, AXES, at.of, barrier.model(), pk_site);
+  load_box(to, *map, AXES, at.of, barrier.model(), 0, pk_site);
 #else
 #define PK_LOAD(rank, list, ...)                                                                                                                                   \
   PK_ASM_90("cp.async.bulk.tensor." rank ".shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1, {" list "}], [%2];" ::"r"(to), "l"(map), "r"(barrier.address()), \

@@ -3,7 +3,7 @@
 
 #include "memory.cuh"
 #if PK_EMULATED
-#include "../emulator/copy_async.h"
+#include "../emulator/ampere.h"
 #endif
 
 namespace PK_BUILD {

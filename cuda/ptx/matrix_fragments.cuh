@@ -5,7 +5,7 @@
 #include "memory.cuh"
 #include "thread.cuh"
 #if PK_EMULATED
-#include "../emulator/matrices.h"
+#include "../emulator/ampere.h"
 #endif
 
 namespace PK_BUILD {

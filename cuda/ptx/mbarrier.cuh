@@ -6,7 +6,7 @@
 #include "types.cuh"
 
 #if PK_EMULATED
-#include "../emulator/mbarrier.h"
+#include "../emulator/hopper.h"
 #endif
 
 namespace PK_BUILD {
@@ -54,9 +54,18 @@ class SharedBarrier {
   // mbarrier.try_wait.parity, until the phase of this parity has ended: the current one, or the one before it.
   PK_DEVICE void wait(uint32_t parity PK_COMMA_SITE) {
 #if PK_EMULATED
-    model_.wait(parity, pk_site);
+    model_.wait(parity, false, pk_site);
 #else
     PK_ASM_90("{ .reg .pred ended; again: mbarrier.try_wait.parity.shared::cta.b64 ended, [%0], %1; @!ended bra again; }" ::"r"(address()), "r"(parity) : "memory");
+#endif
+  }
+
+  // mbarrier.try_wait.parity.acquire.cluster: the same where threads of other blocks arrive (cluster.cuh), in order to see what they did before.
+  PK_DEVICE void wait_for_cluster(uint32_t parity PK_COMMA_SITE) {
+#if PK_EMULATED
+    model_.wait(parity, true, pk_site);
+#else
+    PK_ASM_90("{ .reg .pred ended; again: mbarrier.try_wait.parity.acquire.cluster.shared::cta.b64 ended, [%0], %1; @!ended bra again; }" ::"r"(address()), "r"(parity) : "memory");
 #endif
   }
 

@@ -4,7 +4,7 @@
 #include "site.cuh"
 #include "types.cuh"
 #if PK_EMULATED
-#include "../emulator/matrices.h"
+#include "../emulator/ampere.h"
 #endif
 
 namespace PK_BUILD {
@@ -16,7 +16,7 @@ PK_DEVICE void mma_m16n8k16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b
   static_assert(std::is_same<T, f16>::value || std::is_same<T, bf16>::value, "of two bytes");
 #if PK_EMULATED
   const uint32_t b[2] = {b0, b1};
-  multiply_matrices(std::is_same<T, bf16>::value ? MatrixKind::bf16 : MatrixKind::f16, sums, a, b, pk_site);
+  multiply_matrices(std::is_same<T, bf16>::value ? MatrixType::bf16 : MatrixType::f16, sums, a, b, pk_site);
 #else
 #define PK_MMA(kind)                                                                                                            \
   asm volatile("mma.sync.aligned." kind " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                      \
@@ -44,7 +44,7 @@ PK_DEVICE uint32_t tf32_of(float value) {
 PK_DEVICE void mma_m16n8k8_tf32(float (&sums)[4], const uint32_t (&a)[4], uint32_t b0, uint32_t b1 PK_COMMA_SITE) {
 #if PK_EMULATED
   const uint32_t b[2] = {b0, b1};
-  multiply_matrices(MatrixKind::tf32, sums, a, b, pk_site);
+  multiply_matrices(MatrixType::tf32, sums, a, b, pk_site);
 #else
   PK_MMA("m16n8k8.row.col.f32.tf32.tf32.f32");
 #undef PK_MMA
@@ -54,7 +54,7 @@ PK_DEVICE void mma_m16n8k8_tf32(float (&sums)[4], const uint32_t (&a)[4], uint32
 // mma.m8n8k4 of f64. a: row g, column t; b: row t, column g; sums: row g, columns 2 t and 2 t + 1.
 PK_DEVICE void mma_m8n8k4_f64(double (&sums)[2], double a, double b PK_COMMA_SITE) {
 #if PK_EMULATED
-  multiply_matrices(MatrixKind::f64, sums, &a, &b, pk_site);
+  multiply_matrices(MatrixType::f64, sums, &a, &b, pk_site);
 #else
   asm volatile("mma.sync.aligned.m8n8k4.row.col.f64.f64.f64.f64 {%0, %1}, {%2}, {%3}, {%0, %1};" : "+d"(sums[0]), "+d"(sums[1]) : "d"(a), "d"(b));
 #endif

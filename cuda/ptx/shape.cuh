@@ -24,6 +24,7 @@ struct LaunchShape {
   uint32_t block_threads;
   size_t shared_bytes;
   BlocksWait blocks_wait = BlocksWait::none;
+  Extent3 cluster = {1, 1, 1};  // blocks that run together (cluster.cuh): at most 8, and on chips before 9.0 one
 };
 
 }  // namespace PK_BUILD

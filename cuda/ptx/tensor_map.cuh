@@ -8,7 +8,7 @@
 #include "types.cuh"
 
 #if PK_EMULATED
-#include "../emulator/tensor_map.h"
+#include "../emulator/bulk_copy.h"
 #else
 #include <cuda.h>
 #include <cuda_runtime.h>

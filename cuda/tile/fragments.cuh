@@ -110,82 +110,20 @@ PK_DEVICE void load_left(uint32_t (&a)[4], const Tile& tile, int row, int step) 
   }
 }
 
-// Columns of a product, which are rows of its right operand.
-//
-// Of 4 fragments, a lane's 8 sums of a row should be neighbours in memory: one vector. So column c of fragment f is column 8 * (c / 2) + 2 * f + c % 2 of the 32. The right operand's rows
-// are loaded in that order where they can be, and sums are exchanged afterwards where not.
-template <int COLUMNS>
-struct FragmentColumns {
-  static constexpr bool kInterleaved = COLUMNS % 4 == 0;
-
-  // Where column c of fragment j is.
-  PK_DEVICE static int of(int j, int c) { return kInterleaved ? j / 4 * 32 + c / 2 * 8 + j % 4 * 2 + c % 2 : 8 * j + c; }
-};
-
-// Two neighbouring fragments, j and j + 1 of COLUMNS, of rows from `row` on as the right operand of tiles that are not transposed.
-template <class Layout, int COLUMNS, class Tile>
-PK_DEVICE void load_right_pair(uint32_t (&b)[2][2], const Tile& tile, int row, int j, int step) {
-  const int in_warp = static_cast<int>(lane()), column = FragmentColumns<COLUMNS>::of(j + in_warp / 16, in_warp % 8);
-  uint32_t both[4];
-  load_matrices(both, tile, Layout::at(row + column, 2 * step + in_warp / 8 % 2));
-  b[0][0] = both[0], b[0][1] = both[1], b[1][0] = both[2], b[1][1] = both[3];
-}
-
-// 8 * COLUMNS rows from `row` on as the right operand.
-template <class Layout, int COLUMNS, class Tile>
-PK_DEVICE void load_right(uint32_t (&b)[COLUMNS][2], const Tile& tile, int row, int step) {
+// 16 rows from `row` on as the right operand: two fragments of 8 columns of the product.
+template <class Layout, class Tile>
+PK_DEVICE void load_right(uint32_t (&b)[2][2], const Tile& tile, int row, int step) {
   const int in_warp = static_cast<int>(lane());
-  if constexpr (Layout::kTransposed && Layout::kChunk == 4) {
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) {
-#pragma unroll
-      for (int e = 0; e < 2; ++e) {
-        b[j][e] = tile.load(Layout::element(8 * step + in_warp % 4 + 4 * e, row + 8 * j + in_warp / 4));
-      }
-    }
+  uint32_t both[4];
+  if constexpr (!Layout::kTransposed) {
+    load_matrices(both, tile, Layout::at(row + in_warp / 16 * 8 + in_warp % 8, 2 * step + in_warp / 8 % 2));
+  } else if constexpr (Layout::kChunk == 8) {
+    load_matrices<true>(both, tile, Layout::at(16 * step + in_warp % 16, row / 8 + in_warp / 16));
   } else {
-    static_assert(COLUMNS % 2 == 0, "two fragments a load");
 #pragma unroll
-    for (int j = 0; j < COLUMNS; j += 2) {
-      if constexpr (Layout::kTransposed) {
-        uint32_t both[4];
-        load_matrices<true>(both, tile, Layout::at(16 * step + in_warp % 16, row / 8 + j + in_warp / 16));
-        b[j][0] = both[0], b[j][1] = both[1], b[j + 1][0] = both[2], b[j + 1][1] = both[3];
-      } else {
-        uint32_t pair[2][2];
-        load_right_pair<Layout, COLUMNS>(pair, tile, row, j, step);
-        b[j][0] = pair[0][0], b[j][1] = pair[0][1], b[j + 1][0] = pair[1][0], b[j + 1][1] = pair[1][1];
-      }
-    }
+    for (int e = 0; e < 4; ++e) both[e] = tile.load(Layout::element(8 * step + in_warp % 4 + e % 2 * 4, row + in_warp / 4 + e / 2 * 8));
   }
-}
-
-// Lanes whose numbers differ by DISTANCE exchange fragments whose numbers do: the lower lane keeps the lower fragment and gives the upper one.
-template <int DISTANCE, int ROWS, int COLUMNS>
-PK_DEVICE void exchange_fragments(float (&sums)[ROWS][COLUMNS][4]) {
-  const bool is_upper = (lane() & DISTANCE) != 0;
-#pragma unroll
-  for (int i = 0; i < ROWS; ++i) {
-#pragma unroll
-    for (int j = 0; j < COLUMNS; ++j) {
-      if ((j & DISTANCE) != 0) continue;
-#pragma unroll
-      for (int e = 0; e < 4; ++e) {
-        const float lower = sums[i][j][e], upper = sums[i][j + DISTANCE][e];
-        const float got = shuffle_xor(is_upper ? lower : upper, DISTANCE);
-        sums[i][j][e] = is_upper ? got : lower;
-        sums[i][j + DISTANCE][e] = is_upper ? upper : got;
-      }
-    }
-  }
-}
-
-// Sums of a transposed right operand, which are 2 neighbours of each of 4 fragments, become 8 neighbours: lane t of 4 gives fragment f's to lane f, and gets its own.
-template <int ROWS, int COLUMNS>
-PK_DEVICE void interleave_columns(float (&sums)[ROWS][COLUMNS][4]) {
-  static_assert(COLUMNS % 4 == 0, "four fragments, four lanes");
-  exchange_fragments<1>(sums);
-  exchange_fragments<2>(sums);
+  b[0][0] = both[0], b[0][1] = both[1], b[1][0] = both[2], b[1][1] = both[3];
 }
 
 }  // namespace PK_BUILD

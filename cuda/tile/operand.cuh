@@ -8,10 +8,7 @@
 
 namespace PK_BUILD {
 
-// How the rows of a matrix fragment follow each other in a tile: as neighbours, or in pairs that are 8 rows apart (fragments.cuh).
-enum class RowOrder { neighbours, pairs };
-
-template <class T, int ROWS, bool TRANSPOSED, RowOrder ORDER = RowOrder::neighbours>
+template <class T, int ROWS, bool TRANSPOSED>
 struct OperandLayout {
   static constexpr bool kTransposed = TRANSPOSED;
   static constexpr int kRows = ROWS;
@@ -30,11 +27,9 @@ struct OperandLayout {
  private:
   static constexpr int kBankChunks = kChunks < 8 ? kChunks : 8;  // of a line, in the 128 bytes of all banks
 
-  // Different for the 8 lines that a fragment takes chunks from, two by two, and for 8 neighbours, which are written at once where memory is contiguous the other way. Transposed elements of
-  // four bytes are read one by one, two chunks of each of four lines at a time.
+  // Of the 8 lines that a fragment takes chunks from. Transposed elements of four bytes are read one by one, two chunks of each of four lines at a time.
   PK_DEVICE static int swizzle(int line) {
-    if (!TRANSPOSED) return line / 2 % 4 ^ (ORDER == RowOrder::pairs ? line / 8 % 4 : 0);
-    return line * kBankChunks / 8 * (sizeof(T) == 4 ? 2 : 1) % kBankChunks;
+    return line * kBankChunks / 8 * (TRANSPOSED && sizeof(T) == 4 ? 2 : 1) % kBankChunks;
   }
 };
 

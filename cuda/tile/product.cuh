@@ -13,7 +13,7 @@ struct ProductConfig {
   using Math = MATH;
   using Element = typename Math::Element;
   static constexpr int kTileRows = TILE_ROWS, kTileColumns = TILE_COLUMNS;
-  static constexpr int kDepthWarps = DEPTH_WARPS, kStages = STAGES;
+  static constexpr int kRowWarps = ROW_WARPS, kDepthWarps = DEPTH_WARPS, kStages = STAGES;
   static constexpr int kWarps = ROW_WARPS * COLUMN_WARPS;  // that make different parts of the tile
   static constexpr int kThreads = 32 * kWarps * DEPTH_WARPS;
   static constexpr int kWarpRows = TILE_ROWS / ROW_WARPS, kWarpColumns = TILE_COLUMNS / COLUMN_WARPS;
@@ -23,12 +23,10 @@ struct ProductConfig {
   static_assert(kWarpRows * ROW_WARPS == TILE_ROWS && kWarpRows % 16 == 0 && kWarpColumns * COLUMN_WARPS == TILE_COLUMNS && kWarpColumns % 16 == 0, "whole fragments");
   static_assert(STAGES >= 2 && kThreads <= 1024, "one stage is copied while another is read");
 
-  static constexpr bool kInterleaved = FragmentColumns<kColumnFragments>::kInterleaved;
-
   template <bool TRANSPOSED>
   using Left = OperandLayout<Element, TILE_ROWS, TRANSPOSED>;
   template <bool TRANSPOSED>
-  using Right = OperandLayout<Element, TILE_COLUMNS, TRANSPOSED, kInterleaved ? RowOrder::pairs : RowOrder::neighbours>;
+  using Right = OperandLayout<Element, TILE_COLUMNS, TRANSPOSED>;
   using Sums = float[kRowFragments][kColumnFragments][4];
 
   struct Shared {
@@ -55,12 +53,25 @@ PK_DEVICE void fill(typename Config::Sums& sums, float value) {
   }
 }
 
+// sums += scale * product
+template <class Config>
+PK_DEVICE void add_scaled(typename Config::Sums& sums, float scale, const typename Config::Sums& product) {
+#pragma unroll
+  for (int i = 0; i < Config::kRowFragments; ++i) {
+#pragma unroll
+    for (int j = 0; j < Config::kColumnFragments; ++j) {
+#pragma unroll
+      for (int e = 0; e < 4; ++e) sums[i][j][e] = fma(scale, product[i][j][e], sums[i][j][e]);
+    }
+  }
+}
+
 // sums += left * right^T over `depth`. Every thread of the block calls it; what it leaves in `shared` may still be read by other warps. copy_stage(stage, depth) copies what comes next, of
 // which `depth` is left in all, to shared.left[stage] and shared.right[stage].
 template <class Config, class LeftLayout, class RightLayout, class CopyStage>
 PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::Shared& shared, int64_t depth, CopyStage copy_stage) {
   const int warp_row = Config::warp_row(), warp_column = Config::warp_column(), depth_warp = Config::depth_warp();
-  constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value ? 1 : 2;  // parts of two steps would not fit the registers
+  [[maybe_unused]] constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value ? 1 : 2;  // parts of two steps would not fit the registers
   int64_t left_to_copy = depth;
   const auto copy_next = [&](int stage) {
     if (left_to_copy > 0) copy_stage(stage, left_to_copy);
@@ -80,12 +91,16 @@ PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::S
       uint32_t a[Config::kRowFragments][4], b[Config::kColumnFragments][2];
 #pragma unroll
       for (int i = 0; i < Config::kRowFragments; ++i) load_left<LeftLayout>(a[i], shared.left[stage][depth_warp], warp_row + 16 * i, step);
-      load_right<RightLayout>(b, shared.right[stage][depth_warp], warp_column, step);
+#pragma unroll
+      for (int j = 0; j < Config::kColumnFragments; j += 2) {
+        uint32_t pair[2][2];
+        load_right<RightLayout>(pair, shared.right[stage][depth_warp], warp_column + 8 * j, step);
+        b[j][0] = pair[0][0], b[j][1] = pair[0][1], b[j + 1][0] = pair[1][0], b[j + 1][1] = pair[1][1];
+      }
       multiply<typename Config::Math>(sums, a, b);
     }
     stage = stage == Config::kStages - 1 ? 0 : stage + 1;
   }
-  if constexpr (RightLayout::kTransposed && Config::kInterleaved) interleave_columns(sums);
 }
 
 // For operands of the tiles' type whose chunks are contiguous and aligned, in either order.

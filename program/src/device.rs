@@ -28,14 +28,18 @@ pub struct Place<T> {
     _elements: PhantomData<T>,
 }
 
-fn failed(error: DriverError) -> Error {
-    Error::Cuda { operation: "check", message: error.to_string() }
+pub fn failed(error: DriverError) -> Error {
+    Error::Cuda { operation: "device", message: error.to_string() }
 }
 
 impl Device {
     /// To be called only where the library has counted at least one device: without a driver, cudarc panics.
     pub fn open() -> Result<Self> {
         Ok(Self(CudaContext::new(0).and_then(|context| context.new_stream()).map_err(failed)?))
+    }
+
+    pub fn stream(&self) -> &Arc<CudaStream> {
+        &self.0
     }
 }
 

@@ -124,6 +124,11 @@ impl<T: Cell> Buffer<T> {
         }
     }
 
+    /// Everything that the memory holds, padding too.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.memory.snapshot()
+    }
+
     pub fn address(&self) -> u64 {
         self.memory.address() as u64
     }

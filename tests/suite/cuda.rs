@@ -24,29 +24,39 @@ pub fn missing() -> Option<String> {
     if !peft_kernels::HAS_CUDA {
         return Some("needs the feature `cuda`".into());
     }
-    match peft_kernels::device_count() {
-        Ok(count) if count > 0 => None,
-        // `peft-kernels info` says why there is none.
-        _ => Some("needs a CUDA device".into()),
-    }
+    // `peft-kernels info` says why there is none.
+    (count() == 0).then(|| "needs a CUDA device".into())
+}
+
+/// Devices that are there.
+pub fn count() -> usize {
+    peft_kernels::device_count().unwrap_or(0)
 }
 
 /// While it lives, this thread's buffers and calls are the device's.
-pub struct Session(#[allow(dead_code)] MutexGuard<'static, ()>);
+pub struct Active(bool);
+
+impl Active {
+    pub fn begin() -> Self {
+        Self(ACTIVE.replace(true))
+    }
+}
+
+impl Drop for Active {
+    fn drop(&mut self) {
+        ACTIVE.set(self.0);
+    }
+}
+
+/// The one thread at a time that works on the device, and those that it starts.
+pub struct Session(#[allow(dead_code)] Active, #[allow(dead_code)] MutexGuard<'static, ()>);
 
 impl Session {
     pub fn begin() -> Self {
         // The host may not touch managed memory while a kernel of another trial runs.
         static ONE: Mutex<()> = Mutex::new(());
-        let session = Self(ONE.lock().unwrap_or_else(PoisonError::into_inner));
-        ACTIVE.set(true);
-        session
-    }
-}
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        ACTIVE.set(false);
+        let session = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(Active::begin(), session)
     }
 }
 

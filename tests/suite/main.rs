@@ -1,6 +1,7 @@
 //! All tests of the library, in one binary.
 //!
-//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (5); PEFT_KERNELS_REQUIRE makes tests that this machine cannot run fail instead of being ignored.
+//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (5); PEFT_KERNELS_REQUIRE=device makes tests that need a CUDA device fail instead of being
+//! ignored where there is none, any other value but 0 all tests that this machine cannot run.
 
 mod buffer;
 mod compare;
@@ -10,11 +11,15 @@ mod cuda;
 mod lora;
 mod memory;
 mod numbers;
+mod operations;
 mod queues;
 /// Benches use all of them.
 #[allow(dead_code)]
 mod shapes;
 mod storage;
+/// Without a device, nobody enqueues.
+#[cfg_attr(not(feature = "cuda"), allow(dead_code))]
+mod streams;
 mod views;
 
 /// Set where this program runs itself for the bits that it computes.
@@ -32,7 +37,9 @@ fn main() -> std::process::ExitCode {
     compare_checks::trials(&mut trials);
     compile_fail::trials(&mut trials);
     lora::trials(&mut trials);
+    operations::trials(&mut trials);
     storage::trials(&mut trials);
+    streams::trials(&mut trials);
     views::trials(&mut trials);
     libtest_mimic::run(&arguments, trials.0).exit_code()
 }

@@ -98,11 +98,23 @@ impl Trials {
         test: impl FnOnce() -> Result<(), String> + Send + 'static,
     ) {
         match crate::cuda::missing() {
-            Some(reason) => self.needs(name, &reason),
+            Some(reason) => self.ignore(name, &reason, true),
             None => self.add(name, || {
                 let _session = crate::cuda::Session::begin();
                 test()
             }),
+        }
+    }
+
+    /// A test of two devices, where they are.
+    pub fn add_on_two_devices(
+        &mut self,
+        name: impl Into<String>,
+        test: impl FnOnce() -> Result<(), String> + Send + 'static,
+    ) {
+        match crate::cuda::missing() {
+            None if crate::cuda::count() < 2 => self.needs(name, "needs two CUDA devices"),
+            _ => self.add_on_device(name, test),
         }
     }
 
@@ -114,9 +126,18 @@ impl Trials {
         });
     }
 
-    /// A test that this machine or this build cannot run: ignored, with the reason as its kind, or failed where PEFT_KERNELS_REQUIRE is set.
+    /// A test that this machine or this build cannot run: ignored, with the reason as its kind, or failed where PEFT_KERNELS_REQUIRE asks for it.
     pub fn needs(&mut self, name: impl Into<String>, reason: &str) {
-        let required = std::env::var_os("PEFT_KERNELS_REQUIRE").is_some_and(|value| value != "0");
+        self.ignore(name, reason, false);
+    }
+
+    /// As above; PEFT_KERNELS_REQUIRE=device asks for those alone that lack a device.
+    fn ignore(&mut self, name: impl Into<String>, reason: &str, lacks_device: bool) {
+        let required = std::env::var("PEFT_KERNELS_REQUIRE").is_ok_and(|value| match value.as_str() {
+            "0" => false,
+            "device" => lacks_device,
+            _ => true,
+        });
         let text = format!("PEFT_KERNELS_REQUIRE is set, and this {reason}");
         let trial = Trial::test(name, move || Err(Failed::from(text)));
         self.0.push(trial.with_kind(reason.to_owned()).with_ignored_flag(!required));

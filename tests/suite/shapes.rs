@@ -1,4 +1,4 @@
-//! The list of shapes that tests and benches share.
+//! The shapes that are tested; those that are measured are in benches/shapes.json.
 
 /// One LoRA layer: x [m, k], W [n, k], A [rank, k].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +52,3 @@ pub const SMALL: [LoraShape; 24] = [
 
 /// More tiles of one column than 65535, the limit of a grid's second and third axes.
 pub const MANY_TILES: LoraShape = lora(64 * 66_000, 1, 1, 0);
-
-/// Layers of real models, for benches: RoBERTa-large, LLaMA-7B's projections, LLaMA-3-8B's K and V.
-pub const LAYERS: [LoraShape; 3] = [lora(512, 1024, 1024, 16), lora(512, 4096, 4096, 16), lora(512, 1024, 4096, 16)];

@@ -23,8 +23,8 @@ pub struct Family {
 }
 
 const FAMILIES: &[Family] = &[lora::FAMILY];
-const CUDA: &str = "cuda:0";
-const QUEUES: [&str; 3] = ["cpu", "emulator", CUDA];
+pub const CUDA: &str = "cuda:0";
+pub const QUEUES: [&str; 3] = ["cpu", "emulator", CUDA];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -67,7 +67,7 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
         None => Subjects::embedded(arguments.seed),
     };
     let subjects = subjects.map_err(Failure::Input)?;
-    let (queues, mut not_run) = queues(arguments);
+    let (queues, mut not_run) = queues(&arguments.queue, arguments.seed);
     let asked_in_vain = !arguments.queue.is_empty() && !not_run.is_empty();
     not_run.extend(subjects.left_out.iter().cloned());
 
@@ -88,16 +88,16 @@ pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     Ok(report.finish(&not_run)? && !asked_in_vain)
 }
 
-/// The queues that are there, of those asked for, and why the others are not.
-fn queues(arguments: &Arguments) -> (Vec<OpenQueue>, Vec<String>) {
+/// The queues that are there, of those asked for (none is all), and why the others are not.
+pub fn queues(asked: &[String], seed: u64) -> (Vec<OpenQueue>, Vec<String>) {
     let (mut open, mut not_run) = (Vec::new(), Vec::new());
     for name in QUEUES {
-        if !arguments.queue.is_empty() && !arguments.queue.iter().any(|asked| asked == name) {
+        if !asked.is_empty() && !asked.iter().any(|asked| asked == name) {
             continue;
         }
         match name {
             "cpu" => open.push(OpenQueue::Cpu(Host(Cpu))),
-            "emulator" => open.push(OpenQueue::Emulator(Host(Emulator::new(arguments.seed)))),
+            "emulator" => open.push(OpenQueue::Emulator(Host(Emulator::new(seed)))),
             _ => match cuda() {
                 Ok(queue) => open.push(queue),
                 Err(reason) => not_run.push(format!("{CUDA} ({reason})")),

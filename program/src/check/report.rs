@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::io::{self, IsTerminal, Write, stderr, stdout};
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::ProgressBar;
 
 use super::case::{Case, OpenQueue, Row};
+use crate::text::{number, progress, three_digits, time};
 
 /// Things that were left out, by name, in the last line.
 const NAMED: usize = 3;
@@ -44,10 +45,7 @@ impl Report {
                 widths.shape = widths.shape.max(case.shape(queue).chars().count());
             }
         }
-        let bar = if stderr().is_terminal() { ProgressBar::new(rows as u64) } else { ProgressBar::hidden() };
-        if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len}  {elapsed}  {wide_msg}") {
-            bar.set_style(style);
-        }
+        let bar = progress(rows);
         let color = stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none();
         let (layer, failed_kernels) = (String::new(), BTreeMap::new());
         let report = Self { json, color, bar, widths, layer, passed: 0, failed: 0, failed_kernels };
@@ -136,35 +134,5 @@ impl Report {
             writeln!(stdout(), "{gap}{}", self.paint(&text, if self.failed > 0 { "1;31" } else { "1" }))?;
         }
         Ok(self.failed == 0)
-    }
-}
-
-fn number(value: Option<f64>) -> String {
-    match value {
-        None => "-".into(),
-        Some(0.0) => "0".into(),
-        Some(value) if !value.is_finite() => value.to_string(),
-        Some(value) => format!("{value:.2e}"),
-    }
-}
-
-fn three_digits(value: f64) -> String {
-    let digits = if value >= 100.0 {
-        0
-    } else if value >= 10.0 {
-        1
-    } else if value >= 1.0 {
-        2
-    } else {
-        3
-    };
-    format!("{value:.digits$}")
-}
-
-fn time(seconds: f64) -> String {
-    match seconds {
-        0.9995.. => format!("{} s ", three_digits(seconds)),
-        0.9995e-3.. => format!("{} ms", three_digits(seconds * 1e3)),
-        _ => format!("{} µs", three_digits(seconds * 1e6)),
     }
 }

@@ -1,10 +1,10 @@
 // One kernel for each primitive of 9.0.
 #include "ptx/bulk_copy.cuh"
 #include "ptx/fence.cuh"
-#include "ptx/launch.cuh"
 #include "ptx/named_barrier.cuh"
 #include "ptx/ptx.cuh"
 #include "ptx/wgmma.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -116,7 +116,7 @@ PK_KERNEL void move_box(PK_GRID_CONSTANT const TensorMap from, PK_GRID_CONSTANT 
 }
 
 template <class T, int AXES>
-int32_t move_box_of(const pk_queue& queue, TensorBox from, TensorBox to, const int32_t* at, uint32_t* image, const Operands& operands) {
+int32_t move_box_of(const pk_queue& queue, TensorBox from, TensorBox to, const int32_t* at, uint32_t* image, Staged& operands) {
   TensorMap from_map, to_map;
   PK_TRY(make_tensor_map<T>("move_box", from, &from_map));
   PK_TRY(make_tensor_map<T>("move_box", to, &to_map));
@@ -127,11 +127,11 @@ int32_t move_box_of(const pk_queue& queue, TensorBox from, TensorBox to, const i
     to_at.of[i] = at[4 + i];
     bytes *= from.box[i];
   }
-  return launch(queue, {"move_box", {1, 1, 1}, 64, shared_bytes<BoxShared>()}, operands, move_box<AXES>, from_map, to_map, from_at, to_at, image, bytes);
+  return launch_staged(queue, {"move_box", {1, 1, 1}, 64, shared_bytes<BoxShared>()}, operands, move_box<AXES>, from_map, to_map, from_at, to_at, image, bytes);
 }
 
 template <class T>
-int32_t move_box_of(const pk_queue& queue, const TensorBox& from, const TensorBox& to, const int32_t* at, uint32_t* image, const Operands& operands) {
+int32_t move_box_of(const pk_queue& queue, const TensorBox& from, const TensorBox& to, const int32_t* at, uint32_t* image, Staged& operands) {
   switch (from.axes) {
     case 1: return move_box_of<T, 1>(queue, from, to, at, image, operands);
     case 2: return move_box_of<T, 2>(queue, from, to, at, image, operands);
@@ -233,13 +233,13 @@ using namespace PK_BUILD;
 extern "C" {
 
 // type: 0 bf16, 1 f16, 2 tf32
-int32_t emulator_test_wgmma(const pk_queue* queue, int32_t type, int32_t n, int32_t a_is_mn_major, int32_t b_is_mn_major, int32_t from_registers, const uint32_t* image,
+int32_t CONFORMANCE(wgmma)(const pk_queue* queue, int32_t type, int32_t n, int32_t a_is_mn_major, int32_t b_is_mn_major, int32_t from_registers, const uint32_t* image,
                             const uint32_t* registers, const uint32_t* places, const float* c, float* d) {
-  Operands operands;
-  operands.read_bytes("image", image, kImageWords * 4);
-  operands.read_bytes("registers", registers, 2 * 128 * 4 * 4);
-  operands.read_bytes("c", c, static_cast<uint64_t>(n) * 64 * 4);
-  operands.write_bytes("d", d, static_cast<uint64_t>(n) * 64 * 4);
+  Staged operands(*queue);
+  image = operands.read_bytes("image", image, kImageWords * 4);
+  registers = operands.read_bytes("registers", registers, 2 * 128 * 4 * 4);
+  c = operands.read_bytes("c", c, static_cast<uint64_t>(n) * 64 * 4);
+  d = operands.write_bytes("d", d, static_cast<uint64_t>(n) * 64 * 4);
   const auto place = [&](const uint32_t* of) { return OperandPlace{of[0], of[1], of[2], of[3], of[4]}; };
   const WgmmaProblem problem{image, registers, c, d, place(places), place(places + 5)};
   const bool a = a_is_mn_major != 0, b = b_is_mn_major != 0, from = from_registers != 0;
@@ -247,12 +247,16 @@ int32_t emulator_test_wgmma(const pk_queue* queue, int32_t type, int32_t n, int3
                       : type == 1 ? multiply_of_16_bits<f16>(n, a, b, from)
                       : from      ? multiply_of<tf32, Major::k, Major::k, true>(n)
                                   : multiply_of<tf32, Major::k, Major::k, false>(n);
-  return launch(*queue, {"multiply_image", {1, 1, 1}, 128, shared_bytes<WgmmaShared>()}, operands, kernel, problem);
+  return launch_staged(*queue, {"multiply_image", {1, 1, 1}, 128, shared_bytes<WgmmaShared>()}, operands, kernel, problem);
 }
 
 // shape: extents [4], box [4]; strides [3] in bytes, of both tensors; at: where from, where to
-int32_t emulator_test_move_box(const pk_queue* queue, uint32_t element_bytes, uint32_t axes, const uint64_t* shape, const uint64_t* strides, uint32_t swizzle, const int32_t* at,
+int32_t CONFORMANCE(move_box)(const pk_queue* queue, uint32_t element_bytes, uint32_t axes, const uint64_t* shape, const uint64_t* strides, uint32_t swizzle, const int32_t* at,
                                const void* from, void* to, uint64_t tensor_bytes, uint32_t* image, uint64_t image_bytes) {
+  Staged operands(*queue);
+  from = operands.read_bytes("from", from, tensor_bytes);
+  to = operands.write_bytes("to", to, tensor_bytes);
+  image = operands.write_bytes("image", image, image_bytes);
   TensorBox box{from, axes, {}, {}, {}, static_cast<Swizzle>(swizzle)};
   for (uint32_t i = 0; i < 4; ++i) {
     box.extents[i] = shape[i];
@@ -261,10 +265,6 @@ int32_t emulator_test_move_box(const pk_queue* queue, uint32_t element_bytes, ui
   }
   TensorBox other = box;
   other.data = to;
-  Operands operands;
-  operands.read_bytes("from", from, tensor_bytes);
-  operands.write_bytes("to", to, tensor_bytes);
-  operands.write_bytes("image", image, image_bytes);
   switch (element_bytes) {
     case 1: return move_box_of<uint8_t>(*queue, box, other, at, image, operands);
     case 2: return move_box_of<bf16>(*queue, box, other, at, image, operands);
@@ -272,19 +272,19 @@ int32_t emulator_test_move_box(const pk_queue* queue, uint32_t element_bytes, ui
   }
 }
 
-int32_t emulator_test_add_to_line(const pk_queue* queue, const uint32_t* from, uint32_t* to, uint32_t rounds) {
-  Operands operands;
-  operands.read_bytes("from", from, rounds * kLineWords * 4);
-  operands.write_bytes("to", to, rounds * kLineWords * 4);
-  return launch(*queue, {"add_to_line", {1, 1, 1}, 64, shared_bytes<LineShared>()}, operands, add_to_line, from, to, rounds);
+int32_t CONFORMANCE(add_to_line)(const pk_queue* queue, const uint32_t* from, uint32_t* to, uint32_t rounds) {
+  Staged operands(*queue);
+  from = operands.read_bytes("from", from, rounds * kLineWords * 4);
+  to = operands.write_bytes("to", to, rounds * kLineWords * 4);
+  return launch_staged(*queue, {"add_to_line", {1, 1, 1}, 64, shared_bytes<LineShared>()}, operands, add_to_line, from, to, rounds);
 }
 
-int32_t emulator_test_pass_through_ring(const pk_queue* queue, int32_t named, const uint32_t* values, uint32_t* results, uint32_t rounds) {
-  Operands operands;
-  operands.read_bytes("values", values, rounds * 32 * 4);
-  operands.write_bytes("results", results, 64 * 4);
+int32_t CONFORMANCE(pass_through_ring)(const pk_queue* queue, int32_t named, const uint32_t* values, uint32_t* results, uint32_t rounds) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, rounds * 32 * 4);
+  results = operands.write_bytes("results", results, 64 * 4);
   const auto kernel = named != 0 ? pass_through_ring<true> : pass_through_ring<false>;
-  return launch(*queue, {"pass_through_ring", {1, 1, 1}, 96, shared_bytes<RingShared>()}, operands, kernel, values, results, rounds);
+  return launch_staged(*queue, {"pass_through_ring", {1, 1, 1}, 96, shared_bytes<RingShared>()}, operands, kernel, values, results, rounds);
 }
 
 }  // extern "C"

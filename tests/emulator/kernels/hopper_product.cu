@@ -1,11 +1,11 @@
 // c = a * b of bf16, as kernels of 9.0 are written: a warp that loads tiles, two warpgroups that multiply them, a ring of stages between. And the same with a planted fault each.
 #include "ptx/bulk_copy.cuh"
 #include "ptx/fence.cuh"
-#include "ptx/launch.cuh"
 #include "ptx/named_barrier.cuh"
 #include "ptx/ptx.cuh"
 #include "ptx/register_count.cuh"
 #include "ptx/wgmma.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -128,9 +128,12 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(384)
 
 using Kernel = void (*)(TensorMap, TensorMap, TensorMap, uint32_t);
 
+// Faults are for the emulator to find: nobody runs them on a GPU.
+constexpr int kBuilt = PK_EMULATED ? kFaults : kSound + 1;
+
 template <int FAULT>
 Kernel faulty_kernel(int32_t fault) {
-  if constexpr (FAULT < kFaults) return fault == FAULT ? hopper_product<FAULT, Major::k, Major::k> : faulty_kernel<FAULT + 1>(fault);
+  if constexpr (FAULT < kBuilt) return fault == FAULT ? hopper_product<FAULT, Major::k, Major::k> : faulty_kernel<FAULT + 1>(fault);
   else return nullptr;
 }
 
@@ -149,24 +152,24 @@ using namespace PK_BUILD;
 extern "C" {
 
 // c [m, n] of a [m, k], or [k, m] if it is mn-major, and b [n, k] or [k, n].
-int32_t emulator_test_hopper_product(const pk_queue* queue, int32_t fault, int32_t a_is_mn_major, int32_t b_is_mn_major, const uint16_t* a, const uint16_t* b, uint16_t* c, uint64_t m,
+int32_t CONFORMANCE(hopper_product)(const pk_queue* queue, int32_t fault, int32_t a_is_mn_major, int32_t b_is_mn_major, const uint16_t* a, const uint16_t* b, uint16_t* c, uint64_t m,
                                      uint64_t n, uint64_t k) {
   const Major a_major = a_is_mn_major != 0 ? Major::mn : Major::k, b_major = b_is_mn_major != 0 ? Major::mn : Major::k;
   const uint32_t box_rows = fault == kRowTooMany ? kTile + 1 : kTile;
+  Staged operands(*queue);
+  a = operands.read_bytes("a", a, m * k * sizeof(bf16));
+  b = operands.read_bytes("b", b, n * k * sizeof(bf16));
+  c = operands.write_bytes("c", c, m * n * sizeof(bf16));
   TensorMap a_map, b_map, c_map;
   PK_TRY(map_matrix(&a_map, reinterpret_cast<const bf16*>(a), a_major, m, k, box_rows));
   PK_TRY(map_matrix(&b_map, reinterpret_cast<const bf16*>(b), b_major, n, k, kTile));
   PK_TRY(make_tensor_map<bf16>("hopper_product", {c, 2, {n, m}, {n * sizeof(bf16)}, {64, 64}, Swizzle::none}, &c_map));
-  Operands operands;
-  operands.read_bytes("a", a, m * k * sizeof(bf16));
-  operands.read_bytes("b", b, n * k * sizeof(bf16));
-  operands.write_bytes("c", c, m * n * sizeof(bf16));
   Kernel kernel = faulty_kernel<kSound>(fault);
   if (fault == kSound && a_major == Major::mn && b_major == Major::mn) kernel = hopper_product<kSound, Major::mn, Major::mn>;
   else if (fault == kSound && a_major == Major::mn) kernel = hopper_product<kSound, Major::mn, Major::k>;
   else if (fault == kSound && b_major == Major::mn) kernel = hopper_product<kSound, Major::k, Major::mn>;
   const Extent3 grid{static_cast<uint32_t>((n + kTile - 1) / kTile), static_cast<uint32_t>((m + kTile - 1) / kTile), 1};
-  return launch(*queue, {"hopper_product", grid, 384, shared_bytes<Shared>()}, operands, kernel, a_map, b_map, c_map, static_cast<uint32_t>(k));
+  return launch_staged(*queue, {"hopper_product", grid, 384, shared_bytes<Shared>()}, operands, kernel, a_map, b_map, c_map, static_cast<uint32_t>(k));
 }
 
 }  // extern "C"

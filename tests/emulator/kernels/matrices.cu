@@ -1,7 +1,7 @@
 // One kernel per primitive of warps and matrices from 8.0 on, for comparison with the definitions of PTX. Three warps, each with arguments of its own.
-#include "ptx/launch.cuh"
 #include "ptx/ptx.cuh"
 #include "tile/philox.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -43,13 +43,13 @@ PK_KERNEL void store_fragments(uint16_t* values, const uint32_t* row_of, const u
 
 template <int COUNT, bool TRANSPOSED>
 int32_t move(const pk_queue& queue, bool stores, uint16_t* values, const uint32_t* row_of, uint32_t* fragments) {
-  Operands operands;
-  operands.read_write_bytes("values", values, 3 * kRows * 16);
-  operands.read_bytes("row_of", row_of, kThreads * sizeof(uint32_t));
-  operands.read_write_bytes("fragments", fragments, kThreads * COUNT * sizeof(uint32_t));
+  Staged operands(queue);
+  values = operands.read_write_bytes("values", values, 3 * kRows * 16);
+  row_of = operands.read_bytes("row_of", row_of, kThreads * sizeof(uint32_t));
+  fragments = operands.read_write_bytes("fragments", fragments, kThreads * COUNT * sizeof(uint32_t));
   const LaunchShape shape{"move_matrices", {1, 1, 1}, kThreads, shared_bytes<MoveShared>()};
-  if (stores) return launch(queue, shape, operands, store_fragments<COUNT, TRANSPOSED>, values, row_of, fragments);
-  return launch(queue, shape, operands, load_fragments<COUNT, TRANSPOSED>, values, row_of, fragments);
+  if (stores) return launch_staged(queue, shape, operands, store_fragments<COUNT, TRANSPOSED>, values, row_of, fragments);
+  return launch_staged(queue, shape, operands, load_fragments<COUNT, TRANSPOSED>, values, row_of, fragments);
 }
 
 // ---- products ---------------------------------------------------------------------------------------------------------------------------------------------------
@@ -185,73 +185,73 @@ using namespace PK_BUILD;
 
 extern "C" {
 
-int32_t emulator_test_move_matrices(const pk_queue* queue, int32_t stores, int32_t count, int32_t transposed, uint16_t* values, const uint32_t* row_of, uint32_t* fragments) {
+int32_t CONFORMANCE(move_matrices)(const pk_queue* queue, int32_t stores, int32_t count, int32_t transposed, uint16_t* values, const uint32_t* row_of, uint32_t* fragments) {
   const auto run = count == 1 ? (transposed != 0 ? move<1, true> : move<1, false>) : count == 2 ? (transposed != 0 ? move<2, true> : move<2, false>) : transposed != 0 ? move<4, true> : move<4, false>;
   return run(*queue, stores != 0, values, row_of, fragments);
 }
 
-int32_t emulator_test_multiply_fragments(const pk_queue* queue, int32_t kind, const void* a, const void* b, void* sums) {
-  Operands operands;
-  operands.read_bytes("a", a, kThreads * (kind == kF64 ? 8 : 16));
-  operands.read_bytes("b", b, kThreads * 8);
-  operands.read_write_bytes("sums", sums, kThreads * 16);
+int32_t CONFORMANCE(multiply_fragments)(const pk_queue* queue, int32_t kind, const void* a, const void* b, void* sums) {
+  Staged operands(*queue);
+  a = operands.read_bytes("a", a, kThreads * (kind == kF64 ? 8 : 16));
+  b = operands.read_bytes("b", b, kThreads * 8);
+  sums = operands.read_write_bytes("sums", sums, kThreads * 16);
   const LaunchShape shape{"multiply_fragments", {1, 1, 1}, kThreads, 0};
-  if (kind == kF64) return launch(*queue, shape, operands, multiply_f64, static_cast<const double*>(a), static_cast<const double*>(b), static_cast<double*>(sums));
+  if (kind == kF64) return launch_staged(*queue, shape, operands, multiply_f64, static_cast<const double*>(a), static_cast<const double*>(b), static_cast<double*>(sums));
   const auto kernel = kind == kF16 ? multiply_fragments<kF16> : kind == kBf16 ? multiply_fragments<kBf16> : multiply_fragments<kTf32>;
-  return launch(*queue, shape, operands, kernel, static_cast<const uint32_t*>(a), static_cast<const uint32_t*>(b), static_cast<float*>(sums));
+  return launch_staged(*queue, shape, operands, kernel, static_cast<const uint32_t*>(a), static_cast<const uint32_t*>(b), static_cast<float*>(sums));
 }
 
-int32_t emulator_test_round_to_tf32(const pk_queue* queue, const float* values, uint32_t* results, int64_t count) {
-  Operands operands;
-  operands.read_bytes("values", values, static_cast<uint64_t>(count) * 4);
-  operands.write_bytes("results", results, static_cast<uint64_t>(count) * 4);
-  return launch(*queue, {"round_to_tf32", {8, 1, 1}, 128, 0}, operands, round_to_tf32, values, results, count);
+int32_t CONFORMANCE(round_to_tf32)(const pk_queue* queue, const float* values, uint32_t* results, int64_t count) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, static_cast<uint64_t>(count) * 4);
+  results = operands.write_bytes("results", results, static_cast<uint64_t>(count) * 4);
+  return launch_staged(*queue, {"round_to_tf32", {8, 1, 1}, 128, 0}, operands, round_to_tf32, values, results, count);
 }
 
-int32_t emulator_test_combine_lanes(const pk_queue* queue, const uint64_t* values, const uint32_t* masks, uint32_t* results) {
-  Operands operands;
-  operands.read_bytes("values", values, kThreads * sizeof(uint64_t));
-  operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
-  operands.write_bytes("results", results, kThreads * 8 * sizeof(uint32_t));
-  return launch(*queue, {"combine_lanes", {1, 1, 1}, kThreads, 0}, operands, combine_lanes, values, masks, results);
+int32_t CONFORMANCE(combine_lanes)(const pk_queue* queue, const uint64_t* values, const uint32_t* masks, uint32_t* results) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, kThreads * sizeof(uint64_t));
+  masks = operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, kThreads * 8 * sizeof(uint32_t));
+  return launch_staged(*queue, {"combine_lanes", {1, 1, 1}, kThreads, 0}, operands, combine_lanes, values, masks, results);
 }
 
-int32_t emulator_test_copy_in_groups(const pk_queue* queue, int32_t bytes, const uint32_t* source, uint64_t source_bytes, const uint32_t* valid, uint32_t* results) {
-  Operands operands;
-  operands.read_bytes("source", source, source_bytes);
-  operands.read_bytes("valid", valid, kThreads * 4 * sizeof(uint32_t));
-  operands.write_bytes("results", results, kThreads * 16 * sizeof(uint32_t));
+int32_t CONFORMANCE(copy_in_groups)(const pk_queue* queue, int32_t bytes, const uint32_t* source, uint64_t source_bytes, const uint32_t* valid, uint32_t* results) {
+  Staged operands(*queue);
+  source = operands.read_bytes("source", source, source_bytes);
+  valid = operands.read_bytes("valid", valid, kThreads * 4 * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, kThreads * 16 * sizeof(uint32_t));
   const LaunchShape shape{"copy_in_groups", {1, 1, 1}, kThreads, shared_bytes<CopyShared>()};
-  return launch(*queue, shape, operands, bytes == 4 ? copy_in_groups<4> : bytes == 8 ? copy_in_groups<8> : copy_in_groups<16>, source, valid, results);
+  return launch_staged(*queue, shape, operands, bytes == 4 ? copy_in_groups<4> : bytes == 8 ? copy_in_groups<8> : copy_in_groups<16>, source, valid, results);
 }
 
-int32_t emulator_test_draw_bits(const pk_queue* queue, const uint32_t* counters_and_keys, uint32_t* results, uint32_t count) {
-  Operands operands;
-  operands.read_bytes("counters_and_keys", counters_and_keys, count * 6 * sizeof(uint32_t));
-  operands.write_bytes("results", results, count * 4 * sizeof(uint32_t));
-  return launch(*queue, {"draw_bits", {1, 1, 1}, 64, 0}, operands, draw_bits, counters_and_keys, results, count);
+int32_t CONFORMANCE(draw_bits)(const pk_queue* queue, const uint32_t* counters_and_keys, uint32_t* results, uint32_t count) {
+  Staged operands(*queue);
+  counters_and_keys = operands.read_bytes("counters_and_keys", counters_and_keys, count * 6 * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, count * 4 * sizeof(uint32_t));
+  return launch_staged(*queue, {"draw_bits", {1, 1, 1}, 64, 0}, operands, draw_bits, counters_and_keys, results, count);
 }
 
-int32_t emulator_test_pass_along(const pk_queue* queue, uint32_t blocks, uint32_t* flags, uint64_t* results) {
-  Operands operands;
-  operands.read_write_bytes("flags", flags, 2 * sizeof(uint32_t));
-  operands.read_write_bytes("results", results, blocks * sizeof(uint64_t));
-  return launch(*queue, {"pass_along", {blocks, 1, 1}, 64, 0, BlocksWait::for_started}, operands, pass_along, flags, results);
+int32_t CONFORMANCE(pass_along)(const pk_queue* queue, uint32_t blocks, uint32_t* flags, uint64_t* results) {
+  Staged operands(*queue);
+  flags = operands.read_write_bytes("flags", flags, 2 * sizeof(uint32_t));
+  results = operands.read_write_bytes("results", results, blocks * sizeof(uint64_t));
+  return launch_staged(*queue, {"pass_along", {blocks, 1, 1}, 64, 0, BlocksWait::for_started}, operands, pass_along, flags, results);
 }
 
-int32_t emulator_test_last_adds_up(const pk_queue* queue, uint32_t blocks, uint32_t* counter, uint64_t* parts, uint64_t* sum) {
-  Operands operands;
-  operands.read_write_bytes("counter", counter, sizeof(uint32_t));
-  operands.read_write_bytes("parts", parts, blocks * sizeof(uint64_t));
-  operands.write_bytes("sum", sum, sizeof(uint64_t));
-  return launch(*queue, {"last_adds_up", {blocks, 1, 1}, 32, 0}, operands, last_adds_up, counter, parts, sum);
+int32_t CONFORMANCE(last_adds_up)(const pk_queue* queue, uint32_t blocks, uint32_t* counter, uint64_t* parts, uint64_t* sum) {
+  Staged operands(*queue);
+  counter = operands.read_write_bytes("counter", counter, sizeof(uint32_t));
+  parts = operands.read_write_bytes("parts", parts, blocks * sizeof(uint64_t));
+  sum = operands.write_bytes("sum", sum, sizeof(uint64_t));
+  return launch_staged(*queue, {"last_adds_up", {blocks, 1, 1}, 32, 0}, operands, last_adds_up, counter, parts, sum);
 }
 
-int32_t emulator_test_rotate_blocks(const pk_queue* queue, uint32_t blocks, uint32_t* arrived, uint64_t* values, uint32_t rounds) {
-  Operands operands;
-  operands.read_write_bytes("arrived", arrived, sizeof(uint32_t));
-  operands.read_write_bytes("values", values, 2 * blocks * sizeof(uint64_t));
-  return launch(*queue, {"rotate_blocks", {blocks, 1, 1}, 64, 0, BlocksWait::for_all}, operands, rotate_blocks, arrived, values, rounds);
+int32_t CONFORMANCE(rotate_blocks)(const pk_queue* queue, uint32_t blocks, uint32_t* arrived, uint64_t* values, uint32_t rounds) {
+  Staged operands(*queue);
+  arrived = operands.read_write_bytes("arrived", arrived, sizeof(uint32_t));
+  values = operands.read_write_bytes("values", values, 2 * blocks * sizeof(uint64_t));
+  return launch_staged(*queue, {"rotate_blocks", {blocks, 1, 1}, 64, 0, BlocksWait::for_all}, operands, rotate_blocks, arrived, values, rounds);
 }
 
 }  // extern "C"

@@ -1,6 +1,6 @@
 // One kernel per primitive, for comparison with its definition.
-#include "ptx/launch.cuh"
 #include "ptx/ptx.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -29,12 +29,12 @@ PK_KERNEL void exchange_values(int32_t kind, const T* values, const uint32_t* ar
 
 template <class T>
 int32_t exchange_values_on(const pk_queue& queue, int32_t kind, const void* values, const uint32_t* arguments, const uint32_t* masks, void* results) {
-  Operands operands;
-  operands.read_bytes("values", values, kThreads * sizeof(T));
-  operands.read_bytes("arguments", arguments, kThreads * sizeof(uint32_t));
-  operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
-  operands.write_bytes("results", results, kThreads * sizeof(T));
-  return launch(queue, {"exchange_values", {1, 1, 1}, kThreads, 0}, operands, exchange_values<T>, kind, static_cast<const T*>(values), arguments, masks, static_cast<T*>(results));
+  Staged operands(queue);
+  values = operands.read_bytes("values", values, kThreads * sizeof(T));
+  arguments = operands.read_bytes("arguments", arguments, kThreads * sizeof(uint32_t));
+  masks = operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, kThreads * sizeof(T));
+  return launch_staged(queue, {"exchange_values", {1, 1, 1}, kThreads, 0}, operands, exchange_values<T>, kind, static_cast<const T*>(values), arguments, masks, static_cast<T*>(results));
 }
 
 // results: ballot, any, all of each thread, untouched where it takes no part
@@ -119,10 +119,10 @@ PK_KERNEL void reverse_vectors(const Vector<f16, 8>* values, Vector<f16, 8>* res
 
 template <class To, class From>
 int32_t convert_values_on(const pk_queue& queue, const void* values, void* results, int64_t count) {
-  Operands operands;
-  operands.read_bytes("values", values, static_cast<uint64_t>(count) * sizeof(From));
-  operands.write_bytes("results", results, static_cast<uint64_t>(count) * sizeof(To));
-  return launch(queue, {"convert_values", {64, 1, 1}, 128, 0}, operands, convert_values<To, From>, static_cast<const From*>(values), static_cast<To*>(results), count);
+  Staged operands(queue);
+  values = operands.read_bytes("values", values, static_cast<uint64_t>(count) * sizeof(From));
+  results = operands.write_bytes("results", results, static_cast<uint64_t>(count) * sizeof(To));
+  return launch_staged(queue, {"convert_values", {64, 1, 1}, 128, 0}, operands, convert_values<To, From>, static_cast<const From*>(values), static_cast<To*>(results), count);
 }
 
 }  // namespace
@@ -132,69 +132,70 @@ using namespace PK_BUILD;
 
 extern "C" {
 
-int32_t emulator_test_exchange(const pk_queue* queue, int32_t kind, uint64_t value_bytes, const void* values, const uint32_t* arguments, const uint32_t* masks, void* results) {
+int32_t CONFORMANCE(exchange)(const pk_queue* queue, int32_t kind, uint64_t value_bytes, const void* values, const uint32_t* arguments, const uint32_t* masks, void* results) {
   if (value_bytes == 4) return exchange_values_on<float>(*queue, kind, values, arguments, masks, results);
   return exchange_values_on<int64_t>(*queue, kind, values, arguments, masks, results);
 }
 
-int32_t emulator_test_vote(const pk_queue* queue, const uint32_t* predicates, const uint32_t* masks, uint32_t* results) {
-  Operands operands;
-  operands.read_bytes("predicates", predicates, kThreads * sizeof(uint32_t));
-  operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
-  operands.write_bytes("results", results, 3 * kThreads * sizeof(uint32_t));
-  return launch(*queue, {"vote_on_values", {1, 1, 1}, kThreads, 0}, operands, vote_on_values, predicates, masks, results);
+int32_t CONFORMANCE(vote)(const pk_queue* queue, const uint32_t* predicates, const uint32_t* masks, uint32_t* results) {
+  Staged operands(*queue);
+  predicates = operands.read_bytes("predicates", predicates, kThreads * sizeof(uint32_t));
+  masks = operands.read_bytes("masks", masks, kThreads / 32 * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, 3 * kThreads * sizeof(uint32_t));
+  return launch_staged(*queue, {"vote_on_values", {1, 1, 1}, kThreads, 0}, operands, vote_on_values, predicates, masks, results);
 }
 
-int32_t emulator_test_rotate(const pk_queue* queue, int32_t in_warp, const uint32_t* values, uint32_t distance, uint32_t rounds, uint32_t* results) {
-  Operands operands;
-  operands.read_bytes("values", values, kThreads * sizeof(uint32_t));
-  operands.write_bytes("results", results, kThreads * sizeof(uint32_t));
+int32_t CONFORMANCE(rotate)(const pk_queue* queue, int32_t in_warp, const uint32_t* values, uint32_t distance, uint32_t rounds, uint32_t* results) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, kThreads * sizeof(uint32_t));
+  results = operands.write_bytes("results", results, kThreads * sizeof(uint32_t));
   const LaunchShape shape{"rotate_values", {1, 1, 1}, kThreads, shared_bytes<RotateShared>()};
-  return launch(*queue, shape, operands, in_warp != 0 ? rotate_values<true> : rotate_values<false>, values, distance, rounds, results);
+  return launch_staged(*queue, shape, operands, in_warp != 0 ? rotate_values<true> : rotate_values<false>, values, distance, rounds, results);
 }
 
 // The result's type first; the other is float.
-int32_t emulator_test_convert(const pk_queue* queue, int32_t to, int32_t from, const void* values, void* results, int64_t count) {
+int32_t CONFORMANCE(convert)(const pk_queue* queue, int32_t to, int32_t from, const void* values, void* results, int64_t count) {
   if (to == PK_F16) return convert_values_on<f16, float>(*queue, values, results, count);
   if (to == PK_BF16) return convert_values_on<bf16, float>(*queue, values, results, count);
   if (from == PK_F16) return convert_values_on<float, f16>(*queue, values, results, count);
   return convert_values_on<float, bf16>(*queue, values, results, count);
 }
 
-int32_t emulator_test_fuse(const pk_queue* queue, const float* a, const float* b, const float* c, float* results, int64_t count) {
+int32_t CONFORMANCE(fuse)(const pk_queue* queue, const float* a, const float* b, const float* c, float* results, int64_t count) {
   const auto bytes = static_cast<uint64_t>(count) * sizeof(float);
-  Operands operands;
-  operands.read_bytes("a", a, bytes);
-  operands.read_bytes("b", b, bytes);
-  operands.read_bytes("c", c, bytes);
-  operands.write_bytes("results", results, bytes);
-  return launch(*queue, {"fuse_values", {64, 1, 1}, 128, 0}, operands, fuse_values, a, b, c, results, count);
+  Staged operands(*queue);
+  a = operands.read_bytes("a", a, bytes);
+  b = operands.read_bytes("b", b, bytes);
+  c = operands.read_bytes("c", c, bytes);
+  results = operands.write_bytes("results", results, bytes);
+  return launch_staged(*queue, {"fuse_values", {64, 1, 1}, 128, 0}, operands, fuse_values, a, b, c, results, count);
 }
 
-int32_t emulator_test_keep_largest(const pk_queue* queue, const uint64_t* values, uint64_t* slots, uint32_t slot_count, uint64_t* befores, int64_t count) {
+int32_t CONFORMANCE(keep_largest)(const pk_queue* queue, const uint64_t* values, uint64_t* slots, uint32_t slot_count, uint64_t* befores, int64_t count) {
   const auto bytes = static_cast<uint64_t>(count) * sizeof(uint64_t);
-  Operands operands;
-  operands.read_bytes("values", values, bytes);
-  operands.write_bytes("befores", befores, bytes);
-  operands.read_write_bytes("slots", slots, slot_count * sizeof(uint64_t));
-  return launch(*queue, {"keep_largest", {8, 1, 1}, 64, 0}, operands, keep_largest, values, slots, slot_count, befores, count);
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, bytes);
+  befores = operands.write_bytes("befores", befores, bytes);
+  slots = operands.read_write_bytes("slots", slots, slot_count * sizeof(uint64_t));
+  return launch_staged(*queue, {"keep_largest", {8, 1, 1}, 64, 0}, operands, keep_largest, values, slots, slot_count, befores, count);
 }
 
-int32_t emulator_test_reverse(const pk_queue* queue, const void* values, void* results) {
-  Operands operands;
-  operands.read_bytes("values", values, kThreads * 16);
-  operands.write_bytes("results", results, kThreads * 16);
+int32_t CONFORMANCE(reverse)(const pk_queue* queue, const void* values, void* results) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, kThreads * 16);
+  results = operands.write_bytes("results", results, kThreads * 16);
   const LaunchShape shape{"reverse_vectors", {1, 1, 1}, kThreads, shared_bytes<VectorShared>()};
-  return launch(*queue, shape, operands, reverse_vectors, static_cast<const Vector<f16, 8>*>(values), static_cast<Vector<f16, 8>*>(results));
+  return launch_staged(*queue, shape, operands, reverse_vectors, static_cast<const Vector<f16, 8>*>(values), static_cast<Vector<f16, 8>*>(results));
 }
 
-uint64_t emulator_test_shared_bytes() {
+int32_t CONFORMANCE(shared_bytes)(const pk_queue*, uint64_t* bytes) {
   struct Mixed {
     SharedArray<uint8_t, 3> first;
     SharedArray<float, 5, 128> second;
     SharedArray<f16, 7> third;
   };
-  return shared_bytes<Mixed>();
+  *bytes = shared_bytes<Mixed>();
+  return PK_OK;
 }
 
 }  // extern "C"

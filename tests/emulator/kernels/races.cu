@@ -216,6 +216,36 @@ PK_KERNEL void row_misaligned(Problem problem) {
   store_global(own_result(problem), static_cast<float>(fragments[0]));
 }
 
+// ---- global memory, within a block ------------------------------------------------------------------------------------------------------------------------------
+
+template <bool SOUND>
+PK_KERNEL void global_write_then_read(Problem problem) {
+  store_global(own_result(problem), load_global(problem.input + thread()));  // planted: global_write_then_read
+  if (SOUND) barrier();
+  const float value = load_global(problem.results + (thread() + 37) % kThreads);  // planted: global_write_then_read
+  barrier();
+  store_global(own_result(problem), value);
+}
+
+template <bool SOUND>
+PK_KERNEL void global_read_then_write(Problem problem) {
+  const float value = load_global(problem.results + (thread() ^ 1));  // planted: global_read_then_write
+  if (SOUND) warp_barrier();
+  store_global(own_result(problem), value + 1.0f);  // planted: global_read_then_write
+}
+
+template <bool SOUND>
+PK_KERNEL void global_both_write(Problem problem) {
+  store_global(problem.results + thread() / (SOUND ? 1 : 2), 1.0f);  // planted: global_both_write
+}
+
+template <bool SOUND>
+PK_KERNEL void global_plain_and_atomic(Problem problem) {
+  if (thread() < 40) atomic_add(problem.flags + 1, 1u);  // planted: global_plain_and_atomic
+  if (SOUND) barrier();
+  if (thread() == 77) store_global(own_result(problem), static_cast<float>(load_global(problem.flags + 1)) * (SOUND ? 1.0f : 0.0f));  // planted: global_plain_and_atomic
+}
+
 // ---- between blocks ---------------------------------------------------------------------------------------------------------------------------------------------
 
 template <bool SOUND>
@@ -307,6 +337,10 @@ const Fault faults[] = {PK_FAULT(write_then_read),
                         PK_FAULT(ends_under_way),
                         PK_FAULT(lane_has_exited),
                         PK_FAULT(row_misaligned),
+                        PK_FAULT(global_write_then_read),
+                        PK_FAULT(global_read_then_write),
+                        PK_FAULT(global_both_write),
+                        PK_FAULT(global_plain_and_atomic),
                         PK_FAULT_OF_BLOCKS(blocks_write_the_same, none),
                         PK_FAULT_OF_BLOCKS(reads_what_another_writes, none),
                         PK_FAULT_OF_BLOCKS(missing_release, for_all),

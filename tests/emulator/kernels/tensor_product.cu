@@ -1,13 +1,13 @@
 // y = x * w^T in bf16 with f32 sums, for chips from 8.0 on: copies that run ahead, swizzled shared memory, matrix fragments. With a fault planted, or none.
 //
 // x [m, k], w [n, k], y [m, n], rows contiguous, k and n multiples of 8. A block of 8 warps makes a tile of 128 x 128, a warp 64 x 32; three stages of 32 columns.
-#include "ptx/launch.cuh"
 #include "ptx/ptx.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
 
-enum Fault { kSound, kWaitOneShort, kNoBarrierAfterWait, kNoTrailingBarrier, kRaggedEdge, kWrongRow, kSharedColumns };
+enum Fault { kSound, kWaitOneShort, kNoBarrierAfterWait, kNoTrailingBarrier, kRaggedEdge, kWrongRow, kSharedColumns, kFaults };
 
 constexpr int kTile = 128, kDepth = 32, kStages = 3, kThreads = 256;
 constexpr int kChunks = kDepth / 8;  // of 16 bytes, in a row of a tile
@@ -99,10 +99,18 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kThreads) tensor_product(Problem problem) {
   }
 }
 
-template <Fault FAULT>
-int32_t run(const pk_queue& queue, const Operands& operands, const Problem& problem) {
+// Faults are for the emulator to find: nobody runs them on a GPU.
+constexpr int kBuilt = PK_EMULATED ? kFaults : kSound + 1;
+
+template <int FAULT>
+void (*faulty_kernel(int32_t fault))(Problem) {
+  if constexpr (FAULT < kBuilt) return fault == FAULT ? tensor_product<static_cast<Fault>(FAULT)> : faulty_kernel<FAULT + 1>(fault);
+  else return nullptr;
+}
+
+int32_t run(const pk_queue& queue, Staged& operands, const Problem& problem, int32_t fault) {
   const Extent3 grid{static_cast<uint32_t>((problem.n + kTile - 1) / kTile), static_cast<uint32_t>((problem.m + kTile - 1) / kTile), 1};
-  return launch(queue, {"tensor_product", grid, kThreads, shared_bytes<Shared>()}, operands, tensor_product<FAULT>, problem);
+  return launch_staged(queue, {"tensor_product", grid, kThreads, shared_bytes<Shared>()}, operands, faulty_kernel<kSound>(fault), problem);
 }
 
 }  // namespace
@@ -110,19 +118,11 @@ int32_t run(const pk_queue& queue, const Operands& operands, const Problem& prob
 
 using namespace PK_BUILD;
 
-extern "C" int32_t emulator_test_tensor_product(const pk_queue* queue, int32_t fault, const void* x, const void* w, void* y, int64_t m, int64_t n, int64_t k) {
-  Operands operands;
-  operands.read("x", {const_cast<void*>(x), m, k, k, 1, 0, PK_BF16, 0}, 1);
-  operands.read("w", {const_cast<void*>(w), n, k, k, 1, 0, PK_BF16, 0}, 1);
-  operands.write("y", {y, m, n, n, 1, 0, PK_BF16, 0}, 1);
+extern "C" int32_t CONFORMANCE(tensor_product)(const pk_queue* queue, int32_t fault, const void* x, const void* w, void* y, int64_t m, int64_t n, int64_t k) {
+  Staged operands(*queue);
+  x = operands.read_bytes("x", x, static_cast<uint64_t>(m * k) * sizeof(bf16));
+  w = operands.read_bytes("w", w, static_cast<uint64_t>(n * k) * sizeof(bf16));
+  y = operands.write_bytes("y", y, static_cast<uint64_t>(m * n) * sizeof(bf16));
   const Problem problem{static_cast<const bf16*>(x), static_cast<const bf16*>(w), static_cast<bf16*>(y), m, n, k};
-  switch (fault) {
-    case kSound: return run<kSound>(*queue, operands, problem);
-    case kWaitOneShort: return run<kWaitOneShort>(*queue, operands, problem);
-    case kNoBarrierAfterWait: return run<kNoBarrierAfterWait>(*queue, operands, problem);
-    case kNoTrailingBarrier: return run<kNoTrailingBarrier>(*queue, operands, problem);
-    case kRaggedEdge: return run<kRaggedEdge>(*queue, operands, problem);
-    case kWrongRow: return run<kWrongRow>(*queue, operands, problem);
-    default: return run<kSharedColumns>(*queue, operands, problem);
-  }
+  return run(*queue, operands, problem, fault);
 }

@@ -156,6 +156,14 @@ fn a_row_of_a_matrix_that_is_not_aligned() {
 }
 
 #[test]
+fn threads_of_a_block_that_touch_the_same_bytes_of_global_memory() {
+    check("global_write_then_read", &[UNORDERED, "4 bytes at byte ", "of results (24576 bytes), which thread "]);
+    check("global_read_then_write", &[UNORDERED]);
+    check("global_both_write", &[UNORDERED]);
+    check("global_plain_and_atomic", &[UNORDERED, "of flags (16 bytes)"]);
+}
+
+#[test]
 fn blocks_that_touch_the_same_bytes() {
     check("blocks_write_the_same", &["a race", "of results (24576 bytes), which block ("]);
     check("reads_what_another_writes", &["a race", "4 bytes at byte 3076 of results"]);

@@ -123,7 +123,7 @@ impl Bench {
     fn try_mutant(&self, path: &Path, source: &str, mutant: &Mutant) -> Result<Outcome, Box<dyn Error>> {
         let file = self.copy.path().join(path);
         let mut changed = source.to_string();
-        changed.replace_range(mutant.range.clone(), mutant.replacement);
+        changed.replace_range(mutant.range.clone(), &mutant.replacement);
         fs::write(&file, changed)?;
         let outcome = self.run();
         fs::write(&file, source)?;

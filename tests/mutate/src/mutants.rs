@@ -8,7 +8,7 @@ use regex::Regex;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Mutant {
     pub range: Range<usize>,
-    pub replacement: &'static str,
+    pub replacement: String,
     pub line: usize,
     /// What is taken away, on one line.
     pub removed: String,
@@ -33,14 +33,40 @@ pub fn find(source: &str) -> Vec<Mutant> {
             mutants.push(mutant(source, part, if leaves { "false" } else { "true" }));
         }
     }
-    mutants.sort_by_key(|mutant| mutant.range.start);
+    for (range, value) in limits(&code) {
+        let value = code[value].trim().to_string();
+        mutants.push(mutant(source, range, &format!("({value})")));
+    }
+    mutants.sort_by_key(|mutant| (mutant.range.start, mutant.range.end));
     mutants
 }
 
-fn mutant(source: &str, range: Range<usize>, replacement: &'static str) -> Mutant {
+/// The calls of `minimum` and `maximum`, and their first arguments: the values that the second ones limit.
+fn limits(code: &str) -> Vec<(Range<usize>, Range<usize>)> {
+    let call = Regex::new(r"\b(?:minimum|maximum)(?:<[^<>()]*>)?\(").expect("a valid expression");
+    let mut found = Vec::new();
+    for call in call.find_iter(code) {
+        let Some(end) = closing(code, call.end()) else { continue };
+        let mut depth = 0;
+        let comma = code[call.end()..end].find(|character| {
+            depth += match character {
+                '(' | '[' | '{' => 1,
+                ')' | ']' | '}' => -1,
+                _ => 0,
+            };
+            depth == 0 && character == ','
+        });
+        if let Some(comma) = comma {
+            found.push((call.start()..end + 1, call.end()..call.end() + comma));
+        }
+    }
+    found
+}
+
+fn mutant(source: &str, range: Range<usize>, replacement: &str) -> Mutant {
     let line = source[..range.start].matches('\n').count() + 1;
     let removed = source[range.clone()].split_whitespace().collect::<Vec<_>>().join(" ");
-    Mutant { range, replacement, line, removed }
+    Mutant { range, replacement: replacement.to_string(), line, removed }
 }
 
 /// Whether the statement or block behind a condition ends what the condition guards.
@@ -132,7 +158,7 @@ fn comparisons(code: &str, condition: Range<usize>) -> Vec<Range<usize>> {
 mod tests {
     use super::*;
 
-    fn removed(source: &str) -> Vec<(String, &'static str)> {
+    fn removed(source: &str) -> Vec<(String, String)> {
         find(source).into_iter().map(|mutant| (mutant.removed, mutant.replacement)).collect()
     }
 
@@ -141,7 +167,7 @@ mod tests {
         let source =
             "  barrier();\n  // barrier();\n  copy.wait_group<1>();\n  int arrived = 3;\n  full.arrive(stage);\n";
         let expected = ["barrier();", "copy.wait_group<1>();", "full.arrive(stage);"];
-        assert_eq!(removed(source), expected.map(|text| (text.to_string(), ";")));
+        assert_eq!(removed(source), expected.map(|text| (text.to_string(), ";".to_string())));
     }
 
     #[test]
@@ -155,6 +181,16 @@ mod tests {
             ("i < 3", "true"),
             ("i < 0", "false"),
         ];
-        assert_eq!(removed(source), expected.map(|(text, by)| (text.to_string(), by)));
+        assert_eq!(removed(source), expected.map(|(text, by)| (text.to_string(), by.to_string())));
+    }
+
+    #[test]
+    fn limits_are_removed() {
+        let source = "const int left = minimum<int64_t>(maximum(rows - f(a, b), 0), 16);";
+        let expected = [
+            ("minimum<int64_t>(maximum(rows - f(a, b), 0), 16)", "(maximum(rows - f(a, b), 0))"),
+            ("maximum(rows - f(a, b), 0)", "(rows - f(a, b))"),
+        ];
+        assert_eq!(removed(source), expected.map(|(text, by)| (text.to_string(), by.to_string())));
     }
 }

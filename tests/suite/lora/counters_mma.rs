@@ -161,12 +161,7 @@ impl Call {
             (kernel, Kind::GlobalRead, "w", dense * batches * n * k * rows * t),
             (kernel, Kind::GlobalRead, "workspace", batches * planes * m * rank * columns * 4 + sums),
             (kernel, Kind::GlobalRead, "b", batches * n * rank * rows * p),
-            (
-                kernel,
-                Kind::GlobalRead,
-                "bias",
-                usize::from(self.bias) * batches * 8 * self.tile.row_warps * rows * n * t,
-            ),
+            (kernel, Kind::GlobalRead, "bias", usize::from(self.bias) * batches * m * n * t),
             (kernel, Kind::GlobalRead, "y", in_y * batches * m * n * t),
             (kernel, Kind::GlobalWrite, "workspace", sums),
             (kernel, Kind::GlobalWrite, "y", batches * m * n * t),
@@ -201,10 +196,11 @@ impl Call {
             check_count(rows, SHRINK, Kind::MatrixInstructions, instruction, of_shrink)?;
         }
 
-        // One for each stage, one where warps share the depth, two for each round of the branch and one before them, two where splits meet.
+        // One for each stage, one where warps share the depth, two for each round of the branch and one before them, two where splits meet, two for each 16 rows of a warp that are stored.
         let of_branch = if rank > 0 { 1 + 2 * rounds } else { 0 };
         let of_splits = splits * (usize::from(tile.depth_warps > 1) + if splits > 1 { 2 } else { 0 });
-        check_count(rows, kernel, Kind::Barriers, "", tiles * (self.stages() + of_branch + of_splits))?;
+        let of_store = 2 * (tile.rows / tile.row_warps / 16);
+        check_count(rows, kernel, Kind::Barriers, "", tiles * (self.stages() + of_branch + of_splits + of_store))?;
         let of_shrink = if rank > 0 { h_tiles * (self.shrink_stages() + 3 * self.planes()) } else { 0 };
         check_count(rows, SHRINK, Kind::Barriers, "", of_shrink)
     }
@@ -262,10 +258,10 @@ fn check_shared(
     Ok(())
 }
 
-/// The main loop alone: whole sectors of x and W in all orders, no conflict in shared memory, and the same requests under every schedule.
+/// The main loop alone: whole sectors of x, W and y in all orders, no conflict in shared memory, and the same requests under every schedule.
 fn base_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for tile in tiles(T::TYPE == ElementType::F32) {
-        for orders in 0..4 {
+        for orders in 0..8 {
             let k = 5 * tile.stage_bytes / size_of::<T>();
             let spec = Spec::new(tile.rows, 2 * tile.columns, k, 0, Numbers::Reals).with(|spec| {
                 spec.algorithm = tile.algorithm;
@@ -277,9 +273,7 @@ fn base_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                 for operand in ["x", "w"] {
                     check_request(&rows, tile.kernel, Kind::GlobalRead, operand, whole)?;
                 }
-                // A lane's 8 neighbours are one vector of two bytes each, and two of four, each of which is half a sector.
-                let of_y = if size_of::<T>() == 4 { 2 } else { 1 };
-                check_request(&rows, tile.kernel, Kind::GlobalWrite, "y", |row| row.parts == of_y * row.least)?;
+                check_request(&rows, tile.kernel, Kind::GlobalWrite, "y", whole)?;
                 // Of the left operand, the right one, and the sums of warps that share the depth.
                 let sums = usize::from(tile.depth_warps > 1);
                 for array in 0..2 * tile.stages * tile.depth_warps + sums {
@@ -342,8 +336,8 @@ fn merge_counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                     ElementType::F16 => ("mma.m16n8k16.f16", 1),
                     _ => ("mma.m16n8k8.tf32", 3),
                 };
-                // One barrier for each stage, and one between two adapters.
-                let barriers = stages + ranks[..ranks.len() - 1].iter().filter(|&&rank| rank > 0).count();
+                // One barrier for each stage, one behind each adapter, and three for the two times 16 rows of a warp that are stored.
+                let barriers = stages + ranks.iter().filter(|&&rank| rank > 0).count() + 3;
                 let (both, _) = merge::counted::<T, P>([n, k], ranks, (4 * i) as u64 + seed, 2, None)?;
                 for rows in &both {
                     check_bytes(rows, &expected)
@@ -369,9 +363,10 @@ fn merge_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> 
         for rows in &both {
             check_shared(rows, MERGE, 0..4, &[])?;
             if !column_major {
-                let each = if size_of::<T>() == 4 { 2 } else { 1 };
                 for (kind, operand) in [(Kind::GlobalRead, "source"), (Kind::GlobalWrite, "destination")] {
-                    check_request(rows, MERGE, kind, operand, |row| row.parts == each * row.least)?;
+                    check_request(rows, MERGE, kind, operand, |row| {
+                        row.parts == row.least && row.parts * 32 == row.bytes
+                    })?;
                 }
             }
         }

@@ -3,7 +3,7 @@
 use peft_kernels::counters;
 use peft_kernels::lora::{self, Merge};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, Place};
+use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, Place, RawStream};
 
 use super::case::Factors;
 use super::run::adapter;
@@ -12,6 +12,7 @@ use crate::compare;
 use crate::numbers::{Numbers, Random};
 use crate::queues::{Runner, Trials, emulators};
 use crate::shapes::RANKS;
+use crate::streams::{Exercise, Run};
 
 /// The operands of a merge.
 struct Case<T, P> {
@@ -131,6 +132,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         let oracle = self.oracle(1.0);
         let kernel = lora::merge_kernel(queue, &self.call(queue, true)).map_err(|error| error.to_string())?;
         lora::merge(queue, self.call(queue, true)).map_err(|error| error.to_string())?;
+        queue.finish()?;
         self.check_kept()?;
         let extents = self.source.layout.extents;
         let got = self.destination.elements(&self.destination.layout);
@@ -155,6 +157,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             self.source.write(crate::buffer::position(&self.source.layout, index), T::POISON);
         }
         lora::unmerge(queue, self.call(queue, false)).map_err(|error| error.to_string())?;
+        queue.finish()?;
         let got = self.source.elements(&self.source.layout);
         self.source.check_padding("the source, written by unmerge", &[self.source.layout])?;
         self.source.reset();
@@ -201,6 +204,53 @@ fn values<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         Case::<T, P>::new(5, 7, &[2; 64], numbers, 7).everywhere()?;
     }
     Ok(())
+}
+
+/// Values on the device; where they are exact, the emulator's bits.
+fn on_device<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (i, [n, k]) in [[0, 5], [1, 1], [1, 130], [130, 1], [16, 64], [33, 127], [200, 300]].iter().enumerate() {
+        for ranks in [&[][..], &[0], &[4], &[3, 0, 8, 1], &[2; 64]] {
+            for numbers in [Numbers::Integers, Numbers::Reals] {
+                let mut case = Case::<T, P>::new(*n, *k, ranks, numbers, i as u64);
+                for algorithm in ALGORITHMS {
+                    case.algorithm = algorithm;
+                    let got = case.there_and_back(&RawStream::legacy(0))?;
+                    if matches!(numbers, Numbers::Integers) {
+                        compare::exact(case.source.layout.extents, &got, &case.there_and_back(&Emulator::new(0))?)?;
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Merging, and unmerging, as what a stream can be given.
+pub fn exercise<T: Element + Cell, P: Element + Cell>(merging: bool) -> Box<dyn Exercise> {
+    struct Call<T, P>(Case<T, P>, bool);
+    impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
+        fn with_launch(&self, queue: &RawStream, run: &mut Run) -> Result<(), String> {
+            let Self(case, merging) = self;
+            let operation = if *merging { lora::merge } else { lora::unmerge };
+            run(&mut || operation(queue, case.call(queue, *merging)))
+        }
+        fn reset(&self) {
+            self.0.source.reset();
+            self.0.destination.reset();
+        }
+        fn output(&self) -> Vec<u8> {
+            let Self(case, merging) = self;
+            if *merging { case.destination.bytes() } else { case.source.bytes() }
+        }
+    }
+    let mut case = Case::new(200, 300, &[16, 4], Numbers::Reals, 5);
+    case.residual = None;
+    if !merging {
+        for index in indices(case.destination.layout.extents) {
+            case.destination.set(index, case.source.get(index));
+        }
+    }
+    Box::new(Call::<T, P>(case, merging))
 }
 
 /// What merging and unmerging read and wrote, and whether there was a residual, which the plain kernel alone can have. Without a placement, operands lie by chance.
@@ -304,6 +354,7 @@ fn residual<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 pub fn trials(trials: &mut Trials) {
     use half::{bf16, f16};
     for_types!(trials, "lora::merge::values", values);
+    for_types!(trials, add_on_device, "lora::merge::values/cuda", on_device);
     for_types!(trials, "lora::merge::in_place", in_place);
     trials.add("lora::merge::residual/f16", residual::<f16, f16>);
     trials.add("lora::merge::residual/bf16", residual::<bf16, bf16>);

@@ -31,6 +31,7 @@ macro_rules! for_types_and_devices {
 mod counters;
 mod counters_mma;
 mod doctored_table;
+pub mod exercises;
 mod forward;
 mod layers;
 mod merge;

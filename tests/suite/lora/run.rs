@@ -1,13 +1,17 @@
 //! Runs a forward case on a queue and checks what every call must keep.
 
 use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Target};
-use peft_kernels::{Element, Error, Kernel, Layout, Place, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace};
+use peft_kernels::{
+    Element, Emulator, Error, Kernel, Layout, Place, RawStream, Status, StatusRecord, Tensor, TensorMut, Vector,
+    Workspace,
+};
 
-use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, TargetSpec};
+use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, Spec, TargetSpec};
 use crate::buffer::{Buffer, Cell};
 use crate::compare;
 use crate::memory::Memory;
 use crate::queues::Runner;
+use crate::streams::{Exercise, Run};
 
 /// What a call returned and left in its outputs.
 pub struct Outcome<T> {
@@ -159,6 +163,37 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         }
         Ok(())
     }
+}
+
+/// A forward as what a stream can be given.
+struct Call<T, P>(Case<T, P>, Buffer<u8>);
+
+impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
+    fn with_launch(&self, queue: &RawStream, run: &mut Run) -> Result<(), String> {
+        let Self(case, workspace) = self;
+        case.with_call(queue, |call| {
+            let mut call = Some(call);
+            run(&mut || {
+                let call = call.take().expect("a call is enqueued once");
+                lora::forward(queue, call, Workspace::new(queue.sink(workspace)))
+            })
+        })
+    }
+    fn reset(&self) {
+        self.0.outputs.iter().for_each(Buffer::reset);
+    }
+    fn output(&self) -> Vec<u8> {
+        self.0.outputs.iter().flat_map(Buffer::bytes).collect()
+    }
+}
+
+/// A forward of this description, its operands in the memory that this thread uses.
+pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
+    let case = Case::<T, P>::new(spec);
+    let bytes = case.with_call(&Emulator::new(0), |call| lora::forward_workspace(&Emulator::new(0), &call));
+    let bytes = bytes.expect("a call that fits");
+    let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);
+    Box::new(Call(case, workspace))
 }
 
 /// The workspace before its first aligned address is nobody's.

@@ -1,0 +1,171 @@
+"""The C interface for ctypes. Made from cuda/include/peft_kernels.h by make_abi.py: do not edit."""
+
+import ctypes
+
+PK_ABI_VERSION = 1
+PK_OK = 0
+PK_ERROR_VERSION = -1
+PK_ERROR_ARGUMENT = -2
+PK_ERROR_ELEMENT_TYPE = -3
+PK_ERROR_WORKSPACE = -4
+PK_ERROR_NOT_BUILT = -5
+PK_ERROR_NO_DEVICE = -6
+PK_ERROR_CUDA = -7
+PK_ERROR_EMULATOR = -8
+PK_ERROR_ALGORITHM = -9
+PK_F32 = 1
+PK_F16 = 2
+PK_BF16 = 3
+PK_F64 = 4
+PK_QUEUE_EMULATOR = 1
+PK_QUEUE_CUDA = 2
+PK_STREAM_LEGACY = 1
+PK_STREAM_PER_THREAD = 2
+PK_FAILURE_ADAPTER_INDEX = 1
+PK_FAILURE_ADAPTER_RANK = 2
+PK_WORKSPACE_ALIGNMENT = 256
+PK_FLAG_ALLOW_TF32 = 1
+PK_FLAG_ALLOW_ATOMICS = 2
+PK_FLAG_BATCH_INVARIANT = 4
+PK_LORA_BASE_NONE = 0
+PK_LORA_BASE_DENSE = 1
+PK_LORA_BASE_IN_Y = 2
+PK_LORA_MERGE_ADAPTERS = 64
+
+
+class pk_queue(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("kind", ctypes.c_int32),
+        ("device", ctypes.c_int32),
+        ("stream", ctypes.c_uint64),
+    ]
+
+
+class pk_matrix(ctypes.Structure):
+    _fields_ = [
+        ("data", ctypes.c_void_p),
+        ("rows", ctypes.c_int64),
+        ("columns", ctypes.c_int64),
+        ("row_stride", ctypes.c_int64),
+        ("column_stride", ctypes.c_int64),
+        ("batch_stride", ctypes.c_int64),
+        ("element_type", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_status_record(ctypes.Structure):
+    _fields_ = [
+        ("failure", ctypes.c_uint64),
+        ("reserved", ctypes.c_uint64 * 3),
+    ]
+
+
+class pk_kernel_choice(ctypes.Structure):
+    _fields_ = [
+        ("algorithm", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("rounding_steps", ctypes.c_int64),
+        ("name", ctypes.c_char * 48),
+    ]
+
+
+class pk_chip(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("compute_capability", ctypes.c_int32),
+        ("multiprocessors", ctypes.c_int32),
+        ("shared_memory_per_block", ctypes.c_int64),
+    ]
+
+
+class pk_lora_adapter(ctypes.Structure):
+    _fields_ = [
+        ("a", ctypes.c_void_p),
+        ("b", ctypes.c_void_p),
+        ("a_row_stride", ctypes.c_int64),
+        ("a_column_stride", ctypes.c_int64),
+        ("b_row_stride", ctypes.c_int64),
+        ("b_column_stride", ctypes.c_int64),
+        ("rank", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+    ]
+
+
+class pk_lora_segment(ctypes.Structure):
+    _fields_ = [
+        ("row_begin", ctypes.c_int64),
+        ("row_end", ctypes.c_int64),
+        ("adapter", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_target(ctypes.Structure):
+    _fields_ = [
+        ("base", ctypes.c_int32),
+        ("adapter_element_type", ctypes.c_int32),
+        ("w", pk_matrix),
+        ("y", pk_matrix),
+        ("bias", pk_matrix),
+        ("a", pk_matrix),
+        ("b", pk_matrix),
+        ("scale", ctypes.c_float),
+        ("reserved", ctypes.c_int32),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("max_rank", ctypes.c_int64),
+    ]
+
+
+class pk_lora_forward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("target_size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("x", pk_matrix),
+        ("targets", ctypes.POINTER(pk_lora_target)),
+        ("target_count", ctypes.c_int64),
+        ("row_adapter", ctypes.c_void_p),
+        ("segments", ctypes.POINTER(pk_lora_segment)),
+        ("segment_count", ctypes.c_int64),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
+    ]
+
+
+class pk_lora_merge_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("source", pk_matrix),
+        ("destination", pk_matrix),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("adapter_element_type", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("residual", pk_matrix),
+    ]
+
+
+# Result and arguments of each function.
+FUNCTIONS = {
+    "pk_lora_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_forward_descriptor)]),
+    "pk_lora_forward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_forward_descriptor), ctypes.c_void_p]),
+    "pk_lora_forward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_forward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
+    "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
+    "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_abi_version": (ctypes.c_int32, []),
+    "pk_has_queue": (ctypes.c_int32, [ctypes.c_int32]),
+    "pk_device_count": (ctypes.c_int32, [ctypes.c_void_p]),
+    "pk_queue_chip": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_chip)]),
+    "pk_prepare": (ctypes.c_int32, [ctypes.POINTER(pk_queue)]),
+    "pk_status_read": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_status_record), ctypes.POINTER(pk_status_record)]),
+    "pk_last_error": (ctypes.c_uint64, [ctypes.c_char_p, ctypes.c_uint64]),
+}

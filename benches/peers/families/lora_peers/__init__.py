@@ -1,0 +1,1 @@
+"""A module here is a peer of the LoRA family: its ARMS take part."""

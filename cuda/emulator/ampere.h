@@ -1,0 +1,23 @@
+// The instructions of 8.0: ldmatrix, stmatrix and mma.sync, which a warp does together with matrices that are spread over its registers, and cp.async.
+#pragma once
+
+#include <cstdint>
+
+#include "site.h"
+
+namespace PK_BUILD {
+
+// Rows of 16 bytes have been checked; null where a lane names none.
+void load_matrices(uint32_t* fragments, uint32_t count, const void* row, bool transposed, Site site);
+void store_matrices(void* row, const uint32_t* fragments, uint32_t count, bool transposed, Site site);
+
+enum class MatrixType : uint8_t { bf16, f16, tf32, f64 };
+// sums += a * b, with the registers of this lane. A device sums several products at once and truncates: results agree bit for bit only where all sums are exact.
+void multiply_matrices(MatrixType type, void* sums, const void* a, const void* b, Site site);
+
+// cp.async: each copy lands when it is issued, or only when it is waited for. The target has been checked; the source is checked here.
+void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid_bytes, Site site);
+void commit_copies();
+void wait_for_copies(uint32_t pending_groups);
+
+}  // namespace PK_BUILD

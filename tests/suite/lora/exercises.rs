@@ -1,0 +1,51 @@
+//! The operations of the family as what a stream can be given.
+
+use half::{bf16, f16};
+
+use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
+use super::{merge, run};
+use crate::numbers::Numbers;
+use crate::streams::Operation;
+
+const FORWARD: &str = "pk_lora_forward";
+
+fn prefill() -> Spec {
+    Spec::new(200, 264, 328, 16, Numbers::Reals)
+}
+
+fn decode() -> Spec {
+    Spec::new(3, 264, 1032, 16, Numbers::Reals)
+}
+
+/// Few tiles, which share k.
+fn few_rows() -> Spec {
+    Spec::new(50, 264, 1032, 16, Numbers::Reals)
+}
+
+fn three_targets() -> Spec {
+    let target = |n, base| TargetSpec { n, base, adapters: AdapterSpec::One(9), bias: BiasSpec::Shared(1) };
+    let targets = vec![target(72, BaseSpec::Dense), target(40, BaseSpec::Dense), target(33, BaseSpec::Dense)];
+    prefill().with(|spec| spec.targets = targets)
+}
+
+fn table() -> Spec {
+    prefill().with(|spec| {
+        spec.targets[0].adapters = AdapterSpec::Table(vec![4, 0, 16]);
+        spec.rows = RowSpec::Segments(vec![(0, 60, Some(2)), (70, 130, Some(0)), (130, 199, Some(1))]);
+    })
+}
+
+/// Its table goes to the device when the call is made ready.
+const TABLE: Operation =
+    Operation { name: FORWARD, of: "a table", allocates: true, make: || run::exercise::<bf16, bf16>(&table()) };
+
+pub const OPERATIONS: &[Operation] = &[
+    Operation::new(FORWARD, "prefill", || run::exercise::<bf16, bf16>(&prefill())),
+    Operation::new(FORWARD, "prefill, f32", || run::exercise::<f32, f32>(&prefill())),
+    Operation::new(FORWARD, "decode", || run::exercise::<f16, f32>(&decode())),
+    Operation::new(FORWARD, "few rows", || run::exercise::<bf16, bf16>(&few_rows())),
+    Operation::new(FORWARD, "three targets", || run::exercise::<bf16, f32>(&three_targets())),
+    TABLE,
+    Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
+    Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
+];

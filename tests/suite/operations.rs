@@ -1,0 +1,199 @@
+//! The C interface without a device: every operation that takes a queue says so, before anything else happens.
+
+use std::ffi::CStr;
+
+use peft_kernels::HAS_CUDA;
+
+use crate::queues::Trials;
+
+#[path = "../../src/ffi/bindings.rs"]
+#[allow(unused_imports)]
+mod bindings;
+use bindings::*;
+
+const HEADER: &str = include_str!("../../cuda/include/peft_kernels.h");
+
+/// An ordinal that no machine has.
+const NO_SUCH_DEVICE: i32 = 1 << 20;
+
+/// Called with a queue of a device that is not there, and otherwise well.
+type Call = fn(&pk_queue) -> i32;
+
+/// Every operation of the header: how to call it on a queue, or nothing where it asks no device.
+const OPERATIONS: &[(&str, Option<Call>)] = &[
+    ("pk_lora_forward", Some(forward)),
+    ("pk_lora_forward_workspace", None),
+    ("pk_lora_forward_pick", None),
+    ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
+    ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
+    ("pk_lora_merge_pick", None),
+    ("pk_abi_version", None),
+    ("pk_has_queue", None),
+    ("pk_device_count", None),
+    ("pk_queue_chip", Some(chip)),
+    // SAFETY: a queue.
+    ("pk_prepare", Some(|queue| unsafe { pk_prepare(queue) })),
+    ("pk_status_read", Some(status_read)),
+    ("pk_last_error", None),
+];
+
+/// The operations of the header that enqueue work: those of the list that only ask, load or wait are not among them.
+pub fn enqueueing() -> impl Iterator<Item = &'static str> {
+    let others = ["pk_queue_chip", "pk_prepare", "pk_status_read"];
+    let names = OPERATIONS.iter().filter(|(_, call)| call.is_some()).map(|(name, _)| *name);
+    names.filter(move |name| !others.contains(name))
+}
+
+fn size_of_struct<T>() -> u64 {
+    size_of::<T>() as u64
+}
+
+fn matrix(data: &mut [f32], rows: i64, columns: i64) -> pk_matrix {
+    let row_stride = columns;
+    let data = data.as_mut_ptr().cast();
+    pk_matrix { data, rows, columns, row_stride, column_stride: 1, element_type: PK_F32, ..Default::default() }
+}
+
+fn forward(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut x, mut w, mut y, mut a, mut b) = ([1.0; 6], [1.0; 12], [7.0; 8], [1.0; 3], [1.0; 4]);
+    let mut workspace = Workspace([7.0; 64]);
+    let target = pk_lora_target {
+        base: PK_LORA_BASE_DENSE,
+        adapter_element_type: PK_F32,
+        w: matrix(&mut w, 4, 3),
+        y: matrix(&mut y, 2, 4),
+        a: matrix(&mut a, 1, 3),
+        b: matrix(&mut b, 4, 1),
+        scale: 1.0,
+        ..Default::default()
+    };
+    let descriptor = pk_lora_forward_descriptor {
+        size: size_of_struct::<pk_lora_forward_descriptor>(),
+        target_size: size_of_struct::<pk_lora_target>(),
+        x: matrix(&mut x, 2, 3),
+        targets: &target,
+        target_count: 1,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_forward(queue, &descriptor) };
+    assert!(y == [7.0; 8] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn merge(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_lora_merge_descriptor) -> i32) -> i32 {
+    let (mut source, mut destination, a, b) = ([1.0; 12], [7.0; 12], [1.0f32; 3], [1.0f32; 4]);
+    let adapter = pk_lora_adapter {
+        a: a.as_ptr().cast(),
+        b: b.as_ptr().cast(),
+        a_row_stride: 3,
+        a_column_stride: 1,
+        b_row_stride: 1,
+        b_column_stride: 1,
+        rank: 1,
+        scale: 1.0,
+    };
+    let descriptor = pk_lora_merge_descriptor {
+        size: size_of_struct::<pk_lora_merge_descriptor>(),
+        source: matrix(&mut source, 4, 3),
+        destination: matrix(&mut destination, 4, 3),
+        adapters: &adapter,
+        adapter_count: 1,
+        adapter_element_type: PK_F32,
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { run(queue, &descriptor) };
+    assert_eq!(destination, [7.0; 12], "a refused call has written");
+    status
+}
+
+fn chip(queue: &pk_queue) -> i32 {
+    let mut chip = pk_chip { size: size_of_struct::<pk_chip>(), ..Default::default() };
+    // SAFETY: a queue and a chip.
+    unsafe { pk_queue_chip(queue, &mut chip) }
+}
+
+fn status_read(queue: &pk_queue) -> i32 {
+    let (record, mut host) = (pk_status_record::default(), pk_status_record::default());
+    // SAFETY: a queue and two records.
+    unsafe { pk_status_read(queue, &record, &mut host) }
+}
+
+/// `pk_lora_merge`, and whether it takes a queue, of each declaration of the header.
+fn declared() -> Vec<(&'static str, bool)> {
+    let declarations = HEADER.split("PK_API ").skip(2);
+    let parse = |text: &'static str| {
+        let (head, rest) = text.split_once('(').expect("a declaration has parameters");
+        let parameters = rest.split_once(')').expect("parameters end").0;
+        let name = head.split_whitespace().last().expect("a declaration has a name");
+        (name, parameters.contains("const pk_queue *queue"))
+    };
+    declarations.filter(|text| text.contains('(')).map(parse).collect()
+}
+
+/// No operation of the header is missing above, and none is wrongly said to need no device.
+fn is_complete() -> Result<(), String> {
+    let listed: Vec<_> = OPERATIONS.iter().map(|(name, call)| (*name, call.is_some())).collect();
+    let declared = declared();
+    match declared == listed {
+        true => Ok(()),
+        false => Err(format!("the header declares\n{declared:?}\nand the tests know\n{listed:?}")),
+    }
+}
+
+fn last_error() -> String {
+    let mut text = [0; 1024];
+    // SAFETY: so many characters; what was written ends with a zero.
+    let text = unsafe {
+        pk_last_error(text.as_mut_ptr(), text.len() as u64);
+        CStr::from_ptr(text.as_ptr())
+    };
+    text.to_string_lossy().into_owned()
+}
+
+fn refuse(device: i32) -> Result<(), String> {
+    let expected = if HAS_CUDA { PK_ERROR_NO_DEVICE } else { PK_ERROR_NOT_BUILT };
+    for stream in [0, u64::from(PK_STREAM_LEGACY as u32), u64::from(PK_STREAM_PER_THREAD as u32)] {
+        let queue = pk_queue { size: size_of_struct::<pk_queue>(), kind: PK_QUEUE_CUDA, device, stream };
+        for (name, call) in OPERATIONS {
+            let Some(call) = call else { continue };
+            let status = call(&queue);
+            if status != expected || last_error().is_empty() {
+                return Err(format!("{name} on device {device}: {status} ({}), expected {expected}", last_error()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// On a machine without a driver or a device.
+fn count_is_refused() -> Result<(), String> {
+    let mut count = 7;
+    // SAFETY: it writes one number.
+    let status = unsafe { pk_device_count(&mut count) };
+    let expected = if HAS_CUDA { PK_ERROR_NO_DEVICE } else { PK_ERROR_NOT_BUILT };
+    match (status, count) {
+        (status, 7) if status == expected => Ok(()),
+        _ => Err(format!("pk_device_count: {status} ({}), count {count}, expected {expected}", last_error())),
+    }
+}
+
+pub fn trials(trials: &mut Trials) {
+    trials.add("operations::are_those_of_the_header", is_complete);
+    trials.add("operations::say_that_there_is_no_such_device", || refuse(NO_SUCH_DEVICE));
+    match crate::cuda::missing() {
+        Some(_) => {
+            trials.add("operations::say_that_there_is_no_device", || refuse(0));
+            trials.add("operations::count_no_device", count_is_refused);
+        }
+        None => {
+            trials.needs("operations::say_that_there_is_no_device", "needs a machine without a CUDA device");
+            trials.needs("operations::count_no_device", "needs a machine without a CUDA device");
+        }
+    }
+}
