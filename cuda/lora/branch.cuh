@@ -4,7 +4,7 @@
 // is f32, too. Rows of other adapters are left as they are, whatever numbers this one has.
 #pragma once
 
-#include "../tile/product.cuh"
+#include "../tile/quads.cuh"
 #include "forward.cuh"
 
 namespace PK_BUILD {
@@ -45,15 +45,20 @@ template <class Product, class T, class Adapters>
 PK_DEVICE void store_h(typename Product::Shared& shared, const Adapters& adapters, const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile, int32_t index,
                        const Adapter& adapter, int64_t rank0) {
   using Layout = typename BranchLayouts<Product>::H;
+  const int64_t rows = problem.batches * problem.m, plane = rows * target.adapters.max_rank;
 #pragma unroll 1
   for (int at = static_cast<int>(thread_index().x); at < Layout::kLines * Layout::kChunks; at += Product::kThreads) {
     const int row = at / Layout::kChunks, chunk = at % Layout::kChunks;
-    const bool mine = adapters.load(static_cast<uint32_t>(row)) == index;
-    Vector<float, 4> values;
+    Vector<float, 4> values{};
+    if (adapters.load(static_cast<uint32_t>(row)) == index) {
+      const int64_t row_of_all = tile.batch * problem.m + tile.row0 + row, rank = rank0 + 4 * chunk;
+#pragma unroll 4  // loads that wait together
+      for (int32_t i = 0; i < problem.h_planes; ++i) {
+        const Matrix<const float> h{target.h + i * plane, target.adapters.max_rank, 1};
+        values = values + Quads<const float>(h, rows, adapter.rank).load(row_of_all, rank);
+      }
 #pragma unroll
-    for (int i = 0; i < 4; ++i) {
-      const int64_t rank = rank0 + 4 * chunk + i;
-      values.values[i] = mine && rank < adapter.rank ? adapter.scale * load_h(problem, target, tile.batch * problem.m + tile.row0 + row, rank) : 0.0f;
+      for (int i = 0; i < 4; ++i) values.values[i] = rank + i < adapter.rank ? adapter.scale * values.values[i] : 0.0f;  // an infinite scale is not the padding's
     }
     store_parts<Layout>(shared.left, row, chunk, values);
   }

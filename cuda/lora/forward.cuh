@@ -39,7 +39,6 @@ template <class T>
 PK_DEVICE float load_h(const ForwardProblem<T>& problem, const ForwardTarget<T>& target, int64_t row, int64_t rank) {
   const int64_t plane = problem.batches * problem.m * target.adapters.max_rank, at = row * target.adapters.max_rank + rank;
   float sum = load_global(target.h + at);
-#pragma unroll 4  // loads that wait together
   for (int32_t i = 1; i < problem.h_planes; ++i) sum += load_global(target.h + i * plane + at);
   return sum;
 }

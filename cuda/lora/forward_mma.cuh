@@ -10,7 +10,6 @@
 #pragma once
 
 #include "../ptx/overlap.cuh"
-#include "../tile/quads.cuh"
 #include "branch.cuh"
 
 namespace PK_BUILD {

@@ -44,6 +44,13 @@ const ROUNDS: &[&[Fault]] = &[
             planted: "rank + 1 < adapter.rank;",
             kernels: &["lora_merge_simt"],
         },
+        // Exchanges neighbours on the way to memory. (A forward fails before that, in its shrink kernel.)
+        Fault {
+            file: "tile/quads.cuh",
+            text: "take(quad, at.row, at.column,",
+            planted: "take(quad, at.row, at.column ^ 4,",
+            kernels: &[MERGE],
+        },
     ],
     &[
         // Adds the branch twice.

@@ -258,10 +258,10 @@ fn check_shared(
     Ok(())
 }
 
-/// The main loop alone: whole sectors of x and W in all orders, no conflict in shared memory, and the same requests under every schedule.
+/// The main loop alone: whole sectors of x, W and y in all orders, no conflict in shared memory, and the same requests under every schedule.
 fn base_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for tile in tiles(T::TYPE == ElementType::F32) {
-        for orders in 0..4 {
+        for orders in 0..8 {
             let k = 5 * tile.stage_bytes / size_of::<T>();
             let spec = Spec::new(tile.rows, 2 * tile.columns, k, 0, Numbers::Reals).with(|spec| {
                 spec.algorithm = tile.algorithm;

@@ -70,6 +70,10 @@ fn not_numbers<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         case.targets[0].factors[0].b.set([0, 3, 0], P::from_f64(f64::INFINITY));
     };
     assert_eq!(changed::<T, P>(&spec, scale_zero)?, column(3));
+    // An infinite scale makes infinities of what there is, and nothing of the ranks that there are not.
+    let one_rank = Spec::new(m, n, k, 1, Numbers::Reals);
+    let infinite = |case: &mut Case<T, P>| case.targets[0].factors[0].scale = f32::INFINITY;
+    assert_eq!(changed::<T, P>(&one_rank, infinite)?, [0usize; 0]);
     let zero = |case: &mut Case<T, P>| {
         case.x.set([0, 4, 3], T::from_f64(0.0));
         w(case, f64::INFINITY);

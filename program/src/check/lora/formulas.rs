@@ -26,11 +26,10 @@ pub struct Forward {
     pub p: usize,
 }
 
-/// A tile of y, and how a kernel makes it.
+/// A tile of y, the bytes of x's row that a stage holds, and how many blocks fit a multiprocessor.
 struct Tile {
     rows: usize,
     columns: usize,
-    row_warps: usize,
     stage_bytes: usize,
     blocks_together: usize,
 }
@@ -43,31 +42,25 @@ fn parts(blocks: usize, wanted: usize, stages: usize) -> usize {
 impl Forward {
     /// Of the kernel, by its name, and of the one that makes x·Aᵀ for it.
     pub fn formulas(&self, kernel: &str) -> Vec<Formula> {
-        let tile = |rows, columns, row_warps, stage_bytes, blocks_together| Tile {
-            rows,
-            columns,
-            row_warps,
-            stage_bytes,
-            blocks_together,
-        };
+        let tile = |rows, columns, stage_bytes, blocks_together| Tile { rows, columns, stage_bytes, blocks_together };
         let wide = if self.t == 4 { 128 } else { 256 };
         match kernel {
             "lora_forward_simt" => self.simt(),
-            "lora_forward_mma_large" => self.mma("lora_forward_mma_large", &tile(128, wide, 2, 64, 1)),
-            "lora_forward_mma_small" => self.mma("lora_forward_mma_small", &tile(64, 64, 2, 64, 2)),
-            "lora_forward_mma_decode" => self.mma("lora_forward_mma_decode", &tile(16, 32, 1, 512, 1)),
+            "lora_forward_mma_large" => self.mma("lora_forward_mma_large", &tile(128, wide, 64, 1)),
+            "lora_forward_mma_small" => self.mma("lora_forward_mma_small", &tile(64, 64, 64, 2)),
+            "lora_forward_mma_decode" => self.mma("lora_forward_mma_decode", &tile(16, 32, 512, 1)),
             _ => Vec::new(),
         }
     }
 
-    /// The base, for tiles of a size; the bias as often as its elements are read.
-    fn base(&self, kernel: &'static str, rows: usize, columns: usize, bias_reads: usize) -> Vec<Formula> {
+    /// Everything but adapters, for tiles of a size.
+    fn base(&self, kernel: &'static str, rows: usize, columns: usize) -> Vec<Formula> {
         let Self { m, k, t, .. } = *self;
         let mut formulas = Vec::new();
         for &Target { n, dense, bias, .. } in &self.targets {
             formulas.push(Formula(kernel, Kind::GlobalWrite, "y", m * n * t));
             if bias {
-                formulas.push(Formula(kernel, Kind::GlobalRead, "bias", bias_reads * n * t));
+                formulas.push(Formula(kernel, Kind::GlobalRead, "bias", m * n * t));
             }
             if dense {
                 formulas.push(Formula(kernel, Kind::GlobalRead, "x", n.div_ceil(columns) * m * k * t));
@@ -83,7 +76,7 @@ impl Forward {
         const FORWARD: &str = "lora_forward_simt";
         const SHRINK: &str = "lora_shrink_simt";
         let Self { m, k, t, p, .. } = *self;
-        let mut formulas = self.base(FORWARD, 64, 64, m);
+        let mut formulas = self.base(FORWARD, 64, 64);
         for &Target { n, rank, .. } in self.targets.iter().filter(|_| !self.by_row) {
             formulas.push(Formula(FORWARD, Kind::GlobalRead, "workspace", 16 * n.div_ceil(64) * m * rank * 4));
             formulas.push(Formula(FORWARD, Kind::GlobalRead, "b", m * n * rank * p));
@@ -98,7 +91,7 @@ impl Forward {
         const SHRINK: &str = "lora_shrink_mma";
         let Self { m, k, t, p, .. } = *self;
         let row_tiles = m.div_ceil(tile.rows);
-        let mut formulas = self.base(kernel, tile.rows, tile.columns, 8 * tile.row_warps * row_tiles);
+        let mut formulas = self.base(kernel, tile.rows, tile.columns);
         if self.by_row {
             return formulas;
         }
