@@ -102,5 +102,9 @@ pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::forward::small_shapes", small_shapes);
     for_types_and_devices!(trials, "lora::forward::ranks", ranks);
     for_types_and_devices!(trials, "lora::forward::orders", orders);
+}
+
+/// Sums as long as those of real layers.
+pub fn long_trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::forward::depths", depths);
 }

@@ -43,16 +43,18 @@ mod refused_merge_texts;
 mod refused_texts;
 pub mod special;
 
+/// Those that are quick and see most come first: a fault ends a run within seconds.
 pub fn trials(trials: &mut Trials) {
-    counters::trials(trials);
-    counters_mma::trials(trials);
+    rank_zero::trials(trials);
     doctored_table::trials(trials);
     forward::trials(trials);
-    layers::trials(trials);
     merge::trials(trials);
+    counters_mma::trials(trials);
+    counters::trials(trials);
     pick::trials(trials);
-    property::trials(trials);
-    rank_zero::trials(trials);
     refused::trials(trials);
+    layers::trials(trials);
     special::trials(trials);
+    property::trials(trials);
+    forward::long_trials(trials);
 }
