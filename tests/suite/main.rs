@@ -41,5 +41,7 @@ fn main() -> std::process::ExitCode {
     storage::trials(&mut trials);
     streams::trials(&mut trials);
     views::trials(&mut trials);
+    // Most faults show in every element type: one type of everything comes first, so that they end a run early.
+    trials.0.sort_by_key(|trial| !trial.name().ends_with("/f32"));
     libtest_mimic::run(&arguments, trials.0).exit_code()
 }

@@ -48,12 +48,12 @@ pub fn trials(trials: &mut Trials) {
     rank_zero::trials(trials);
     doctored_table::trials(trials);
     forward::trials(trials);
+    layers::trials(trials);
     merge::trials(trials);
     counters_mma::trials(trials);
     counters::trials(trials);
     pick::trials(trials);
     refused::trials(trials);
-    layers::trials(trials);
     special::trials(trials);
     property::trials(trials);
     forward::long_trials(trials);
