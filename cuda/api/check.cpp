@@ -1,5 +1,7 @@
 #include "check.h"
 
+#include <algorithm>
+
 namespace peft_kernels_api {
 
 const char* element_type_name(int32_t element_type) {
@@ -27,12 +29,32 @@ int32_t check_matrix(const char* operation, const char* argument, const pk_matri
     return fail(PK_ERROR_ARGUMENT, "%s: %s is [%" PRId64 ", %" PRId64 "], expected [%" PRId64 ", %" PRId64 "]", operation, argument, matrix.rows, matrix.columns,
                 rows >= 0 ? rows : (matrix.rows < 0 ? 0 : matrix.rows), columns >= 0 ? columns : (matrix.columns < 0 ? 0 : matrix.columns));
   }
+  // What is beyond it is a mistake, and would overflow offsets.
+  constexpr int64_t kLargest = INT64_C(1) << 48;
+  if (std::max({matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride, matrix.batch_stride}) > kLargest) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %s is [%" PRId64 ", %" PRId64 "] with strides %" PRId64 " and %" PRId64 " and batch stride %" PRId64 ", expected at most 2^48 each", operation, argument,
+                matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride, matrix.batch_stride);
+  }
   const bool contiguous = matrix.row_stride == 1 || matrix.column_stride == 1 || matrix.rows <= 1 || matrix.columns <= 1;
   if (matrix.row_stride < 0 || matrix.column_stride < 0 || matrix.batch_stride < 0 || !contiguous) {
     return fail(PK_ERROR_ARGUMENT, "%s: %s has row stride %" PRId64 ", column stride %" PRId64 " and batch stride %" PRId64 ", expected none below 0 and one of the first two to be 1", operation,
                 argument, matrix.row_stride, matrix.column_stride, matrix.batch_stride);
   }
   return PK_OK;
+}
+
+int32_t check_output(const char* operation, const char* argument, const pk_matrix& matrix) {
+  if (matrix.rows == 0 || matrix.columns == 0) return PK_OK;
+  const bool rows_lie_apart = matrix.rows <= 1 || (matrix.column_stride == 1 || matrix.columns <= 1 ? matrix.row_stride >= matrix.columns : matrix.row_stride == 1);
+  const bool columns_lie_apart = matrix.columns <= 1 || (matrix.row_stride == 1 && matrix.rows > 1 && matrix.column_stride != 1 ? matrix.column_stride >= matrix.rows : matrix.column_stride >= 1);
+  if (rows_lie_apart && columns_lie_apart) return PK_OK;
+  return fail(PK_ERROR_ARGUMENT, "%s: %s is [%" PRId64 ", %" PRId64 "] with row stride %" PRId64 " and column stride %" PRId64 ", expected every element in a place of its own", operation,
+              argument, matrix.rows, matrix.columns, matrix.row_stride, matrix.column_stride);
+}
+
+int32_t check_pointer(const char* operation, const char* argument, const void* pointer, uintptr_t alignment) {
+  if (reinterpret_cast<uintptr_t>(pointer) % alignment == 0) return PK_OK;
+  return fail(PK_ERROR_ARGUMENT, "%s: %s is at address %p, expected a multiple of %zu", operation, argument, pointer, static_cast<size_t>(alignment));
 }
 
 int32_t check_data(const char* operation, const char* argument, const pk_matrix& matrix) {

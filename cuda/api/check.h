@@ -41,6 +41,12 @@ int32_t read_descriptor(const char* operation, const void* source, uint64_t size
 // Extents at least 0, expected ones where not negative, strides at least 0 with one of them 1 (or along an extent of at most 1).
 int32_t check_matrix(const char* operation, const char* argument, const pk_matrix& matrix, int64_t rows, int64_t columns);
 
+// No two elements of an output lie in the same place.
+int32_t check_output(const char* operation, const char* argument, const pk_matrix& matrix);
+
+// A pointer that is null or a multiple of what kernels load at once.
+int32_t check_pointer(const char* operation, const char* argument, const void* pointer, uintptr_t alignment);
+
 // A pointer to at least one element, aligned to it.
 int32_t check_data(const char* operation, const char* argument, const pk_matrix& matrix);
 

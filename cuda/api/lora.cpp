@@ -45,6 +45,8 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
     PK_TRY_API(check_matrix(operation, operand.name, operand.matrix, operand.rows, operand.columns));
     if (needs_data) PK_TRY_API(check_data(operation, operand.name, operand.matrix));
   }
+  PK_TRY_API(check_output(operation, "y", target.y));
+  PK_TRY_API(check_pointer(operation, "adapters", target.adapters, alignof(pk_lora_adapter)));
   if (descriptor.batch_count > 1 && target.y.batch_stride == 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: y has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
@@ -73,6 +75,9 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
   }
   PK_TRY_API(check_matrix(operation, "x", descriptor.x, -1, -1));
   if (needs_data) PK_TRY_API(check_data(operation, "x", descriptor.x));
+  PK_TRY_API(check_pointer(operation, "row_adapter", descriptor.row_adapter, alignof(int32_t)));
+  PK_TRY_API(check_pointer(operation, "segments", descriptor.segments, alignof(pk_lora_segment)));
+  PK_TRY_API(check_pointer(operation, "status", descriptor.status, alignof(pk_status_record)));
   if (descriptor.x.rows > kLargest / descriptor.batch_count || descriptor.x.columns > kLargest) {
     return fail(PK_ERROR_ARGUMENT, "%s: x is %" PRId64 " batches of [%" PRId64 ", %" PRId64 "], expected at most 2^48 rows and columns", operation, descriptor.batch_count,
                 descriptor.x.rows, descriptor.x.columns);
@@ -86,7 +91,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
       target.max_rank = target.a.rows;
       target.adapter_count = 1;
     }
-    forward->total_rank += target.max_rank;
+    if (target.max_rank <= INT32_MAX) forward->total_rank += target.max_rank;
     const int64_t rows = std::max<int64_t>(descriptor.batch_count * descriptor.x.rows, 1);
     if (target.max_rank > INT32_MAX || forward->total_rank > kLargest / rows) {
       return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " rows with ranks that add up to %" PRId64 ", expected ranks of at most 2^31 - 1 and a product of at most 2^48", operation, rows,
@@ -151,6 +156,7 @@ int32_t check_residual(const char* operation, const pk_lora_merge_descriptor& de
   pk_matrix residual = descriptor.residual;
   residual.element_type = descriptor.source.element_type;  // sixteen bits as well
   PK_TRY_API(check_matrix(operation, "residual", residual, descriptor.source.rows, descriptor.source.columns));
+  PK_TRY_API(check_output(operation, "residual", residual));
   return needs_data ? check_data(operation, "residual", residual) : PK_OK;
 }
 
@@ -162,6 +168,7 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
   const pk_matrix& source = descriptor->source;
   PK_TRY_API(check_matrix(operation, "source", source, -1, -1));
   PK_TRY_API(check_matrix(operation, "destination", descriptor->destination, source.rows, source.columns));
+  PK_TRY_API(check_output(operation, "destination", descriptor->destination));
   PK_TRY_API(check_residual(operation, *descriptor, needs_data));
   if (descriptor->destination.element_type != source.element_type) {
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: destination has element type %s, expected %s", operation, element_type_name(descriptor->destination.element_type),

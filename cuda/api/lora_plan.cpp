@@ -1,6 +1,7 @@
 #include "lora_plan.h"
 
 #include <algorithm>
+#include <cinttypes>
 #include <cstdio>
 
 #include "check.h"
@@ -22,7 +23,14 @@ constexpr Algorithm kForward[] = {{PK_LORA_FORWARD_SIMT, "lora_forward_simt"},
                                   {PK_LORA_FORWARD_MMA_SMALL, "lora_forward_mma_small"},
                                   {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"}};
 
+const Algorithm* find(int32_t number) {
+  const auto* found = std::find_if(std::begin(kForward), std::end(kForward), [&](const Algorithm& entry) { return entry.number == number; });
+  return found != std::end(kForward) ? found : nullptr;
+}
+
 bool is_f32(const Forward& forward) { return forward.descriptor.x.element_type == PK_F32; }
+
+bool runs_on(const pk_chip& chip) { return chip.compute_capability >= 80 && chip.shared_memory_per_block >= kLoraSharedBytes; }
 
 int64_t up(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
 
@@ -48,11 +56,23 @@ int64_t largest_rank(const Forward& forward) {
   return rank;
 }
 
-int32_t algorithm_of(const Forward& forward, const pk_chip& chip) {
+// Of H, of all targets.
+double shrink_blocks(const Forward& forward) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
-  // A grid of more blocks than its first axis has: only the plain kernels walk through them.
-  constexpr double kMostTiles = INT32_MAX / kMostParts;
-  if (chip.compute_capability < 80 || tiles_of(forward, {16, 32, 0}) > kMostTiles) return PK_LORA_FORWARD_SIMT;
+  const int64_t rank = largest_rank(forward);
+  return static_cast<double>(forward.targets.size()) * static_cast<double>(descriptor.batch_count) * static_cast<double>(up(descriptor.x.rows, kLoraShrinkRows)) *
+         static_cast<double>(up(rank, lora_shrink_columns(rank)));
+}
+
+// Whether a grid's first axis has as many blocks as a kernel needs, in however many parts: only the plain kernels walk through more.
+bool fits_grid(const Forward& forward, int32_t algorithm) {
+  const double blocks = std::max({tiles_of(forward, lora_forward_tile(algorithm, is_f32(forward))), shrink_blocks(forward), static_cast<double>(forward.descriptor.batch_count)});
+  return algorithm == PK_LORA_FORWARD_SIMT || blocks * kMostParts <= INT32_MAX;
+}
+
+// The kernel for a chip of 8.0 or later.
+int32_t algorithm_of(const Forward& forward) {
+  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
   if ((descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return PK_LORA_FORWARD_MMA_SMALL;
   if (descriptor.x.rows <= 16) return PK_LORA_FORWARD_MMA_DECODE;
   int64_t widest = 0;
@@ -71,15 +91,12 @@ LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multi
   if (dense) {
     const double wanted = algorithm == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
     plan.splits = parts_of(tiles, wanted, up(descriptor.x.columns * size, tile.stage_bytes));
-    const double part_bytes = tiles * tile.rows * tile.columns * 4;
-    while (plan.splits > 1 && part_bytes * plan.splits > kMostPartBytes) --plan.splits;
+    const double bytes_of_one = tiles * tile.rows * tile.columns * 4;
+    while (plan.splits > 1 && bytes_of_one * plan.splits > kMostPartBytes) --plan.splits;
   }
-  const int64_t rank = largest_rank(forward);
-  const double blocks = static_cast<double>(forward.targets.size()) * static_cast<double>(descriptor.batch_count) * static_cast<double>(up(descriptor.x.rows, kLoraShrinkRows)) *
-                        static_cast<double>(up(rank, lora_shrink_columns(rank)));
   // Factors of f32 are multiplied as f32, whatever x is.
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
-  plan.h_planes = parts_of(blocks, 2 * chips, up(descriptor.x.columns * (wide ? 4 : 2), kLoraShrinkStageBytes));
+  plan.h_planes = parts_of(shrink_blocks(forward), 2 * chips, up(descriptor.x.columns * (wide ? 4 : 2), kLoraShrinkStageBytes));
   return plan;
 }
 
@@ -105,19 +122,21 @@ int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
 
 int32_t plan_forward(const char* operation, const Forward& forward, const pk_chip& chip, LoraForwardPlan* plan, pk_kernel_choice* choice) {
   int32_t algorithm = forward.descriptor.algorithm;
-  if (algorithm == 0) algorithm = algorithm_of(forward, chip);
-  const auto* known = std::find_if(std::begin(kForward), std::end(kForward), [&](const Algorithm& entry) { return entry.number == algorithm; });
-  if (known == std::end(kForward)) {
+  if (algorithm == 0) {
+    algorithm = algorithm_of(forward);
+    if (!runs_on(chip) || !fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
+  }
+  const Algorithm* known = find(algorithm);
+  if (known == nullptr) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (%s) to %d (%s)", operation, algorithm, kForward[0].number, kForward[0].name,
                 std::end(kForward)[-1].number, std::end(kForward)[-1].name);
   }
-  if (algorithm != PK_LORA_FORWARD_SIMT && chip.compute_capability < 80) {
-    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0, this chip has %d.%d", operation, algorithm, known->name, chip.compute_capability / 10,
-                chip.compute_capability % 10);
+  if (algorithm != PK_LORA_FORWARD_SIMT && !runs_on(chip)) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0 and %" PRId64 " bytes of shared memory a block, this chip has %d.%d and %" PRId64, operation,
+                algorithm, known->name, kLoraSharedBytes, chip.compute_capability / 10, chip.compute_capability % 10, chip.shared_memory_per_block);
   }
-  const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
-  if (algorithm != PK_LORA_FORWARD_SIMT && tiles_of(forward, tile) * kMostParts > INT32_MAX) {
-    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) makes at most %d tiles, expected algorithm %d (%s) for y of this size", operation, algorithm, known->name,
+  if (!fits_grid(forward, algorithm)) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) makes at most %d tiles, expected algorithm %d (%s) for a call of this size", operation, algorithm, known->name,
                 static_cast<int>(INT32_MAX / kMostParts), PK_LORA_FORWARD_SIMT, kForward[0].name);
   }
   *plan = plan_of(forward, algorithm, chip.multiprocessors);
@@ -127,15 +146,14 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
   return PK_OK;
 }
 
+// On a chip that the tensor cores' kernels do not run on, the plain ones may be picked: they need least.
 uint64_t forward_workspace_bytes(const Forward& forward) {
-  const auto rows = forward.descriptor.batch_count * forward.descriptor.x.rows;
-  uint64_t bytes = 0;
-  for (const Algorithm& algorithm : kForward) {
-    if (tiles_of(forward, lora_forward_tile(algorithm.number, is_f32(forward))) * kMostParts > INT32_MAX && algorithm.number != PK_LORA_FORWARD_SIMT) continue;
-    const LoraForwardPlan plan = plan_of(forward, algorithm.number, kMostMultiprocessors);
-    bytes = std::max(bytes, static_cast<uint64_t>(lora_h_bytes(plan, rows, forward.total_rank)) + part_bytes(forward, plan));
-  }
-  return bytes;
+  const int64_t rows = forward.descriptor.batch_count * forward.descriptor.x.rows;
+  // One that does not exist is the call's to refuse.
+  int32_t algorithm = find(forward.descriptor.algorithm) != nullptr ? forward.descriptor.algorithm : algorithm_of(forward);
+  if (!fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
+  const LoraForwardPlan plan = plan_of(forward, algorithm, kMostMultiprocessors);
+  return static_cast<uint64_t>(lora_h_bytes(plan, rows, forward.total_rank)) + part_bytes(forward, plan);
 }
 
 // A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.
@@ -144,12 +162,15 @@ int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descri
   int64_t max_rank = 0;
   for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
   const double tiles = static_cast<double>(up(descriptor.source.rows, kLoraMergeRows)) * static_cast<double>(up(descriptor.source.columns, kLoraMergeColumns));
-  const bool possible = chip.compute_capability >= 80 && !residual && tiles <= INT32_MAX;
+  const bool fits = tiles <= INT32_MAX, possible = runs_on(chip) && !residual && fits;
   int32_t algorithm = descriptor.algorithm;
   if (algorithm == 0) algorithm = possible && max_rank > 0 ? PK_LORA_MERGE_MMA : PK_LORA_MERGE_SIMT;
   if (algorithm != PK_LORA_MERGE_SIMT && algorithm != PK_LORA_MERGE_MMA) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic), %d (lora_merge_simt) or %d (lora_merge_mma)", operation, algorithm, PK_LORA_MERGE_SIMT,
                 PK_LORA_MERGE_MMA);
+  }
+  if (algorithm == PK_LORA_MERGE_MMA && !fits) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (lora_merge_mma) makes at most 2^31 - 1 tiles, this call has %.0f", operation, algorithm, tiles);
   }
   if (algorithm == PK_LORA_MERGE_MMA && !possible) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (lora_merge_mma) needs compute capability 8.0 and no residual, this chip has %d.%d, and there is %s residual", operation, algorithm,

@@ -8,6 +8,9 @@
 enum : int32_t { PK_LORA_FORWARD_SIMT = 1, PK_LORA_FORWARD_MMA_LARGE = 2, PK_LORA_FORWARD_MMA_SMALL = 3, PK_LORA_FORWARD_MMA_DECODE = 4 };
 enum : int32_t { PK_LORA_MERGE_SIMT = 1, PK_LORA_MERGE_MMA = 2 };
 
+// Of a block of any tensor-core kernel: what the smallest chips from 8.0 on have.
+constexpr int64_t kLoraSharedBytes = 99 * 1024;
+
 // How a forward call is run: what `pick` decides.
 struct LoraForwardPlan {
   int32_t algorithm;
@@ -43,7 +46,8 @@ static constexpr int64_t lora_h_bytes(const LoraForwardPlan& plan, int64_t rows,
 // Of W.
 constexpr int32_t kLoraMergeRows = 64, kLoraMergeColumns = 128;
 
-// A tensor core cuts off what it adds below 2^-23 of the largest of `depth` products and the sum so far, each: depth + 1 steps.
+// An upper bound for every chip: as if a tensor core cut off each of `depth` products and the sum so far below 2^-23 of the largest of them, depth + 1 steps. (8.0 and 8.9 keep one bit more and add
+// in two blocks, 9.0 and later keep two bits more.)
 enum class LoraMath { exact16, tf32, three_tf32 };
 static constexpr int64_t lora_mma_rounding_steps(LoraMath math, int64_t k) {
   switch (math) {
@@ -60,11 +64,12 @@ static constexpr int64_t lora_forward_simt_rounding_steps(int64_t k, int64_t ran
   return (k > branch ? k : branch) + 2;
 }
 
-// Base: k products, eight warps, the splits. Branch: k products, two warps, the planes, then `rank` products, and the scale. Three sums join base, branch, a base in y and bias.
+// Base: k products, eight warps, the splits. H: k products, two warps, the planes, and the scale. `rank` products are added to the base's sums; three more sums join the splits, a base in y and
+// bias.
 static constexpr int64_t lora_forward_mma_rounding_steps(LoraMath base_math, LoraMath shrink_math, int64_t k, int64_t rank, const LoraForwardPlan& plan) {
   const int64_t base = lora_mma_rounding_steps(base_math, k) + 7 + plan.splits;
-  const int64_t branch = lora_mma_rounding_steps(shrink_math, k) + 1 + plan.h_planes + lora_mma_rounding_steps(LoraMath::three_tf32, rank) + 1;
-  return (base > branch ? base : branch) + 3;
+  const int64_t h = lora_mma_rounding_steps(shrink_math, k) + 1 + plan.h_planes + 1;
+  return (base > h ? base : h) + lora_mma_rounding_steps(LoraMath::three_tf32, rank) + 3;
 }
 
 // `rank` products of one adapter, its scale, the sum over adapters, and the sum with W.

@@ -34,15 +34,6 @@ struct ForwardProblem {
   ForwardTarget<T> targets[kMaxTargets];
 };
 
-// A row counts through all batches.
-template <class T>
-PK_DEVICE float load_h(const ForwardProblem<T>& problem, const ForwardTarget<T>& target, int64_t row, int64_t rank) {
-  const int64_t plane = problem.batches * problem.m * target.adapters.max_rank, at = row * target.adapters.max_rank + rank;
-  float sum = load_global(target.h + at);
-  for (int32_t i = 1; i < problem.h_planes; ++i) sum += load_global(target.h + i * plane + at);
-  return sum;
-}
-
 // Clears the counts of arrivals, whatever the workspace held: a part of each kernel that makes H, which comes before those that count.
 template <class T>
 PK_DEVICE void clear_arrivals(const ForwardProblem<T>& problem) {

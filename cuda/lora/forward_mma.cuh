@@ -5,7 +5,8 @@
 // Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias m * n (from
 // cache), a base in y m * n. Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
 // The branch is not rounded to 16 bits: H is f32, multiplied as two numbers of tf32, and a factor of f32 likewise.
-// Roundings of an element of y: k + k / 16 (base; 27 / 8 * k where f32 is multiplied in parts) + splits, or those of H + branch, then 2 for the sums, then the one to y's type.
+// Roundings of an element of y: those of algorithms.h, for the base k + k / 16 (27 / 8 * k where f32 is multiplied in parts), the warps that share depth and the splits, for the branch those of H
+// and of its ranks; then three sums, then the one to y's type. B is read once for each adapter that a tile's rows have.
 // Any rank, stride, order and alignment.
 #pragma once
 
@@ -48,18 +49,15 @@ PK_DEVICE bool add_splits(typename Config::Product::Sums& sums, typename Config:
   barrier();
   if (shared.arrived.load(0) != static_cast<uint32_t>(problem.splits - 1)) return false;
   if (active) {
+    for (int32_t part = 0; part < problem.splits; ++part) {  // outermost, so that the loads of all fragments wait together
 #pragma unroll
-    for (int i = 0; i < Product::kRowFragments; ++i) {
+      for (int i = 0; i < Product::kRowFragments; ++i) {
 #pragma unroll
-      for (int j = 0; j < Product::kColumnFragments; ++j) {
-        auto sum = load_global(at(0, i, j));
-        for (int32_t other = 1; other < problem.splits; ++other) {
-          const auto more = load_global(at(other, i, j));
+        for (int j = 0; j < Product::kColumnFragments; ++j) {
+          const auto more = load_global(at(part, i, j));
 #pragma unroll
-          for (int e = 0; e < 4; ++e) sum.values[e] += more.values[e];
+          for (int e = 0; e < 4; ++e) sums[i][j][e] = part == 0 ? more.values[e] : sums[i][j][e] + more.values[e];
         }
-#pragma unroll
-        for (int e = 0; e < 4; ++e) sums[i][j][e] = sum.values[e];
       }
     }
   }

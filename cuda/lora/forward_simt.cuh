@@ -3,7 +3,7 @@
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a 64 x 64 tile of y: 16 x 16 threads of 4 x 4 elements, W and x in shared memory 16 columns at a time.
 // Loads, in elements: x m * k * ceil(n / 64), W n * k * ceil(m / 64), H 16 * m * rank * ceil(n / 64) and B m * n * rank from cache, bias m * n, a base in y m * n.
 // Stores: y m * n. 2 * m * n * (k + rank) flops, all FFMA in f32.
-// Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 2 for the sums, then the one to y's type. Any rank, stride and order; the fallback of every chip.
+// Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 2 for the sums, then the one to y's type. Any rank, stride and order; the fallback of every chip from 8.0 on.
 #pragma once
 
 #include "forward.cuh"
@@ -82,7 +82,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
         const Adapter adapter = adapter_at(target.adapters, index, batch);
         scale = adapter.scale;
         for (int64_t rank = 0; rank < adapter.rank; ++rank) {
-          const float h = load_h(problem, target, batch * problem.m + row, rank);
+          const float h = load_global(target.h + (batch * problem.m + row) * target.adapters.max_rank + rank);
 #pragma unroll
           for (int j = 0; j < 4; ++j) {
             const int64_t column = column0 + thread_column + j * Config::kSide;

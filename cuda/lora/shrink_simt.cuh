@@ -3,7 +3,7 @@
 // x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite).
 // One warp a row and target: lanes run along k with 8 ranks in registers, then a fixed tree of shuffles adds the lanes up.
 // Loads, in elements: x m * k * ceil(rank / 8), A m * k * rank (from L2). Stores: H m * rank. 2 * m * k * rank flops.
-// Roundings of an element of H: ceil(k / 32) + 5. Any rank, stride and order; the fallback of every chip.
+// Roundings of an element of H: ceil(k / 32) + 5. Any rank, stride and order; the fallback of every chip from 8.0 on.
 #pragma once
 
 #include "../ptx/overlap.cuh"

@@ -62,9 +62,11 @@ struct ProductOperand {
 template <class T, class S>
 PK_DEVICE ProductOperand<S> product_operand(const Matrix<const S>& matrix, int64_t rows) {
   constexpr int64_t kChunk = 16 / sizeof(T);
-  const int64_t pitch = matrix.column_stride == 1 ? matrix.row_stride : matrix.column_stride;
+  // Of one row the stride is no matter, nor must it lead to addresses that are not aligned.
+  const Matrix<const S> of_rows{matrix.data, rows > 1 || matrix.column_stride != 1 ? matrix.row_stride : 0, matrix.column_stride};
+  const int64_t pitch = matrix.column_stride == 1 ? of_rows.row_stride : matrix.column_stride;
   const bool contiguous = matrix.column_stride == 1 || matrix.row_stride == 1;
-  return {matrix, rows, contiguous && pitch % kChunk == 0 && reinterpret_cast<uintptr_t>(matrix.data) % (kChunk * sizeof(S)) == 0};
+  return {of_rows, rows, contiguous && pitch % kChunk == 0 && reinterpret_cast<uintptr_t>(matrix.data) % (kChunk * sizeof(S)) == 0};
 }
 
 // Copies stage after stage of an operand to tiles that follow each other in depth, asynchronously: chunks must be contiguous and aligned. A thread has the same chunk of every stage's lines.

@@ -34,7 +34,7 @@ const FORWARD: &[Row] = &[
     (&[0], 4096, 4096, SMALL, SMALL),
     (&[], 4096, 4096, SMALL, SMALL),
     // More tiles than a grid has blocks, were they split.
-    (&[64], 1 << 31, 1, SIMT, SIMT),
+    (&[64], 1 << 36, 1, SIMT, SIMT),
 ];
 
 fn matrix<'a, T: Element>(rows: usize, columns: usize) -> Mat<'a, T, Emulator> {
