@@ -91,6 +91,19 @@ static const Entry entries[] = {
     FIELD(pk_lora_merge_descriptor, adapter_element_type),
     FIELD(pk_lora_merge_descriptor, reserved),
     FIELD(pk_lora_merge_descriptor, residual),
+    SIZE(pk_haar_descriptor),
+    FIELD(pk_haar_descriptor, size),
+    FIELD(pk_haar_descriptor, algorithm),
+    FIELD(pk_haar_descriptor, flags),
+    FIELD(pk_haar_descriptor, batch_count),
+    FIELD(pk_haar_descriptor, source),
+    FIELD(pk_haar_descriptor, destination),
+    FIELD(pk_haar_descriptor, axes),
+    FIELD(pk_haar_descriptor, levels),
+    FIELD(pk_haar_descriptor, boundary),
+    FIELD(pk_haar_descriptor, layout),
+    FIELD(pk_haar_descriptor, scaling),
+    FIELD(pk_haar_descriptor, adjoint),
 };
 
 const Entry *c_layout(uint64_t *count);
