@@ -43,6 +43,7 @@ PK_HAAR_MALLAT = 0
 PK_HAAR_INTERLEAVED = 1
 PK_HAAR_ORTHONORMAL = 0
 PK_HAAR_SUMS = 1
+PK_HAAR_HADAMARD_COLUMNS = 32768
 
 
 class pk_queue(ctypes.Structure):
@@ -182,6 +183,21 @@ class pk_haar_descriptor(ctypes.Structure):
     ]
 
 
+class pk_haar_hadamard_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("source", pk_matrix),
+        ("destination", pk_matrix),
+        ("before", pk_matrix),
+        ("after", pk_matrix),
+        ("normalized", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
 # Result and arguments of each function.
 FUNCTIONS = {
     "pk_lora_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_forward_descriptor)]),
@@ -193,6 +209,8 @@ FUNCTIONS = {
     "pk_haar_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
     "pk_haar_inverse": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
     "pk_haar_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_descriptor), ctypes.c_int32, ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_hadamard": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_hadamard_descriptor)]),
+    "pk_haar_hadamard_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_hadamard_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_abi_version": (ctypes.c_int32, []),
     "pk_has_queue": (ctypes.c_int32, [ctypes.c_int32]),
     "pk_device_count": (ctypes.c_int32, [ctypes.c_void_p]),

@@ -25,3 +25,6 @@ static PK_HOST_DEVICE constexpr int64_t haar_count(int64_t extent, int32_t level
 static constexpr int64_t haar_tile_rounding_steps(int64_t levels, int64_t axes) { return levels * axes + 2; }
 // Sums are of f64: to f32 for the factor, the factor, the product.
 constexpr int64_t kHaarSimtRoundingSteps = 3;
+
+// Of a block of the Walsh-Hadamard transform of rows of 2^bits elements: one row, or 8192 elements of shorter ones.
+static constexpr int64_t haar_hadamard_elements(int32_t bits) { return int64_t{1} << (bits < 13 ? 13 : bits); }

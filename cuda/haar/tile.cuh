@@ -4,7 +4,8 @@
 // or 3 along columns. Further levels along columns are between lanes, further ones along rows between the 8 warps, through shared memory, which the few values that are left make small.
 // Loads: the source once; stores: the destination once. (levels * axes) additions, one product an element.
 // Roundings: one sum a level and axis, the factor and the product with it, then the one to the destination's type.
-// Elements of a tile that lies within the matrix move 16 bytes (of a band: as many as there are neighbours) at a time; at ragged edges, and where rows are not aligned, one by one.
+// Elements of a tile that lies within the matrix move 16 bytes (of a band: as many as there are neighbours) at a time; at ragged edges, and where rows are not aligned, one by one, by an
+// instantiation that takes more registers.
 #pragma once
 
 #include "transform.cuh"
@@ -30,7 +31,8 @@ struct HaarTileConfig {
   };
 };
 
-template <class T, HaarAxes AXES>
+// WHOLE: every tile lies within the matrix, and moves vectors only.
+template <class T, HaarAxes AXES, bool WHOLE>
 class HaarTile {
   using Config = HaarTileConfig<T, AXES>;
   static constexpr int R = Config::kRows, C = Config::kColumns;
@@ -226,17 +228,25 @@ class HaarTile {
 
   // ---- the signal ---------------------------------------------------------------------------------------------------------------------------------------------
 
+  PK_DEVICE bool whole(int32_t vectors) const { return WHOLE || (within_ && vectors != 0); }
+
   PK_DEVICE void load_signal() {
+    if (whole(problem_.source_vectors)) load_vectors();
+    else if constexpr (!WHOLE) load_elements();
+  }
+
+  PK_DEVICE void load_vectors() {
     const Matrix<const T> source = problem_.source.batch(batch_);
-    if (within_ && problem_.source_vectors != 0) {
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const auto vector = load_global(reinterpret_cast<const Vector<T, C>*>(source.at(row_ + r, column_)));
+    for (int r = 0; r < R; ++r) {
+      const auto vector = load_global(reinterpret_cast<const Vector<T, C>*>(source.at(row_ + r, column_)));
 #pragma unroll
-        for (int c = 0; c < C; ++c) values_[r][c] = to_float(vector.values[c]);
-      }
-      return;
+      for (int c = 0; c < C; ++c) values_[r][c] = to_float(vector.values[c]);
     }
+  }
+
+  PK_DEVICE void load_elements() {
+    const Matrix<const T> source = problem_.source.batch(batch_);
     for (int i = static_cast<int>(thread_index().x); i < Config::kTileRows + Config::kTileColumns; i += Config::kThreads) {
       const bool is_row = i < Config::kTileRows;
       const int64_t position = is_row ? tile_row_ + i : tile_column_ + (i - Config::kTileRows);
@@ -259,7 +269,7 @@ class HaarTile {
 
   PK_DEVICE void store_signal() {
     const Matrix<T> destination = problem_.destination.batch(batch_);
-    if (within_ && problem_.destination_vectors != 0) {
+    if (whole(problem_.destination_vectors)) {
 #pragma unroll
       for (int r = 0; r < R; ++r) {
         Vector<T, C> vector;
@@ -267,13 +277,13 @@ class HaarTile {
         for (int c = 0; c < C; ++c) vector.values[c] = from_float<T>(values_[r][c]);
         store_global(reinterpret_cast<Vector<T, C>*>(destination.at(row_ + r, column_)), vector);
       }
-      return;
-    }
+    } else if constexpr (!WHOLE) {
 #pragma unroll
-    for (int r = 0; r < R; ++r) {
+      for (int r = 0; r < R; ++r) {
 #pragma unroll
-      for (int c = 0; c < C; ++c) {
-        if (row_ + r < problem_.rows && column_ + c < problem_.columns) store_global(destination.at(row_ + r, column_ + c), from_float<T>(values_[r][c]));
+        for (int c = 0; c < C; ++c) {
+          if (row_ + r < problem_.rows && column_ + c < problem_.columns) store_global(destination.at(row_ + r, column_ + c), from_float<T>(values_[r][c]));
+        }
       }
     }
   }
@@ -328,13 +338,17 @@ class HaarTile {
 
   template <bool LOAD>
   PK_DEVICE void coefficients() {
-    if (!within_ || (LOAD ? problem_.source_vectors : problem_.destination_vectors) == 0) {
+    if constexpr (!WHOLE) {
+      if (!whole(LOAD ? problem_.source_vectors : problem_.destination_vectors)) {
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
+        for (int r = 0; r < R; ++r) {
 #pragma unroll
-        for (int c = 0; c < C; ++c) move_one<LOAD>(r, c);
+          for (int c = 0; c < C; ++c) move_one<LOAD>(r, c);
+        }
+        return;
       }
-    } else if (problem_.interleaved != 0) {
+    }
+    if (problem_.interleaved != 0) {
       interleaved_rows<LOAD>();
     } else if constexpr (AXES == HaarAxes::rows) {
 #pragma unroll
@@ -378,18 +392,18 @@ class HaarTile {
   float values_[R][C];
 };
 
-template <class T, HaarAxes AXES>
-PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads) haar_forward_tile(HaarProblem<T> problem) {
+template <class T, HaarAxes AXES, bool WHOLE>
+PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, WHOLE ? 2 : 1) haar_forward_tile(HaarProblem<T> problem) {
   using Shared = typename HaarTileConfig<T, AXES>::Shared;
   PK_SHARED(Shared, shared);
-  HaarTile<T, AXES>(problem, shared).forward();
+  HaarTile<T, AXES, WHOLE>(problem, shared).forward();
 }
 
-template <class T, HaarAxes AXES>
-PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads) haar_inverse_tile(HaarProblem<T> problem) {
+template <class T, HaarAxes AXES, bool WHOLE>
+PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, WHOLE ? 2 : 1) haar_inverse_tile(HaarProblem<T> problem) {
   using Shared = typename HaarTileConfig<T, AXES>::Shared;
   PK_SHARED(Shared, shared);
-  HaarTile<T, AXES>(problem, shared).inverse();
+  HaarTile<T, AXES, WHOLE>(problem, shared).inverse();
 }
 
 }  // namespace PK_BUILD

@@ -227,6 +227,25 @@ PK_API int32_t pk_haar_inverse(const pk_queue *queue, const pk_haar_descriptor *
 /* Of both. `inverse`: 0 or 1. */
 PK_API int32_t pk_haar_pick(const pk_chip *chip, const pk_haar_descriptor *descriptor, int32_t inverse, pk_kernel_choice *choice);
 
+/* destination = s * after * H * (before * source) along each row of n elements, H the Walsh-Hadamard matrix in Sylvester's order. Its adjoint has `before` and `after` exchanged. */
+typedef struct pk_haar_hadamard_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;   /* 0 is 1 */
+  pk_matrix source;      /* [rows, n], n a power of two up to PK_HAAR_HADAMARD_COLUMNS */
+  pk_matrix destination; /* [rows, n]; may be the source itself */
+  pk_matrix before;      /* [1, n] of the same type, or data = null: ones */
+  pk_matrix after;
+  int32_t normalized; /* 1: s is 1 / sqrt(n), else 1 */
+  int32_t reserved;
+} pk_haar_hadamard_descriptor;
+
+#define PK_HAAR_HADAMARD_COLUMNS 32768
+
+PK_API int32_t pk_haar_hadamard(const pk_queue *queue, const pk_haar_hadamard_descriptor *descriptor);
+PK_API int32_t pk_haar_hadamard_pick(const pk_chip *chip, const pk_haar_hadamard_descriptor *descriptor, pk_kernel_choice *choice);
+
 /* ---- the library itself ----------------------------------------------------------------------------------------------------------------------------------- */
 PK_API int32_t pk_abi_version(void);
 

@@ -6,6 +6,11 @@ use crate::haar::{Bands, Boundary, Operation, Scaling, Transform, TransformProbl
 use crate::tensor::Elements;
 use crate::{Cpu, Element, Result};
 
+mod hadamard;
+
+pub(crate) use hadamard::hadamard;
+pub use hadamard::hadamard_terms;
+
 /// Columns of a tile, at least.
 const COLUMNS: usize = 512;
 /// Rows of a tile that are not transformed.
@@ -318,6 +323,18 @@ impl Part<'_> {
     }
 }
 
+/// A result as a view for several threads.
+fn row_major(result: &mut [Terms], extents: [usize; 3]) -> Elements<3> {
+    let [_, rows, columns] = extents;
+    Elements {
+        address: result.as_mut_ptr() as u64,
+        extents,
+        strides: [rows * columns, columns, 1],
+        element_size: size_of::<Terms>(),
+        alignment: align_of::<Terms>(),
+    }
+}
+
 /// Value and Σ|terms| of every element that the operation would write, in row-major order. Writes nothing.
 ///
 /// # Errors
@@ -325,16 +342,8 @@ impl Part<'_> {
 pub fn terms<T: Element>(operation: Operation, call: &Transform<'_, T, Cpu>) -> Result<Vec<Terms>> {
     let mut guards = Vec::new();
     let problem = call.problem(operation, Some(&Cpu), &mut guards)?;
-    let [batches, rows, columns] = problem.destination.extents;
-    let mut result = vec![Terms::default(); batches * rows * columns];
-    let elements = Elements {
-        address: result.as_mut_ptr() as u64,
-        extents: problem.destination.extents,
-        strides: [rows * columns, columns, 1],
-        element_size: size_of::<Terms>(),
-        alignment: align_of::<Terms>(),
-    };
-    let view = View::<Terms>::new(&elements);
+    let mut result = vec![Terms::default(); problem.destination.extents.iter().product()];
+    let view = View::<Terms>::new(&row_major(&mut result, problem.destination.extents));
     // SAFETY: the call's views were proven; every element of the result is written by one thread.
     unsafe { Plan::new(&problem).run::<T, Terms>(|index, terms| view.set(index, terms)) };
     Ok(result)

@@ -1,5 +1,6 @@
 //! The cases of the Haar family.
 
+mod hadamard;
 mod transform;
 
 use super::Family;
@@ -14,6 +15,7 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
     for layer in subjects.layers.iter().filter(|layer| layer.n > 1 && layer.k > 1) {
         for [element_type, _] in subjects.element_types(layer).into_iter().filter(|[x, other]| x == other) {
             cases.push(Box::new(transform::TransformCase { subjects, layer, element_type }));
+            cases.push(Box::new(hadamard::HadamardCase { subjects, layer, element_type }));
         }
     }
     cases

@@ -104,6 +104,17 @@ static const Entry entries[] = {
     FIELD(pk_haar_descriptor, layout),
     FIELD(pk_haar_descriptor, scaling),
     FIELD(pk_haar_descriptor, adjoint),
+    SIZE(pk_haar_hadamard_descriptor),
+    FIELD(pk_haar_hadamard_descriptor, size),
+    FIELD(pk_haar_hadamard_descriptor, algorithm),
+    FIELD(pk_haar_hadamard_descriptor, flags),
+    FIELD(pk_haar_hadamard_descriptor, batch_count),
+    FIELD(pk_haar_hadamard_descriptor, source),
+    FIELD(pk_haar_hadamard_descriptor, destination),
+    FIELD(pk_haar_hadamard_descriptor, before),
+    FIELD(pk_haar_hadamard_descriptor, after),
+    FIELD(pk_haar_hadamard_descriptor, normalized),
+    FIELD(pk_haar_hadamard_descriptor, reserved),
 };
 
 const Entry *c_layout(uint64_t *count);

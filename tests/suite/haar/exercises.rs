@@ -4,6 +4,7 @@ use half::bf16;
 use peft_kernels::haar::{Boundary, Operation as Transform};
 
 use super::case::{Spec, exercise};
+use super::hadamard;
 use crate::streams::Operation;
 
 pub const OPERATIONS: &[Operation] = &[
@@ -18,4 +19,5 @@ pub const OPERATIONS: &[Operation] = &[
         exercise::<bf16>(Spec::new(Transform::Inverse2d, [2, 192, 512], 4))
     }),
     Operation::new("pk_haar_inverse", "rows", || exercise::<f32>(Spec::new(Transform::Inverse1d, [1, 100, 512], 5))),
+    Operation::new("pk_haar_hadamard", "long rows", hadamard::exercise),
 ];

@@ -3,6 +3,7 @@
 pub mod case;
 mod counters;
 pub mod exercises;
+mod hadamard;
 mod oracle;
 mod pywavelets;
 mod refused;
@@ -12,6 +13,7 @@ use crate::queues::Trials;
 
 pub fn trials(trials: &mut Trials) {
     counters::trials(trials);
+    hadamard::trials(trials);
     pywavelets::trials(trials);
     refused::trials(trials);
     values::trials(trials);
