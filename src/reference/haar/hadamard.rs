@@ -13,9 +13,10 @@ use crate::{Cpu, Element, Result};
 unsafe fn run<T: Element, N: Number>(problem: &HadamardProblem, write: impl Fn([usize; 3], N) + Sync) {
     let [batches, rows, n] = problem.source.extents;
     let source = View::<T>::new(&problem.source);
-    // SAFETY: a diagonal has n elements.
     let diagonal = |elements: &Option<Elements<3>>| -> Option<Vec<f64>> {
-        elements.as_ref().map(|elements| (0..n).map(|i| unsafe { View::<T>::new(elements).value([0, 0, i]) }).collect())
+        let view = View::<T>::new(elements.as_ref()?);
+        // SAFETY: a diagonal has n elements.
+        Some((0..n).map(|i| unsafe { view.value([0, 0, i]) }).collect())
     };
     let (before, after) = (diagonal(&problem.before), diagonal(&problem.after));
     let scale = if problem.normalized { (n as f64).sqrt().recip() } else { 1.0 };

@@ -124,7 +124,7 @@ impl<T: Element + Cell> Case<T> {
                 .collect();
             let magnitude: f64 = x.iter().map(|x| x.abs()).sum();
             for i in 0..n {
-                let sign = |j: usize| if (i & j).count_ones() % 2 == 0 { 1.0 } else { -1.0 };
+                let sign = |j: usize| if (i & j).count_ones().is_multiple_of(2) { 1.0 } else { -1.0 };
                 let sum: f64 = x.iter().enumerate().map(|(j, x)| sign(j) * x).sum();
                 let factor = scale * of(self.spec.diagonals[1], &self.after, i);
                 result.push(Terms { value: sum * factor, magnitude: magnitude * factor.abs() });
@@ -233,8 +233,8 @@ fn long_rows<T: Element + Cell>() -> Result<(), String> {
                 return Err(format!("{} for 2^{bits}", kernel.name));
             }
             for (i, got) in got.iter().enumerate() {
-                let shared = (i % n & chosen[i / n]).count_ones();
-                let expected = if shared % 2 == 0 { 3.0 } else { -3.0 };
+                let shared = ((i % n) & chosen[i / n]).count_ones();
+                let expected = if shared.is_multiple_of(2) { 3.0 } else { -3.0 };
                 if got.to_f64() != expected {
                     return Err(format!("element {} of row {} is {got:?}, expected {expected}", i % n, i / n));
                 }
