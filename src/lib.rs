@@ -9,7 +9,7 @@
 //! | [`Emulator`] | feature `emulator`: a C++17 compiler to build | the shipped kernels and launchers, on this processor |
 //! | [`RawStream`], `cudarc` and `cust` streams | feature `cuda`: nvcc to build, a driver to run | production |
 //!
-//! Operands are views by value: [`Mat`], [`MatMut`], [`Tensor`], [`TensorMut`], made of the queue's storage (see [`storage`]). Operations live in a module per family: [`lora`].
+//! Operands are views by value: [`Mat`], [`MatMut`], [`Tensor`], [`TensorMut`], made of the queue's storage (see [`storage`]). Operations live in a module per family: [`lora`], [`haar`].
 
 mod check;
 mod element;
@@ -24,6 +24,7 @@ mod workspace;
 #[cfg(feature = "emulator")]
 #[doc(hidden)]
 pub mod counters;
+pub mod haar;
 pub mod lora;
 pub mod reference;
 pub mod storage;

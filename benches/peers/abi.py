@@ -31,6 +31,19 @@ PK_LORA_BASE_NONE = 0
 PK_LORA_BASE_DENSE = 1
 PK_LORA_BASE_IN_Y = 2
 PK_LORA_MERGE_ADAPTERS = 64
+PK_HAAR_ALONG_COLUMNS = 1
+PK_HAAR_ALONG_ROWS = 2
+PK_HAAR_ALONG_BOTH = 3
+PK_HAAR_BOUNDARY_NONE = 0
+PK_HAAR_BOUNDARY_ZERO = 1
+PK_HAAR_BOUNDARY_EDGE = 2
+PK_HAAR_BOUNDARY_SYMMETRIC = 3
+PK_HAAR_BOUNDARY_PERIODIC = 4
+PK_HAAR_MALLAT = 0
+PK_HAAR_INTERLEAVED = 1
+PK_HAAR_ORTHONORMAL = 0
+PK_HAAR_SUMS = 1
+PK_HAAR_HADAMARD_COLUMNS = 32768
 
 
 class pk_queue(ctypes.Structure):
@@ -153,6 +166,38 @@ class pk_lora_merge_descriptor(ctypes.Structure):
     ]
 
 
+class pk_haar_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("source", pk_matrix),
+        ("destination", pk_matrix),
+        ("axes", ctypes.c_int32),
+        ("levels", ctypes.c_int32),
+        ("boundary", ctypes.c_int32),
+        ("layout", ctypes.c_int32),
+        ("scaling", ctypes.c_int32),
+        ("adjoint", ctypes.c_int32),
+    ]
+
+
+class pk_haar_hadamard_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("source", pk_matrix),
+        ("destination", pk_matrix),
+        ("before", pk_matrix),
+        ("after", pk_matrix),
+        ("normalized", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
 # Result and arguments of each function.
 FUNCTIONS = {
     "pk_lora_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_forward_descriptor)]),
@@ -161,6 +206,11 @@ FUNCTIONS = {
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
+    "pk_haar_inverse": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
+    "pk_haar_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_descriptor), ctypes.c_int32, ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_hadamard": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_hadamard_descriptor)]),
+    "pk_haar_hadamard_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_hadamard_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_abi_version": (ctypes.c_int32, []),
     "pk_has_queue": (ctypes.c_int32, [ctypes.c_int32]),
     "pk_device_count": (ctypes.c_int32, [ctypes.c_void_p]),

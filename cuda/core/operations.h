@@ -9,6 +9,10 @@ struct LoraForwardPlan;  // what a family's `pick` decided
   int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
+  int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \
+  int32_t pk_##build##_haar_hadamard(const pk_queue* queue, const pk_haar_hadamard_descriptor* descriptor);               \
+  int32_t pk_##build##_haar_hadamard_prepare(void);                                                                       \
+  int32_t pk_##build##_haar_prepare(void);                                                                                \
   int32_t pk_##build##_queue_chip(const pk_queue* queue, pk_chip* chip);                                                  \
   int32_t pk_##build##_prepare(const pk_queue* queue);                                                                    \
   int32_t pk_##build##_status_read(const pk_queue* queue, const pk_status_record* status, pk_status_record* host);

@@ -61,6 +61,7 @@ int32_t pk_device_prepare(const pk_queue* queue) {
   PK_TRY(pk_device_queue_chip(queue, &chip));
   const CurrentDevice device(queue->device);
   PK_TRY(device.status());
+  PK_TRY(pk_device_haar_prepare());
   return pk_device_lora_prepare();
 }
 

@@ -12,7 +12,10 @@ int32_t pk_emulator_queue_chip(const pk_queue* queue, pk_chip* chip) {
   return PK_OK;
 }
 
-int32_t pk_emulator_prepare(const pk_queue*) { return pk_emulator_lora_prepare(); }
+int32_t pk_emulator_prepare(const pk_queue*) {
+  PK_TRY(pk_emulator_haar_prepare());
+  return pk_emulator_lora_prepare();
+}
 
 int32_t pk_emulator_status_read(const pk_queue*, const pk_status_record* status, pk_status_record* host) {
   *host = *status;

@@ -186,6 +186,66 @@ PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descript
 PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
 
+/* ---- Haar wavelets ------------------------------------------------------------------------------------------------------------------------------------------ */
+
+/* Along which axis of a matrix; both is the 2-D transform. */
+#define PK_HAAR_ALONG_COLUMNS 1 /* each row is a signal */
+#define PK_HAAR_ALONG_ROWS 2    /* each column is a signal */
+#define PK_HAAR_ALONG_BOTH 3
+
+/* What follows the last element of an odd extent, at every level, as in PyWavelets. */
+#define PK_HAAR_BOUNDARY_NONE 0      /* nothing: extents are multiples of 2^levels */
+#define PK_HAAR_BOUNDARY_ZERO 1      /* 0 */
+#define PK_HAAR_BOUNDARY_EDGE 2      /* the last element again; PyWavelets' constant */
+#define PK_HAAR_BOUNDARY_SYMMETRIC 3 /* the last element again: for two coefficients a mirror shows no more */
+#define PK_HAAR_BOUNDARY_PERIODIC 4  /* the first element */
+
+/* An extent n has n_l = ceil(n / 2^l) coefficients of each kind at level l. */
+#define PK_HAAR_MALLAT 0      /* bands one after the other: n_L approximations, then n_L, ..., n_1 details, as PyWavelets' coeffs_to_array puts them; zeros where it pads */
+#define PK_HAAR_INTERLEAVED 1 /* detail k of level l at 2^l * k + 2^(l - 1), approximation k at 2^L * k of n_L * 2^L; zeros where there is none */
+
+#define PK_HAAR_ORTHONORMAL 0 /* (a + b) / sqrt(2), (a - b) / sqrt(2) */
+#define PK_HAAR_SUMS 1        /* a + b, a - b, and half of them back: small integers stay integers */
+
+typedef struct pk_haar_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;   /* 0 is 1 */
+  pk_matrix source;      /* forward: the signal; inverse: its coefficients */
+  pk_matrix destination; /* the other, of the same element type; with PK_HAAR_INTERLEAVED and extents that are multiples of 2^levels, it may be the source itself */
+  int32_t axes;          /* PK_HAAR_ALONG_* */
+  int32_t levels;        /* at least 1 and at most log2 of the transformed extents */
+  int32_t boundary;      /* PK_HAAR_BOUNDARY_*; the inverse is the same for all of them */
+  int32_t layout;        /* of the coefficients: PK_HAAR_MALLAT or PK_HAAR_INTERLEAVED */
+  int32_t scaling;       /* PK_HAAR_ORTHONORMAL or PK_HAAR_SUMS */
+  int32_t adjoint;       /* 1: forward is the adjoint of inverse, and inverse that of forward with this boundary */
+} pk_haar_descriptor;
+
+PK_API int32_t pk_haar_forward(const pk_queue *queue, const pk_haar_descriptor *descriptor);
+PK_API int32_t pk_haar_inverse(const pk_queue *queue, const pk_haar_descriptor *descriptor);
+/* Of both. `inverse`: 0 or 1. */
+PK_API int32_t pk_haar_pick(const pk_chip *chip, const pk_haar_descriptor *descriptor, int32_t inverse, pk_kernel_choice *choice);
+
+/* destination = s * after * H * (before * source) along each row of n elements, H the Walsh-Hadamard matrix in Sylvester's order. Its adjoint has `before` and `after` exchanged. */
+typedef struct pk_haar_hadamard_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;   /* 0 is 1 */
+  pk_matrix source;      /* [rows, n], n a power of two up to PK_HAAR_HADAMARD_COLUMNS */
+  pk_matrix destination; /* [rows, n]; may be the source itself */
+  pk_matrix before;      /* [1, n] of the same type, or data = null: ones */
+  pk_matrix after;
+  int32_t normalized; /* 1: s is 1 / sqrt(n), else 1 */
+  int32_t reserved;
+} pk_haar_hadamard_descriptor;
+
+#define PK_HAAR_HADAMARD_COLUMNS 32768
+
+PK_API int32_t pk_haar_hadamard(const pk_queue *queue, const pk_haar_hadamard_descriptor *descriptor);
+PK_API int32_t pk_haar_hadamard_pick(const pk_chip *chip, const pk_haar_hadamard_descriptor *descriptor, pk_kernel_choice *choice);
+
 /* ---- the library itself ----------------------------------------------------------------------------------------------------------------------------------- */
 PK_API int32_t pk_abi_version(void);
 

@@ -30,6 +30,19 @@ pub const PK_LORA_BASE_NONE: i32 = 0;
 pub const PK_LORA_BASE_DENSE: i32 = 1;
 pub const PK_LORA_BASE_IN_Y: i32 = 2;
 pub const PK_LORA_MERGE_ADAPTERS: i32 = 64;
+pub const PK_HAAR_ALONG_COLUMNS: i32 = 1;
+pub const PK_HAAR_ALONG_ROWS: i32 = 2;
+pub const PK_HAAR_ALONG_BOTH: i32 = 3;
+pub const PK_HAAR_BOUNDARY_NONE: i32 = 0;
+pub const PK_HAAR_BOUNDARY_ZERO: i32 = 1;
+pub const PK_HAAR_BOUNDARY_EDGE: i32 = 2;
+pub const PK_HAAR_BOUNDARY_SYMMETRIC: i32 = 3;
+pub const PK_HAAR_BOUNDARY_PERIODIC: i32 = 4;
+pub const PK_HAAR_MALLAT: i32 = 0;
+pub const PK_HAAR_INTERLEAVED: i32 = 1;
+pub const PK_HAAR_ORTHONORMAL: i32 = 0;
+pub const PK_HAAR_SUMS: i32 = 1;
+pub const PK_HAAR_HADAMARD_COLUMNS: i32 = 32768;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct pk_queue {
@@ -346,6 +359,98 @@ impl Default for pk_lora_merge_descriptor {
         }
     }
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_haar_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub source: pk_matrix,
+    pub destination: pk_matrix,
+    pub axes: i32,
+    pub levels: i32,
+    pub boundary: i32,
+    pub layout: i32,
+    pub scaling: i32,
+    pub adjoint: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_descriptor"][::core::mem::size_of::<pk_haar_descriptor>() - 160usize];
+    ["Alignment of pk_haar_descriptor"][::core::mem::align_of::<pk_haar_descriptor>() - 8usize];
+    ["Offset of field: pk_haar_descriptor::size"][::core::mem::offset_of!(pk_haar_descriptor, size) - 0usize];
+    ["Offset of field: pk_haar_descriptor::algorithm"][::core::mem::offset_of!(pk_haar_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_haar_descriptor::flags"][::core::mem::offset_of!(pk_haar_descriptor, flags) - 12usize];
+    ["Offset of field: pk_haar_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_haar_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_haar_descriptor::source"][::core::mem::offset_of!(pk_haar_descriptor, source) - 24usize];
+    ["Offset of field: pk_haar_descriptor::destination"]
+        [::core::mem::offset_of!(pk_haar_descriptor, destination) - 80usize];
+    ["Offset of field: pk_haar_descriptor::axes"][::core::mem::offset_of!(pk_haar_descriptor, axes) - 136usize];
+    ["Offset of field: pk_haar_descriptor::levels"][::core::mem::offset_of!(pk_haar_descriptor, levels) - 140usize];
+    ["Offset of field: pk_haar_descriptor::boundary"][::core::mem::offset_of!(pk_haar_descriptor, boundary) - 144usize];
+    ["Offset of field: pk_haar_descriptor::layout"][::core::mem::offset_of!(pk_haar_descriptor, layout) - 148usize];
+    ["Offset of field: pk_haar_descriptor::scaling"][::core::mem::offset_of!(pk_haar_descriptor, scaling) - 152usize];
+    ["Offset of field: pk_haar_descriptor::adjoint"][::core::mem::offset_of!(pk_haar_descriptor, adjoint) - 156usize];
+};
+impl Default for pk_haar_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_haar_hadamard_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub source: pk_matrix,
+    pub destination: pk_matrix,
+    pub before: pk_matrix,
+    pub after: pk_matrix,
+    pub normalized: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_hadamard_descriptor"][::core::mem::size_of::<pk_haar_hadamard_descriptor>() - 256usize];
+    ["Alignment of pk_haar_hadamard_descriptor"][::core::mem::align_of::<pk_haar_hadamard_descriptor>() - 8usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::size"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, size) - 0usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::flags"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, flags) - 12usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::source"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, source) - 24usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::destination"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, destination) - 80usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::before"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, before) - 136usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::after"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, after) - 192usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::normalized"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, normalized) - 248usize];
+    ["Offset of field: pk_haar_hadamard_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_haar_hadamard_descriptor, reserved) - 252usize];
+};
+impl Default for pk_haar_hadamard_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 unsafe extern "C" {
     pub fn pk_lora_forward(queue: *const pk_queue, descriptor: *const pk_lora_forward_descriptor) -> i32;
     pub fn pk_lora_forward_workspace(descriptor: *const pk_lora_forward_descriptor, bytes: *mut u64) -> i32;
@@ -359,6 +464,20 @@ unsafe extern "C" {
     pub fn pk_lora_merge_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_merge_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_haar_forward(queue: *const pk_queue, descriptor: *const pk_haar_descriptor) -> i32;
+    pub fn pk_haar_inverse(queue: *const pk_queue, descriptor: *const pk_haar_descriptor) -> i32;
+    pub fn pk_haar_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_haar_descriptor,
+        inverse: i32,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_haar_hadamard(queue: *const pk_queue, descriptor: *const pk_haar_hadamard_descriptor) -> i32;
+    pub fn pk_haar_hadamard_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_haar_hadamard_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_abi_version() -> i32;

@@ -4,6 +4,7 @@
 
 mod product;
 
+pub mod haar;
 pub mod lora;
 
 /// A value and the sum of the absolute values of the terms it was added up from: what a rounding error is relative to.

@@ -27,6 +27,11 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
     ("pk_lora_merge_pick", None),
+    ("pk_haar_forward", Some(|queue| transform(queue, pk_haar_forward))),
+    ("pk_haar_inverse", Some(|queue| transform(queue, pk_haar_inverse))),
+    ("pk_haar_pick", None),
+    ("pk_haar_hadamard", Some(hadamard)),
+    ("pk_haar_hadamard_pick", None),
     ("pk_abi_version", None),
     ("pk_has_queue", None),
     ("pk_device_count", None),
@@ -109,6 +114,36 @@ fn merge(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { run(queue, &descriptor) };
     assert_eq!(destination, [7.0; 12], "a refused call has written");
+    status
+}
+
+fn transform(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_haar_descriptor) -> i32) -> i32 {
+    let (mut source, mut destination) = ([1.0; 16], [7.0; 16]);
+    let descriptor = pk_haar_descriptor {
+        size: size_of_struct::<pk_haar_descriptor>(),
+        source: matrix(&mut source, 4, 4),
+        destination: matrix(&mut destination, 4, 4),
+        axes: PK_HAAR_ALONG_BOTH,
+        levels: 2,
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { run(queue, &descriptor) };
+    assert_eq!(destination, [7.0; 16], "a refused call has written");
+    status
+}
+
+fn hadamard(queue: &pk_queue) -> i32 {
+    let (mut source, mut destination) = ([1.0; 16], [7.0; 16]);
+    let descriptor = pk_haar_hadamard_descriptor {
+        size: size_of_struct::<pk_haar_hadamard_descriptor>(),
+        source: matrix(&mut source, 2, 8),
+        destination: matrix(&mut destination, 2, 8),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_haar_hadamard(queue, &descriptor) };
+    assert_eq!(destination, [7.0; 16], "a refused call has written");
     status
 }
 

@@ -8,7 +8,7 @@ mod runtime;
 use peft_kernels::RawStream;
 
 use crate::queues::Trials;
-use crate::{lora, operations};
+use crate::{haar, lora, operations};
 
 /// What enqueues a call; it can be run once.
 pub type Launch<'a> = dyn FnMut() -> peft_kernels::Result<()> + 'a;
@@ -43,7 +43,7 @@ impl Operation {
 }
 
 /// Every family's.
-const OPERATIONS: [&[Operation]; 1] = [lora::exercises::OPERATIONS];
+const OPERATIONS: [&[Operation]; 2] = [haar::exercises::OPERATIONS, lora::exercises::OPERATIONS];
 
 fn exercises_cover_every_operation() -> Result<(), String> {
     let known = |name: &str| OPERATIONS.iter().copied().flatten().any(|operation| operation.name == name);

@@ -10,8 +10,9 @@ use peft_kernels::{Result, lora};
 
 use super::Family;
 use super::case::{Case, Choice};
+use super::output::{MARGIN, heading, with_margins, without_margins};
 use crate::memory::Memory;
-use crate::subjects::{Layer, Subjects};
+use crate::subjects::Subjects;
 use crate::values::{Random, Value};
 
 pub const FAMILY: Family = Family { name: "lora", cases };
@@ -28,8 +29,6 @@ const MERGE: [Choice; 2] =
 
 /// Elements of a reference that are computed at a time.
 const REFERENCE_ELEMENTS: usize = 1 << 21;
-/// Elements on both sides of an output that nobody may write.
-const MARGIN: usize = 64;
 
 fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
     let mut cases: Vec<Box<dyn Case>> = Vec::new();
@@ -55,11 +54,6 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
         }
     }
     cases
-}
-
-/// The heading of a layer's rows.
-fn heading(layer: &Layer) -> String {
-    format!("{} [{}, {}] {}", layer.name, layer.n, layer.k, layer.stored)
 }
 
 /// Calls a generic method with the types that two [`ElementType`]s stand for.
@@ -114,22 +108,6 @@ impl<'h, P: Value, M: Memory> PlacedFactors<'h, P, M> {
         let a = peft_kernels::Mat::new(M::read(&self.a), rank, k)?;
         Ok(lora::Adapter::new(a, peft_kernels::Mat::new(M::read(&self.b), n, rank)?, self.factors.scale))
     }
-}
-
-/// An output between margins, filled with what `contents` gives, or with NaN.
-fn with_margins<T: Value>(contents: impl ExactSizeIterator<Item = T>) -> Vec<T> {
-    let mut elements = vec![T::NAN; MARGIN];
-    elements.reserve(contents.len() + MARGIN);
-    elements.extend(contents);
-    elements.extend([T::NAN; MARGIN]);
-    elements
-}
-
-/// The output, and what is beside it.
-fn without_margins<T: Value>(elements: &[T]) -> (&[T], [&[T]; 2]) {
-    let (before, rest) = elements.split_at(MARGIN);
-    let (contents, after) = rest.split_at(rest.len() - MARGIN);
-    (contents, [before, after])
 }
 
 /// The parts of `rows` rows whose reference is computed at a time.

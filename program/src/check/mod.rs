@@ -2,7 +2,9 @@
 
 pub mod case;
 pub mod counters;
+mod haar;
 mod lora;
+mod output;
 mod report;
 
 use std::io;
@@ -22,7 +24,7 @@ pub struct Family {
     pub cases: for<'a> fn(&'a Subjects) -> Vec<Box<dyn Case + 'a>>,
 }
 
-const FAMILIES: &[Family] = &[lora::FAMILY];
+const FAMILIES: &[Family] = &[lora::FAMILY, haar::FAMILY];
 pub const CUDA: &str = "cuda:0";
 pub const QUEUES: [&str; 3] = ["cpu", "emulator", CUDA];
 

@@ -1,0 +1,80 @@
+//! The Walsh–Hadamard transform in f64, a row at a time.
+
+use crate::haar::{Hadamard, HadamardProblem};
+use crate::reference::product::{View, for_each};
+use crate::reference::{Number, Terms};
+use crate::tensor::Elements;
+use crate::{Cpu, Element, Result};
+
+/// Calls `write([batch, row, column], value)` for every element of the result.
+///
+/// # Safety
+/// The problem's inputs are in ordinary memory, and a row is written to by its own `write` alone, if at all.
+unsafe fn run<T: Element, N: Number>(problem: &HadamardProblem, write: impl Fn([usize; 3], N) + Sync) {
+    let [batches, rows, n] = problem.source.extents;
+    let source = View::<T>::new(&problem.source);
+    let diagonal = |elements: &Option<Elements<3>>| -> Option<Vec<f64>> {
+        let view = View::<T>::new(elements.as_ref()?);
+        // SAFETY: a diagonal has n elements.
+        Some((0..n).map(|i| unsafe { view.value([0, 0, i]) }).collect())
+    };
+    let (before, after) = (diagonal(&problem.before), diagonal(&problem.after));
+    let scale = if problem.normalized { (n as f64).sqrt().recip() } else { 1.0 };
+    let factor = |diagonal: &Option<Vec<f64>>, i: usize| diagonal.as_ref().map_or(1.0, |diagonal| diagonal[i]);
+    let scaled = |value: N, factor: f64| {
+        let mut product = N::default();
+        product.add_product(value, factor);
+        product
+    };
+    let operations = (batches * rows * n).saturating_mul(4 + n.ilog2() as usize);
+    for_each(
+        batches * rows,
+        operations,
+        || vec![N::default(); n],
+        |values, work| {
+            let (batch, row) = (work / rows, work % rows);
+            for (i, value) in values.iter_mut().enumerate() {
+                // SAFETY: an index within the extents.
+                *value = scaled(N::new(unsafe { source.value([batch, row, i]) }), factor(&before, i));
+            }
+            for half in (0..n.ilog2()).map(|bit| 1usize << bit) {
+                for block in values.chunks_exact_mut(2 * half) {
+                    let (left, right) = block.split_at_mut(half);
+                    for (a, b) in left.iter_mut().zip(right) {
+                        let (mut sum, mut difference) = (*a, *a);
+                        sum.add(*b);
+                        difference.add_product(*b, -1.0);
+                        (*a, *b) = (sum, difference);
+                    }
+                }
+            }
+            for (i, &value) in values.iter().enumerate() {
+                write([batch, row, i], scaled(value, scale * factor(&after, i)));
+            }
+        },
+    );
+}
+
+/// Value and Σ|terms| of every element that [`crate::haar::hadamard`] would write, in row-major order. Writes nothing.
+///
+/// # Errors
+/// Those of [`crate::haar::hadamard`].
+pub fn hadamard_terms<T: Element>(call: &Hadamard<'_, T, Cpu>) -> Result<Vec<Terms>> {
+    let mut guards = Vec::new();
+    let problem = call.problem("haar::hadamard_terms", Some(&Cpu), &mut guards)?;
+    let mut result = vec![Terms::default(); problem.destination.extents.iter().product()];
+    let view = View::<Terms>::new(&super::row_major(&mut result, problem.destination.extents));
+    // SAFETY: the call's views were proven; every element of the result is written by one thread.
+    unsafe { run::<T, Terms>(&problem, |index, terms| view.set(index, terms)) };
+    Ok(result)
+}
+
+/// What [`crate::haar::hadamard`] does on [`Cpu`].
+///
+/// # Safety
+/// The problem's operands are in ordinary memory, and its destination is disjoint from its inputs, or its source.
+pub(crate) unsafe fn hadamard<T: Element>(problem: &HadamardProblem) {
+    let destination = View::<T>::new(&problem.destination);
+    // SAFETY: the caller's; a row is read before it is written, by the one thread that does both.
+    unsafe { run::<T, f64>(problem, |index, value| destination.set(index, T::from_f64(value))) };
+}

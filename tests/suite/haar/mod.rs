@@ -1,0 +1,20 @@
+//! The Haar family.
+
+pub mod case;
+mod counters;
+pub mod exercises;
+mod hadamard;
+mod oracle;
+mod pywavelets;
+mod refused;
+mod values;
+
+use crate::queues::Trials;
+
+pub fn trials(trials: &mut Trials) {
+    counters::trials(trials);
+    hadamard::trials(trials);
+    pywavelets::trials(trials);
+    refused::trials(trials);
+    values::trials(trials);
+}
