@@ -25,11 +25,11 @@ static const Row rows[] = {
     {75, 1, 4096, 4096, 16, PK_BF16, 0, "lora_forward_simt"},
     {75, 4096, 4096, 4096, 16, PK_F32, PK_FLAG_ALLOW_TF32, "lora_forward_simt"},
     {70, 64, 64, 64, 8, PK_F16, PK_FLAG_BATCH_INVARIANT, "lora_forward_simt"},
-    {90, INT64_C(1) << 31, 64, 1, 0, PK_F32, 0, "lora_forward_simt"},
+    {90, INT64_C(1) << 36, 64, 1, 0, PK_F32, 0, "lora_forward_simt"},
 };
 
 static pk_chip chip_of(int32_t compute_capability) {
-  return (pk_chip){.size = sizeof(pk_chip), .compute_capability = compute_capability, .multiprocessors = 40, .shared_memory_per_block = 64 * 1024};
+  return (pk_chip){.size = sizeof(pk_chip), .compute_capability = compute_capability, .multiprocessors = 40, .shared_memory_per_block = 99 * 1024};
 }
 
 static pk_matrix shape(int64_t row_count, int64_t columns, int32_t element_type) {
@@ -54,8 +54,12 @@ static const char *forward_picks(void) {
                                           .x = shape(row->m, row->k, row->element_type),
                                           .targets = &target,
                                           .target_count = 1};
-    const pk_chip chip = chip_of(row->compute_capability);
+    pk_chip chip = chip_of(row->compute_capability);
     pk_kernel_choice choice, again;
+    // Without the shared memory of the smallest chips from 8.0 on.
+    chip.shared_memory_per_block -= 1;
+    CHECK(pk_lora_forward_pick(&chip, &forward, &choice) == PK_OK && strcmp(choice.name, "lora_forward_simt") == 0);
+    chip.shared_memory_per_block += 1;
     CHECK(pk_lora_forward_pick(&chip, &forward, &choice) == PK_OK);
     CHECK(strcmp(choice.name, row->name) == 0);
     // Asked for by its number, it is the same kernel.
@@ -66,7 +70,7 @@ static const char *forward_picks(void) {
     for (forward.algorithm = 2; forward.algorithm <= 4; ++forward.algorithm) {
       CHECK(pk_lora_forward_pick(&chip, &forward, &choice) == PK_ERROR_ALGORITHM);
       pk_last_error(text, sizeof text);
-      CHECK(strstr(text, "pk_lora_forward_pick: algorithm ") == text && strstr(text, "(lora_forward_mma_") != NULL && strstr(text, ") needs compute capability 8.0, this chip has 7.") != NULL);
+      CHECK(strstr(text, "pk_lora_forward_pick: algorithm ") == text && strstr(text, "(lora_forward_mma_") != NULL && strstr(text, ") needs compute capability 8.0 and 101376 bytes of shared memory a block, this chip has 7.") != NULL);
     }
   }
   return NULL;

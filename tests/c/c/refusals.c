@@ -82,7 +82,9 @@ static const char *forward_refusals(void) {
            call.target.bias.columns = 0, call.target.a.rows = call.target.b.columns = 1 << 24, call.target.a.row_stride = 0),
           PK_ERROR_ARGUMENT, "pk_lora_forward: 1099511627776 rows with ranks that add up to 16777216, expected ");
   REFUSED(call.forward.size = UINT64_MAX, PK_ERROR_VERSION, "pk_lora_forward: the descriptor says that it has 18446744073709551615 bytes");
-  REFUSED((call.forward.x.rows = INT64_MAX, call.target.y.rows = INT64_MAX), PK_ERROR_ARGUMENT, "pk_lora_forward: x is 1 batches of [9223372036854775807, 3]");
+  REFUSED((call.forward.x.rows = INT64_MAX, call.target.y.rows = INT64_MAX), PK_ERROR_ARGUMENT, "pk_lora_forward: x is [9223372036854775807, 3] with strides 3 and 1 and batch stride 0, expected at most 2^48 each");
+  REFUSED(call.target.y.row_stride = 1, PK_ERROR_ARGUMENT, "pk_lora_forward: y is [2, 2] with row stride 1 and column stride 1, expected every element in a place of its own");
+  REFUSED(call.forward.status = (pk_status_record *)((char *)&call + 4), PK_ERROR_ARGUMENT, "pk_lora_forward: status is at address ");
   return NULL;
 }
 
