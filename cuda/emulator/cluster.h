@@ -15,12 +15,8 @@ constexpr uint32_t most_cluster_blocks = 8;  // on every chip that has clusters
 
 struct Cluster {
   ~Cluster();
-  // Prepares the blocks at one position of the launch's order. False: no memory.
-  bool begin(Launch& launch, Grid& grid, uint64_t position, uint64_t number);
-  // All its blocks have ended without a fault.
-  void end();
-  // To be called when the launch ends: nothing that was remembered holds for another.
-  void forget_launch();
+  // Makes the blocks at one position of the launch's order. Throws where there is no memory.
+  void begin(Launch& launch, Grid& grid, uint64_t position, uint64_t number);
   // None of its threads can go on.
   void note_deadlock();
 
@@ -28,8 +24,10 @@ struct Cluster {
   Grid* grid = nullptr;
   uint64_t position = 0, number = 0;
   uint32_t size = 0, live = 0;  // blocks; that have not ended
-  std::vector<std::unique_ptr<Block>> blocks;  // of which the first `size` take part
-  char* memory = nullptr;  // the shared memory of all, an arena each
+  std::vector<std::unique_ptr<Block>> blocks;
+  // What stays from one use to the next:
+  std::vector<std::unique_ptr<Fiber>> fibers;  // of the threads of all blocks
+  char* memory = nullptr;                      // the shared memory of all, an arena each
   Races races;
   UnfencedWrites unfenced;
   SiteNumbers sites;

@@ -11,6 +11,8 @@ namespace {
 
 thread_local std::unique_ptr<CounterRows> active;
 
+Counted global_kind(Right right) { return right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic; }
+
 bool is_shared(Counted kind) { return kind == Counted::shared_read || kind == Counted::shared_write; }
 
 // The most different words of one bank among these lanes: how often the banks are asked.
@@ -30,6 +32,13 @@ uint64_t wavefronts(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes) 
 
 }  // namespace
 
+void CounterRow::add(uint64_t more, uint64_t of_bytes, uint64_t of_parts, uint64_t of_least) {
+  count += more;
+  bytes += of_bytes;
+  parts += of_parts;
+  least += of_least;
+}
+
 CounterRows* active_counters() { return active.get(); }
 
 CounterRow& CounterRows::at(Counted kind, const char* kernel, const char* operand) {
@@ -45,35 +54,16 @@ CounterRow& CounterRows::at(Counted kind, const char* kernel, const char* operan
 }
 
 void CounterRows::add(const CounterRows& other) {
-  for (const CounterRow& row : other.rows_) {
-    CounterRow& sum = at(row.kind, row.kernel, row.operand);
-    sum.count += row.count;
-    sum.bytes += row.bytes;
-    sum.parts += row.parts;
-    sum.least += row.least;
-  }
+  for (const CounterRow& row : other.rows_) at(row.kind, row.kernel, row.operand).add(row.count, row.bytes, row.parts, row.least);
 }
 
 void BlockCounters::global(uint32_t thread, const Operand& operand, const void* address, uint64_t bytes, Right right, Site site) {
-  const Counted kind = right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic;
-  if (!run_.open) return note(thread, kind, &operand, operand.name.c_str(), address, bytes, site);
-  const auto begin = reinterpret_cast<uintptr_t>(address);
-  if (run_.row == nullptr) {
-    run_.row = &rows_.at(kind, kernel_, operand.name.c_str());
-    run_.begin = begin;
-  }
-  run_.end = begin + bytes;
+  note(thread, global_kind(right), &operand, operand.name.c_str(), address, bytes, site);
 }
 
-void BlockCounters::end_run() {
-  if (run_.row != nullptr) {
-    const uint64_t bytes = run_.end - run_.begin;
-    ++run_.row->count;
-    run_.row->bytes += bytes;
-    run_.row->parts += (run_.end - 1) / 32 - run_.begin / 32 + 1;
-    run_.row->least += (bytes + 31) / 32;
-  }
-  run_ = Run{};
+void BlockCounters::run(const Operand& operand, const void* address, uint64_t bytes, Right right) {
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  rows_.at(global_kind(right), kernel_, operand.name.c_str()).add(1, bytes, (begin + bytes - 1) / 32 - begin / 32 + 1, (bytes + 31) / 32);
 }
 
 void BlockCounters::shared(uint32_t thread, uint32_t array, const void* address, uint32_t bytes, bool write, Site site) {

@@ -21,6 +21,8 @@ __attribute__((format(printf, 1, 2))) std::string text_of(const char* format, ..
 
 std::string text_of(Extent3 block) { return text_of("block (%u,%u,%u)", block.x, block.y, block.z); }
 
+std::string text_at(const Grid* grid, Site site) { return text_of("%s at %s:%d: ", grid->shape.kernel, site.file, site.line); }
+
 struct SiteTable {
   std::mutex mutex;
   std::vector<Site> sites;
@@ -53,42 +55,35 @@ Site site_of_number(uint16_t number) {
   return table.sites[number];
 }
 
-void Launch::note_fault(uint64_t position, const std::string& text) {
+void Launch::note(const FaultOrder& order, const std::string& text) {
   std::lock_guard<std::mutex> lock(mutex);
-  if (position >= fault_position.load(std::memory_order_relaxed)) return;
-  fault_position.store(position, std::memory_order_relaxed);
+  if (!(order < first_fault)) return;
+  first_fault = order;
+  fault_position.store(std::get<0>(order), std::memory_order_relaxed);
   report = text;
-  reports_race = false;
 }
 
 void Launch::note_race(const GlobalRaces::Race& race) {
-  const uint64_t at = race.sides[1].position;
-  std::lock_guard<std::mutex> lock(mutex);
-  const uint64_t known = fault_position.load(std::memory_order_relaxed);
-  if (at > known || (at == known && !(reports_race && race.comes_before(first_race)))) return;
-  fault_position.store(at, std::memory_order_relaxed);
-  first_race = race;
-  reports_race = true;
-  const auto who = [&](const GlobalRaces::Race::Side& side) {
-    const uint32_t threads = side.grid->shape.block_threads;
-    return text_of(side.grid->block_index(side.cluster, side.thread / threads)) + text_of(" thread (%u,0,0)", side.thread % threads);
+  const auto who = [&](const GlobalRaces::Side& side) {
+    const uint32_t threads = side.party.grid->shape.block_threads;
+    return text_of(side.party.grid->block_index(side.party.cluster, side.thread / threads)) + text_of(" thread (%u,0,0)", side.thread % threads);
   };
   const auto &first = race.sides[0], &second = race.sides[1];
-  const Site here = site_of_number(second.site), there = site_of_number(first.site);
-  report = text_of("%s at %s:%d: ", second.grid->shape.kernel, here.file, here.line) + who(second) +
-           text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
-           describe_address(second.grid->operands, race.address) + ", which " + (first.grid == second.grid ? "" : first.grid->shape.kernel + std::string(" ")) + who(first) +
-           text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), there.file, there.line);
+  const Grid &here = *second.party.grid, &there = *first.party.grid;
+  const Site of_first = site_of_number(first.site);
+  note(race.order(), text_at(second.party.grid, site_of_number(second.site)) + who(second) +
+                         text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
+                         describe_address(here.operands, race.address) + ", which " + (&here == &there ? "" : there.shape.kernel + std::string(" ")) + who(first) +
+                         text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), of_first.file, of_first.line));
 }
 
 void Block::abandon() {
-  Fiber::switch_to(running_->fiber, root_, false);
+  Fiber::switch_to(*running_->fiber, root_, false);
   __builtin_trap();
 }
 
 std::string Block::place(const Thread* thread) const {
-  return text_of(index) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") +
-         text_of(" seed %llu", static_cast<unsigned long long>(launch_->seed));
+  return text_of(index) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") + text_of(" seed %llu", static_cast<unsigned long long>(launch.seed));
 }
 
 void Block::fault(Site site, const char* format, ...) {
@@ -98,15 +93,9 @@ void Block::fault(Site site, const char* format, ...) {
     va_start(arguments, format);
     std::vsnprintf(text, sizeof text, format, arguments);
     va_end(arguments);
-    launch_->note_fault(cluster_->position, text_of("%s at %s:%d: ", grid_->shape.kernel, site.file, site.line) + place(issuer_ != nullptr ? issuer_ : running_) + " " + text);
+    launch.note({cluster.position, 0, 0}, text_at(&grid, site) + place(ending_ ? nullptr : issuer_ != nullptr ? issuer_ : running_) + " " + text);
   }
   abandon();
-}
-
-std::string Block::describe_unfinished() const {
-  const Operation& first = operations_.front();
-  return grid_->shape.kernel + text_of(" at %s:%d: ", first.site.file, first.site.line) + place(first.issuer) +
-         text_of(" ends with the block while its %s is under way", first.what);
 }
 
 void Cluster::note_deadlock() {
@@ -116,30 +105,28 @@ void Cluster::note_deadlock() {
     uint32_t count;
   };
   std::vector<Group> groups;
-  for (uint32_t rank = 0; rank < size; ++rank) {
-    const Block& block = *blocks[rank];
-    for (uint32_t i = 0; i < block.extent.x; ++i) {
-      const Thread* thread = block.threads()[i].get();
-      if (thread->finished) continue;
-      const auto same = [&](const Group& group) { return group.block == &block && group.first->site == thread->site && std::strcmp(group.first->waits_in, thread->waits_in) == 0; };
+  for (const auto& block : blocks) {
+    for (const Thread& thread : block->threads) {
+      if (thread.finished) continue;
+      const auto same = [&](const Group& group) { return group.block == block.get() && group.first->site == thread.site && std::strcmp(group.first->waits_in, thread.waits_in) == 0; };
       const auto found = std::find_if(groups.begin(), groups.end(), same);
       if (found != groups.end()) ++found->count;
-      else groups.push_back({&block, thread, 1});
+      else groups.push_back({block.get(), &thread, 1});
     }
   }
   std::string text = grid->shape.kernel + (": " + blocks[0]->place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", threads);
   for (const Group& group : groups) {
-    const std::string of = size == 1 ? "" : " of " + text_of(group.block->index);
+    const std::string of = blocks.size() == 1 ? "" : " of " + text_of(group.block->index);
     const Thread& first = *group.first;
     text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), first.index, first.waits_in, first.site.file, first.site.line);
   }
-  launch->note_fault(position, text);
+  launch->note({position, 0, 0}, text);
 }
 
 const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wanted, Site site) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
   if (begin % bytes == 0) {
-    for (const Operand& operand : grid_->operands) {
+    for (const Operand& operand : grid.operands) {
       uintptr_t run = 0;
       if (!operand.allows(wanted) || !operand.find_run(begin, bytes, &run)) continue;
       if (((begin - run) | bytes) % operand.element_bytes != 0) continue;
@@ -148,7 +135,7 @@ const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wa
     }
   }
   char text[1024];  // no string here: the stack is dropped, not unwound
-  std::snprintf(text, sizeof text, "%s", describe_access(grid_->operands, begin, bytes, wanted).c_str());
+  std::snprintf(text, sizeof text, "%s", describe_access(grid.operands, begin, bytes, wanted).c_str());
   fault(site, "%s", text);
 }
 

@@ -1,9 +1,6 @@
-#include "global_races.h"
-
 #include <algorithm>
-#include <tuple>
 
-#include "cluster.h"
+#include "races.h"
 
 namespace PK_BUILD {
 
@@ -18,14 +15,9 @@ void join(KnownSegments* known, const KnownSegments& other) {
 
 }  // namespace
 
-bool GlobalRaces::Race::comes_before(const Race& other) const {
-  const auto key = [](const Race& race) { return std::make_tuple(race.sides[1].position, race.sides[0].position, race.address); };
-  return key(*this) < key(other);
-}
-
-uint32_t GlobalRaces::add_party(const Cluster& cluster) {
+uint32_t GlobalRaces::add_party(const Party& party) {
   std::lock_guard<std::mutex> lock(mutex_);
-  parties_.push_back({cluster.position, cluster.number, cluster.grid});
+  parties_.push_back(party);
   return static_cast<uint32_t>(parties_.size() - 1);
 }
 
@@ -68,10 +60,10 @@ void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegment
     const auto found = known.find(other.party);
     if (found != known.end() && found->second > other.segment) continue;
     const bool later = position(entry) > position(other);
-    const auto side = [&](const Entry& of) { return Race::Side{position(of), parties_[of.party].cluster, parties_[of.party].grid, of.access, of.thread, of.site}; };
+    const auto side = [&](const Entry& of) { return Side{parties_[of.party], of.access, of.thread, of.site}; };
     const uint64_t address = unit * unit_bytes + static_cast<uint32_t>(__builtin_ctz(both));
     const Race race{{side(later ? other : entry), side(later ? entry : other)}, address, static_cast<uint32_t>(__builtin_popcount(both))};
-    if (!*any || race.comes_before(*first)) *first = race;
+    if (!*any || race.order() < first->order()) *first = race;
     *any = true;
   }
   if (alike >= most_alike) {

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "shared.h"
@@ -49,19 +48,20 @@ class BarrierModel {
 };
 
 struct NamedBarrier {
-  uint32_t expected = 0, arrived = 0;  // threads
-  uint32_t generation = 0;
-  Site site{};  // of the first to arrive
+  uint32_t expected, arrived;  // threads
+  uint32_t generation;
+  Site site;  // of the first to arrive
 };
 
 struct Hopper {
   std::vector<BarrierModel*> barriers;  // those that were initialised
-  NamedBarrier named_barriers[16];
-  std::vector<std::shared_ptr<Warpgroup>> warpgroups;
-  std::vector<std::vector<uint32_t>> register_counts;  // that each warp asked for
+  NamedBarrier named_barriers[16] = {};
+  std::shared_ptr<Warpgroup> warpgroups[8];
+  // That each warp asked for, and where one did last.
+  std::vector<uint32_t> register_counts[32];
+  Site register_site{};
 
-  // When all threads have exited: what is wrong, or nothing.
-  std::string check_end() const;
+  void check_end() const;
 };
 
 void fence_proxy();

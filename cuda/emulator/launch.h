@@ -10,8 +10,8 @@
 #include "../include/peft_kernels.h"
 #include "../ptx/shape.cuh"
 #include "counters.h"
-#include "global_races.h"
 #include "operands.h"
+#include "races.h"
 
 namespace PK_BUILD {
 
@@ -57,13 +57,12 @@ struct Launch {
   std::atomic<uint64_t> next_position{0};
   std::atomic<uint64_t> fault_position{nowhere};
   std::mutex mutex;
-  std::string report;
+  FaultOrder first_fault{nowhere, 0, 0};
+  std::string report;  // of it
+  void note(const FaultOrder& order, const std::string& text);
+  void note_race(const GlobalRaces::Race& race);
 
   GlobalRaces races;
-  GlobalRaces::Race first_race{};  // if the report is of one
-  bool reports_race = false;
-  void note_race(const GlobalRaces::Race& race);
-  void note_fault(uint64_t position, const std::string& text);
 
   CounterRows counters;
 };

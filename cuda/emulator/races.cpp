@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 
 #include "cluster.h"
 
@@ -43,6 +44,7 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   }
   join_block(0, threads);
   engine_floor_ = engine_clock_++;
+  turn_ = 0;  // what is forgotten must not depend on the clusters before
   used_pages_ = 0;
   page_of_number_.clear();
   std::fill(std::begin(recent_), std::end(recent_), nullptr);
@@ -50,7 +52,7 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   logs_ = logs;
   segment_ = 0;
   known_segments_.clear();
-  if (logs) party_ = cluster.launch->races.add_party(cluster);
+  if (logs) party_ = cluster.launch->races.add_party({cluster.position, cluster.number, cluster.grid});
 }
 
 // ---- accesses -------------------------------------------------------------------------------------------------------------------------------------------------
@@ -168,29 +170,19 @@ void Races::begin(const void* address, uint32_t bytes, bool write, Site site) {
   units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, write ? Access::write : Access::read, self, under_way, site); });
 }
 
-// The entry of an asynchronous access that has ended, if it was the last of those that are the same.
-Races::Entry* Races::under_way_of(Unit& unit, uint32_t mask, bool write, uint32_t issuer) {
-  for (Entry& entry : unit.of) {
-    if (entry.clock == under_way && entry.thread == issuer && entry.mask == mask && entry.writes() == write) return --entry.count == 0 ? &entry : nullptr;
-  }
-  return nullptr;
-}
-
-void Races::end(const void* address, uint32_t bytes, bool write, uint32_t issuer) {
+void Races::end_as(uint32_t thread, uint32_t clock, const void* address, uint32_t bytes, bool write, uint32_t issuer) {
   --under_way_;
   units(address, bytes, [&](Unit& unit, uintptr_t, uint32_t mask) {
-    if (Entry* entry = under_way_of(unit, mask, write, issuer)) entry->clock = clocks_[issuer];
+    const auto same = [&](const Entry& entry) { return entry.clock == under_way && entry.thread == issuer && entry.mask == mask && entry.writes() == write; };
+    Entry* entry = std::find_if(unit.of, unit.of + entries, same);
+    if (entry == unit.of + entries || --entry->count > 0) return;
+    entry->clock = clock;
+    entry->thread = static_cast<uint16_t>(thread);
   });
 }
 
 uint32_t Races::end_for(const void* key, const void* address, uint32_t bytes, bool write, uint32_t issuer) {
-  --under_way_;
-  units(address, bytes, [&](Unit& unit, uintptr_t, uint32_t mask) {
-    Entry* entry = under_way_of(unit, mask, write, issuer);
-    if (entry == nullptr) return;
-    entry->clock = engine_clock_;
-    entry->thread = static_cast<uint16_t>(engine());
-  });
+  end_as(engine(), engine_clock_, address, bytes, write, issuer);
   uint32_t& known = object(key)[engine()];
   known = std::max(known, engine_clock_);
   return engine_clock_++;
@@ -249,8 +241,8 @@ void Races::acquire_global(const void* object) {
 void Races::join_block(uint32_t first, uint32_t count) {
   if (count < threads_) {
     std::vector<uint32_t> members(count);
-    for (uint32_t i = 0; i < count; ++i) members[i] = first + i;
-    return join(members);
+    std::iota(members.begin(), members.end(), first);
+    return join(members, 0, threads_ + 1);
   }
   // All of them: one floor rises.
   for (uint32_t thread = 0; thread < threads_; ++thread) {
@@ -268,24 +260,19 @@ void Races::join_warp(uint32_t first, uint32_t lanes) {
     members.push_back(first + static_cast<uint32_t>(__builtin_ctz(rest)));
     others = others || knows_others_[members.back()];
   }
-  if (others) return join(members);
-  // Of other warps they know what all know: only their own part is to be joined.
-  const uint32_t count = std::min(32u, threads_ - first);
-  uint32_t joined[32] = {};
-  for (const uint32_t thread : members) raise(joined, row(thread) + first, count);
-  for (const uint32_t thread : members) {
-    std::copy(joined, joined + count, row(thread) + first);
-    advance_clock(thread);
-  }
+  // Of other warps they may know no more than what all know: then only their own part is to be joined.
+  if (others) join(members, 0, threads_ + 1);
+  else join(members, first, std::min(first + 32, threads_));
 }
 
-void Races::join(const std::vector<uint32_t>& members) {
-  std::vector<uint32_t> joined(threads_ + 1, 0);
-  for (const uint32_t thread : members) raise(joined.data(), row(thread), threads_ + 1);
+// Each learns what any of them knows of threads begin ... end.
+void Races::join(const std::vector<uint32_t>& members, uint32_t begin, uint32_t end) {
+  std::vector<uint32_t> joined(end - begin, 0);
+  for (const uint32_t thread : members) raise(joined.data(), row(thread) + begin, end - begin);
   for (const uint32_t thread : members) {
-    std::copy(joined.begin(), joined.end(), row(thread));
+    std::copy(joined.begin(), joined.end(), row(thread) + begin);
     advance_clock(thread);
-    knows_others_[thread] = true;
+    if (begin == 0 && end > threads_) knows_others_[thread] = true;
   }
 }
 

@@ -9,8 +9,6 @@ namespace PK_BUILD {
 
 namespace {
 
-constexpr uint64_t never = std::numeric_limits<uint64_t>::max();
-
 uint32_t nth_bit(uint32_t bits, uint32_t n) {
   for (; n > 0; --n) bits &= bits - 1;
   return static_cast<uint32_t>(__builtin_ctz(bits));
@@ -36,11 +34,11 @@ void Block::make_ready(uint32_t warp, uint32_t lanes) {
 // The thread to go on with, if the block is to go on.
 Thread* Block::next() {
   for (;;) {
-    if (cluster_->position > launch_->fault_position.load(std::memory_order_relaxed)) abandon();
+    if (cluster.position > launch.fault_position.load(std::memory_order_relaxed)) abandon();
     if (choices_ >= next_due_ || changed_ || ready_warps_ == 0) advance();
     if (ready_warps_ != 0) break;
-    if (!launch_->blocks_meet) {
-      cluster_->note_deadlock();
+    if (!launch.blocks_meet) {
+      cluster.note_deadlock();
       abandon();
     }
     leave(State::stalled);
@@ -52,7 +50,7 @@ Thread* Block::next() {
 // Lets other blocks go on, on the stack of the running thread.
 void Block::leave(State state) {
   state_ = state;
-  Fiber::switch_to(running_->fiber, root_, false);
+  Fiber::switch_to(*running_->fiber, root_, false);
 }
 
 // Takes one of the threads that are ready.
@@ -85,20 +83,20 @@ Thread* Block::choose() {
   }
   warps_[warp].ready &= ~(1u << lane);
   if (warps_[warp].ready == 0) ready_warps_ &= ~(1u << warp);
-  return threads_[warp * 32 + lane].get();
+  return &threads[warp * 32 + lane];
 }
 
 void Block::continue_with(Thread* thread) {
   Thread* from = running_;
   if (thread == from) return;
   running_ = thread;
-  Fiber::switch_to(from->fiber, thread->fiber, from->finished);
+  Fiber::switch_to(*from->fiber, *thread->fiber, from->finished);
 }
 
 void Block::preempt() {
   accesses_until_preemption_ = preemption_gap_ > 0 ? 1 + random(preemption_gap_) : std::numeric_limits<int64_t>::max();
   make_ready(running_->index / 32, 1u << running_->index % 32);
-  if (launch_->blocks_meet && random(4) == 0) leave(State::interrupted);
+  if (launch.blocks_meet && random(4) == 0) leave(State::interrupted);
   continue_with(next());
 }
 
@@ -120,7 +118,7 @@ void Block::barrier(Site site) {
   }
   ++barrier_arrived_;
   warps_[running_->index / 32].at_barrier |= 1u << running_->index % 32;
-  if (barrier_arrived_ == live_) {
+  if (barrier_arrived_ == live) {
     release_barrier();
     continue_with(next());
   } else {
@@ -130,10 +128,10 @@ void Block::barrier(Site site) {
 
 void Block::release_barrier() {
   barrier_arrived_ = 0;
-  if (races_ != nullptr) races_->join_block(threads_[0]->id, extent.x);
-  if (counters_ != nullptr) {
-    counters_->count(Counted::barriers, "");
-    counters_->threads_met();
+  if (races != nullptr) races->join_block(threads[0].id, extent.x);
+  if (counters != nullptr) {
+    counters->count(Counted::barriers, "");
+    counters->threads_met();
   }
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
     make_ready(warp, warps_[warp].at_barrier);
@@ -141,7 +139,7 @@ void Block::release_barrier() {
   }
 }
 
-void Block::collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, bool orders) {
+void Block::collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, Meets kind) {
   const uint32_t warp_index = running_->index / 32, lane = running_->index % 32;
   Warp& warp = warps_[warp_index];
   if ((mask >> lane & 1) == 0) fault(site, "%s: lane %u is not in its own mask %08x", name, lane, mask);
@@ -149,12 +147,12 @@ void Block::collective(uint32_t mask, const char* name, CollectiveFunction funct
   for (uint32_t open = warp.open; open != 0; open &= open - 1) {
     const auto candidate = static_cast<uint32_t>(__builtin_ctz(open));
     const Meeting& other = warp.meetings[candidate];
-    if (other.mask == mask && other.function == function && other.site == site) number = candidate;
+    if (other.mask == mask && other.function == function && other.name == name && other.site == site) number = candidate;
   }
   if (number == 32) {
     number = static_cast<uint32_t>(__builtin_ctz(~warp.open));  // an open meeting has a lane in it, so that there is room for this one
     warp.open |= 1u << number;
-    warp.meetings[number] = {mask, 0, function, name, site, orders};
+    warp.meetings[number] = {mask, 0, function, name, site, kind};
   }
   Meeting& meeting = warp.meetings[number];
   meeting.arrived |= 1u << lane;
@@ -175,14 +173,17 @@ bool Block::complete(uint32_t warp_index, uint32_t number) {
   Warp& warp = warps_[warp_index];
   const Meeting& meeting = warp.meetings[number];
   if ((meeting.mask & warp.alive & ~meeting.arrived) != 0) return false;
+  if (meeting.kind == Meets::whole && meeting.arrived != all_lanes) {
+    fault(meeting.site, "%s: an instruction of a whole warp, of which lane %d has exited or never was", meeting.name, __builtin_ctz(~meeting.arrived));
+  }
   warp.open &= ~(1u << number);
   void* records[32] = {};
   for (uint32_t lanes = meeting.arrived; lanes != 0; lanes &= lanes - 1) {
     const int lane = __builtin_ctz(lanes);
-    records[lane] = threads_[warp_index * 32 + static_cast<uint32_t>(lane)]->record;
+    records[lane] = threads[warp_index * 32 + static_cast<uint32_t>(lane)].record;
   }
-  if (meeting.orders && races_ != nullptr) races_->join_warp(threads_[warp_index * 32]->id, meeting.arrived);
-  if (counters_ != nullptr && meeting.mask == all_lanes) counters_->lanes_met(warp_index);
+  if (meeting.kind == Meets::orders && races != nullptr) races->join_warp(threads[warp_index * 32].id, meeting.arrived);
+  if (counters != nullptr && meeting.mask == all_lanes) counters->lanes_met(warp_index);
   meeting.function(records);
   const uint32_t self = running_->finished || running_->index / 32 != warp_index ? 0 : 1u << running_->index % 32;
   make_ready(warp_index, meeting.arrived & ~self);
@@ -234,7 +235,7 @@ void Block::wake() {
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
     uint32_t awake = 0;
     for (uint32_t lanes = warps_[warp].waiting; lanes != 0; lanes &= lanes - 1) {
-      const Thread& thread = *threads_[warp * 32 + static_cast<uint32_t>(__builtin_ctz(lanes))];
+      const Thread& thread = threads[warp * 32 + static_cast<uint32_t>(__builtin_ctz(lanes))];
       if (thread.condition(thread.record)) awake |= lanes & -lanes;
     }
     warps_[warp].waiting &= ~awake;

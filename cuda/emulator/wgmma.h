@@ -21,12 +21,17 @@ constexpr MatrixType wgmma_type() {
   return std::is_same<T, bf16>::value ? MatrixType::bf16 : std::is_same<T, f16>::value ? MatrixType::f16 : MatrixType::tf32;
 }
 
+class AccumulatorModel;
+
 struct WgmmaCall {
   uint32_t columns;
   MatrixType type;
   bool a_is_mn_major, b_is_mn_major, a_in_registers, accumulate;
   uint64_t a, b;  // descriptors
   Site site;
+  // Of one thread:
+  AccumulatorModel* accumulator;
+  const uint32_t* a_registers;
 
   auto key() const { return std::make_tuple(columns, type, a_is_mn_major, b_is_mn_major, a_in_registers, accumulate, a, b, site.line); }
   bool operator!=(const WgmmaCall& other) const { return key() != other.key() || site != other.site; }
@@ -79,20 +84,20 @@ class Warpgroup {
   Warp warps[4];
 
   // On a fiber of the warp, the last of its lanes to arrive.
-  void issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorModel* const* accumulators, const uint32_t* const* a);
+  void issue(uint32_t warp_index, void* const* calls);
   void retire(uint32_t warp_index, uint64_t end);
-  bool all_issued(uint64_t end) const;
+  // Of the warp that is behind the others.
+  uint64_t least(uint64_t Warp::*count) const;
 
  private:
   void run_before(uint64_t end);
-  static void run(const WgmmaOperation& operation);
 
   std::deque<WgmmaOperation> operations_;  // that some warp has not waited for
   uint64_t first_ = 0, run_ = 0, ended_ = 0;  // numbers of operations: the first of these, the first that has not run, the first that nobody has waited for
 };
 
 void fence_wgmma(Site site);
-void issue_wgmma(const WgmmaCall& call, AccumulatorModel& accumulator, const uint32_t* a);
+void issue_wgmma(WgmmaCall call);
 void commit_wgmma(Site site);
 void wait_for_wgmma(uint32_t pending, Site site);
 
