@@ -75,7 +75,7 @@ Block::State Block::go_on() {
 void Block::run_thread() {
   Block& block = *current_block;
   Fiber::entered(block.root_);
-  (*block.grid.call)();
+  block.grid.call();
   block.exit_thread();
   __builtin_trap();
 }

@@ -47,6 +47,7 @@ struct BulkGroups {
   std::vector<std::shared_ptr<BulkStore>> stores;
   std::vector<size_t> groups;  // how many stores were issued when each was committed
   size_t reads_waited_for = 0, written = 0;  // stores
+  void commit() { groups.push_back(stores.size()); }
 };
 
 struct Thread {
@@ -98,6 +99,7 @@ class Block {
   enum class State { ended, stalled, interrupted, faulty };  // stalled: until another block has gone on
   // Lets its threads go on. All until the end, unless the launch says that blocks meet.
   State go_on();
+  bool stalled = false;  // and no other has gone on since
   // Whether a thread has gone on since it was asked last.
   bool has_moved() { return std::exchange(moved_, false); }
 

@@ -51,16 +51,21 @@ struct BulkLoad {
     for (char* accessed : {to, from_shared}) {
       if (accessed == nullptr) continue;
       block.begin_asynchronous_access(accessed, bytes, accessed == to, site);
-      note_remote(accessed, Races::under_way);
+      if (!is_own && block.races != nullptr) ++block.cluster.remote_access(accessed, block.races->engine(), site).under_way;
     }
     block.cluster.blocks[rank_of_address(to)]->later(name, [copy = *this] { copy.land(); }, site);
   }
 
   void land() const {
     move();
+    Block& block = *Block::current();
     for (char* accessed : {from_shared, to}) {
-      if (accessed == nullptr || Block::current()->races == nullptr) continue;
-      note_remote(accessed, Block::current()->races->end_for(barrier, accessed, bytes, accessed == to, issuer));
+      if (accessed == nullptr || block.races == nullptr) continue;
+      const uint32_t clock = block.races->end_for(barrier, accessed, bytes, accessed == to, issuer);
+      if (is_own) continue;
+      Cluster::RemoteAccess& remote = block.cluster.remote_access(accessed, block.races->engine(), site);
+      remote.clock = clock;  // before the block whose memory it is exits, it must know of this
+      --remote.under_way;
     }
     barrier->copy_landed(bytes, is_own, site);
   }
@@ -72,12 +77,6 @@ struct BulkLoad {
       if (count > 0) memcpy(row.data() + first, global, count);
       for (uint32_t i = 0; i < row.size(); i += 16) memcpy(place_of(to, begin + i, box.tensor.swizzle), row.data() + i, 16);
     });
-  }
-
-  // The block whose memory is accessed must know before it exits that this has ended.
-  void note_remote(const char* accessed, uint32_t clock) const {
-    Block& block = *Block::current();
-    if (!is_own && block.races != nullptr) block.cluster.note_remote_copy(rank_of_address(accessed), clock, site);
   }
 };
 
@@ -170,11 +169,6 @@ void BulkStore::write() {
   box.each_row([&](uint32_t begin, char* global, uint32_t first, uint32_t count) {
     if (count > 0) memcpy(global, data.data() + begin + first, count);
   });
-}
-
-void commit_stores(Site) {
-  BulkGroups& groups = Block::current()->running().bulk;
-  groups.groups.push_back(groups.stores.size());
 }
 
 void wait_for_stores(uint32_t pending, bool only_reads, Site site) {

@@ -56,7 +56,6 @@ void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barr
 void store_line(void* to, uint32_t from, uint32_t bytes, Site site);
 // From this block's shared memory into that of the block which has `to` and `barrier`.
 void copy_line(char* to, uint32_t from, uint32_t bytes, BarrierModel& barrier, Site site);
-void commit_stores(Site site);
 void wait_for_stores(uint32_t pending, bool only_reads, Site site);
 
 }  // namespace PK_BUILD

@@ -111,18 +111,18 @@ char* in_block(void* element, uint32_t rank, Site site) {
 void check_remote(uint32_t rank, Site site) {
   Block& block = *Block::current();
   if (rank == block.rank) return;
-  Block& target = *block.cluster.blocks[rank];
-  if (!block.knows_cluster) block.fault(site, "accesses shared memory of block %u of the cluster, and no cluster_wait() says that this one has started", rank);
-  if (target.live == 0) block.fault(site, "accesses shared memory of block %u of the cluster, which has exited", rank);
-  if (target.shared.key != nullptr) return;
-  block.fault(site, "accesses shared memory of block %u of the cluster, which has not named it: the emulator wants PK_SHARED before the barrier of the cluster", rank);
+  const Block& target = *block.cluster.blocks[rank];
+  const char* wrong = !block.knows_cluster          ? "and no cluster_wait() says that this one has started"
+                      : target.live == 0            ? "which has exited"
+                      : target.shared.key == nullptr ? "which has not named it: the emulator wants PK_SHARED before the barrier of the cluster"
+                                                    : nullptr;
+  if (wrong != nullptr) block.fault(site, "accesses shared memory of block %u of the cluster, %s", rank, wrong);
 }
 
 void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {
   Block& block = *Block::current();
-  const uint32_t rank = rank_of_address(address), self = block.running().id;
-  check_remote(rank, site);
-  if (write) block.unfenced.note(address, bytes, self, site);
+  check_remote(rank_of_address(address), site);
+  if (write) block.unfenced.note(address, bytes, block.running().id, site);
   if (block.races == nullptr) return;
   block.races->access(address, bytes, write ? Access::write : Access::read, site);
   note_remote(address, site);
@@ -130,30 +130,22 @@ void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {
 
 void note_remote(const void* address, Site site) {
   Block& block = *Block::current();
-  const uint32_t rank = rank_of_address(address), self = block.running().id;
-  if (rank != block.rank && block.races != nullptr) block.cluster.note_remote(rank, self, block.races->clock(self), site);
+  const uint32_t self = block.running().id;
+  if (rank_of_address(address) != block.rank && block.races != nullptr) block.cluster.remote_access(address, self, site).clock = block.races->clock(self);
 }
 
-// Of the accesses of one thread, the last; of copies, those under way and the last that landed.
-void Cluster::note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site) {
-  const auto same = [&](const RemoteAccess& known) { return known.target == target && known.thread == thread && known.clock != Races::under_way; };
-  const auto known = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), same);
-  if (known != remote_accesses.end()) *known = {target, thread, clock, site};
-  else remote_accesses.push_back({target, thread, clock, site});
-}
-
-void Cluster::note_remote_copy(uint32_t target, uint32_t clock, Site site) {
-  const auto begun = [&](const RemoteAccess& known) { return known.target == target && known.clock == Races::under_way && known.site == site; };
-  const auto found = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), begun);
-  if (found != remote_accesses.end()) remote_accesses.erase(found);
-  note_remote(target, races.engine(), clock, site);
+Cluster::RemoteAccess& Cluster::remote_access(const void* address, uint32_t thread, Site site) {
+  const uint32_t target = rank_of_address(address);
+  const auto same = [&](const RemoteAccess& known) { return known.target == target && known.thread == thread && known.site == site; };
+  const auto found = std::find_if(remote_accesses.begin(), remote_accesses.end(), same);
+  return found != remote_accesses.end() ? *found : remote_accesses.emplace_back(RemoteAccess{target, thread, site, 0, 0});
 }
 
 void Cluster::check_exit(const Block& block) {
   if (size == 1 || !launch->detects_races) return;
   const uint32_t count = grid->shape.block_threads;
   for (const RemoteAccess& access : remote_accesses) {
-    if (access.target != block.rank || races.known(block.rank * count, count, access.thread) >= access.clock) continue;
+    if (access.target != block.rank || (access.under_way == 0 && races.known(block.rank * count, count, access.thread) >= access.clock)) continue;
     const bool copy = access.thread == races.engine();
     const Text who = copy ? Text{"a copy"} : describe_thread(access.thread);
     Block::current()->fault(access.site, "exits while %s may still access the shared memory of its block, as it does here: nothing orders the two", who.text);

@@ -48,12 +48,12 @@ struct Cluster {
 
   // What threads and copies did to the shared memory of other blocks: before these exit, they must know of it.
   struct RemoteAccess {
-    uint32_t target, thread, clock;  // the block it is in; the number of the thread, or the engine
+    uint32_t target, thread;  // the block it is in; the number of the thread, or the engine
     Site site;
+    uint32_t clock, under_way;  // of the last; copies that have not landed
   };
   std::vector<RemoteAccess> remote_accesses;
-  void note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site);
-  void note_remote_copy(uint32_t target, uint32_t clock, Site site);  // begun: under_way; landed: a clock of the engine
+  RemoteAccess& remote_access(const void* address, uint32_t thread, Site site);
   // The running thread is the last of its block: what others may still do to its memory is a fault.
   void check_exit(const Block& block);
 };

@@ -13,21 +13,16 @@ thread_local std::unique_ptr<CounterRows> active;
 
 Counted global_kind(Right right) { return right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic; }
 
-bool is_shared(Counted kind) { return kind == Counted::shared_read || kind == Counted::shared_write; }
-
-// The most different words of one bank among these lanes: how often the banks are asked.
-uint64_t wavefronts(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes) {
-  uintptr_t words[64];
-  size_t count = 0;
+// The numbers of the different pieces of memory of this size that these lanes touch.
+std::vector<uintptr_t> pieces_of(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes, uint64_t size) {
+  std::vector<uintptr_t> pieces;
   for (; lanes != 0; lanes &= lanes - 1) {
     const uintptr_t address = addresses[__builtin_ctz(lanes)];
-    for (uint64_t i = 0; i < std::max<uint64_t>(bytes / 4, 1); ++i) words[count++] = address / 4 + i;
+    for (uintptr_t piece = address / size; piece <= (address + bytes - 1) / size; ++piece) pieces.push_back(piece);
   }
-  std::sort(words, words + count);
-  count = static_cast<size_t>(std::unique(words, words + count) - words);
-  uint32_t of_bank[32] = {}, most = 0;
-  for (size_t i = 0; i < count; ++i) most = std::max(most, ++of_bank[words[i] % 32]);
-  return most;
+  std::sort(pieces.begin(), pieces.end());
+  pieces.erase(std::unique(pieces.begin(), pieces.end()), pieces.end());
+  return pieces;
 }
 
 }  // namespace
@@ -98,28 +93,20 @@ void BlockCounters::note(uint32_t thread, Counted kind, const void* of, const ch
 }
 
 void BlockCounters::close(Stream& stream, const Request& request) {
-  CounterRow& row = *stream.row;
-  ++row.count;
-  row.bytes += static_cast<uint64_t>(__builtin_popcount(request.lanes)) * stream.bytes;
-  if (is_shared(stream.kind)) {
-    // 128 bytes at a time: half of a warp of accesses of 8 bytes, a quarter of those of 16.
-    const uint32_t lanes_at_a_time = stream.bytes <= 4 ? 32 : static_cast<uint32_t>(128 / stream.bytes);
-    for (uint32_t begin = 0; begin < 32; begin += lanes_at_a_time) {
-      const uint32_t lanes = request.lanes & static_cast<uint32_t>(((uint64_t{1} << lanes_at_a_time) - 1) << begin);
-      if (lanes == 0) continue;
-      row.parts += wavefronts(request.addresses, lanes, stream.bytes);
-      ++row.least;
-    }
-    return;
+  const uint64_t bytes = stream.bytes, of_lanes = static_cast<uint64_t>(__builtin_popcount(request.lanes)) * bytes;
+  if (stream.kind != Counted::shared_read && stream.kind != Counted::shared_write) {
+    const uint64_t different = pieces_of(request.addresses, request.lanes, bytes, bytes).size() * bytes;  // all are aligned to their size
+    return stream.row->add(1, of_lanes, pieces_of(request.addresses, request.lanes, bytes, 32).size(), (different + 31) / 32);
   }
-  // Accesses of one size, aligned to it, are either the same or disjoint, and lie in one sector.
-  uintptr_t addresses[32];
-  size_t count = 0;
-  for (uint32_t lanes = request.lanes; lanes != 0; lanes &= lanes - 1) addresses[count++] = request.addresses[__builtin_ctz(lanes)];
-  std::sort(addresses, addresses + count);
-  count = static_cast<size_t>(std::unique(addresses, addresses + count) - addresses);
-  row.least += (count * stream.bytes + 31) / 32;
-  for (size_t i = 0; i < count; ++i) row.parts += i == 0 || addresses[i] / 32 != addresses[i - 1] / 32;
+  stream.row->add(1, of_lanes, 0, 0);
+  // 128 bytes at a time: half of a warp of accesses of 8 bytes, a quarter of those of 16. What takes long is the bank with the most different words.
+  const uint32_t lanes_at_a_time = bytes <= 4 ? 32 : static_cast<uint32_t>(128 / bytes);
+  for (uint32_t begin = 0; begin < 32; begin += lanes_at_a_time) {
+    const uint32_t lanes = request.lanes & static_cast<uint32_t>(((uint64_t{1} << lanes_at_a_time) - 1) << begin);
+    uint32_t of_bank[32] = {}, most = 0;
+    for (const uintptr_t word : pieces_of(request.addresses, lanes, bytes, 4)) most = std::max(most, ++of_bank[word % 32]);
+    stream.row->add(0, 0, most, lanes != 0 ? 1 : 0);
+  }
 }
 
 void BlockCounters::lanes_met(uint32_t warp) {

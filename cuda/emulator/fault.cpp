@@ -10,11 +10,16 @@ namespace PK_BUILD {
 
 namespace {
 
+std::string text_of(const char* format, va_list arguments) {
+  char text[1024];
+  std::vsnprintf(text, sizeof text, format, arguments);
+  return text;
+}
+
 __attribute__((format(printf, 1, 2))) std::string text_of(const char* format, ...) {
-  char text[512];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
+  const std::string text = text_of(format, arguments);
   va_end(arguments);
   return text;
 }
@@ -23,15 +28,9 @@ std::string text_of(Extent3 block) { return text_of("block (%u,%u,%u)", block.x,
 
 std::string text_at(const Grid* grid, Site site) { return text_of("%s at %s:%d: ", grid->shape.kernel, site.file, site.line); }
 
-struct SiteTable {
-  std::mutex mutex;
-  std::vector<Site> sites;
-};
-
-SiteTable& site_table() {
-  static SiteTable& table = *new SiteTable;
-  return table;
-}
+// Never destroyed: a kernel may still run when the process ends.
+std::mutex& sites_mutex = *new std::mutex;
+std::vector<Site>& sites = *new std::vector<Site>;
 
 }  // namespace
 
@@ -40,19 +39,15 @@ bool operator==(const Site& left, const Site& right) {
 }
 
 uint16_t new_site_number(Site site) {
-  SiteTable& table = site_table();
-  std::lock_guard<std::mutex> lock(table.mutex);
-  for (size_t i = 0; i < table.sites.size(); ++i) {
-    if (table.sites[i] == site) return static_cast<uint16_t>(i);
-  }
-  table.sites.push_back(site);
-  return static_cast<uint16_t>(table.sites.size() - 1);
+  std::lock_guard<std::mutex> lock(sites_mutex);
+  const auto number = static_cast<size_t>(std::find(sites.begin(), sites.end(), site) - sites.begin());
+  if (number == sites.size()) sites.push_back(site);
+  return static_cast<uint16_t>(number);
 }
 
 Site site_of_number(uint16_t number) {
-  SiteTable& table = site_table();
-  std::lock_guard<std::mutex> lock(table.mutex);
-  return table.sites[number];
+  std::lock_guard<std::mutex> lock(sites_mutex);
+  return sites[number];
 }
 
 void Launch::note(const FaultOrder& order, const std::string& text) {
@@ -88,13 +83,11 @@ std::string Block::place(const Thread* thread) const {
 
 void Block::fault(Site site, const char* format, ...) {
   {
-    char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    std::vsnprintf(text, sizeof text, format, arguments);
+    launch.note({cluster.position, 0, 0}, text_at(&grid, site) + place(ending_ ? nullptr : issuer_ != nullptr ? issuer_ : running_) + " " + text_of(format, arguments));
     va_end(arguments);
-    launch.note({cluster.position, 0, 0}, text_at(&grid, site) + place(ending_ ? nullptr : issuer_ != nullptr ? issuer_ : running_) + " " + text);
-  }
+  }  // the stack is dropped, not unwound: no text may be left
   abandon();
 }
 

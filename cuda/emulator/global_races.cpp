@@ -21,28 +21,28 @@ uint32_t GlobalRaces::add_party(const Party& party) {
   return static_cast<uint32_t>(parties_.size() - 1);
 }
 
-bool GlobalRaces::add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage>& log, Race* first) {
+std::optional<GlobalRaces::Race> GlobalRaces::add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage*>& pages) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool any = false;
-  for (const LoggedPage& logged : log) {
-    std::unique_ptr<Page>& page = pages_[logged.number];
+  std::optional<Race> first;
+  for (const LoggedPage* logged : pages) {
+    std::unique_ptr<Page>& page = pages_[logged->number];
     if (page == nullptr) {
       page = std::make_unique<Page>();
       std::fill(std::begin(page->heads), std::end(page->heads), -1);
     }
     for (uint32_t unit = 0; unit < page_units; ++unit) {
-      const LoggedUnit& of = logged.units[unit];
+      const LoggedUnit& of = logged->log[unit];
       for (uint32_t kind = 0; kind < access_kinds; ++kind) {
         if (of.masks[kind] == 0) continue;
         const Entry entry{-1, party, segment, of.masks[kind], of.last[kind].site, of.last[kind].thread, static_cast<Access>(kind)};
-        add(*page, logged.number * page_units + unit, entry, known, first, &any);
+        add(*page, logged->number * page_units + unit, entry, known, &first);
       }
     }
   }
-  return any;
+  return first;
 }
 
-void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, Race* first, bool* any) {
+void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, std::optional<Race>* first) {
   // Of accesses that do not race with each other, these suffice; the earliest clusters, so that which ones does not depend on who comes first.
   constexpr uint32_t most_alike = 4;
   uint32_t alike = 0;
@@ -63,8 +63,7 @@ void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegment
     const auto side = [&](const Entry& of) { return Side{parties_[of.party], of.access, of.thread, of.site}; };
     const uint64_t address = unit * unit_bytes + static_cast<uint32_t>(__builtin_ctz(both));
     const Race race{{side(later ? other : entry), side(later ? entry : other)}, address, static_cast<uint32_t>(__builtin_popcount(both))};
-    if (!*any || race.order() < first->order()) *first = race;
-    *any = true;
+    if (!*first || race.order() < (*first)->order()) *first = race;
   }
   if (alike >= most_alike) {
     if (position(*last_alike) > position(entry)) {

@@ -15,11 +15,6 @@ void Hopper::check_end() const {
   }
 }
 
-void fence_proxy() {
-  Block& block = *Block::current();
-  block.unfenced.fence(block.running().id);
-}
-
 void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site site) {
   Block& block = *Block::current();
   block.access();

@@ -64,7 +64,6 @@ struct Hopper {
   void check_end() const;
 };
 
-void fence_proxy();
 void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site site);
 void set_register_count(uint32_t count, Site site);
 

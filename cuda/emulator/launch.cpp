@@ -18,7 +18,7 @@ namespace {
 std::mutex& pool_mutex = *new std::mutex;
 std::vector<std::unique_ptr<Cluster>>& pool = *new std::vector<std::unique_ptr<Cluster>>;
 
-std::unique_ptr<Cluster> take_from_pool() {
+std::unique_ptr<Cluster> take() {
   std::lock_guard<std::mutex> lock(pool_mutex);
   if (pool.empty()) return std::make_unique<Cluster>();
   std::unique_ptr<Cluster> cluster = std::move(pool.back());
@@ -71,11 +71,7 @@ class Residents {
   Launch& launch_;
   uint64_t random_, next_ = Launch::nowhere;  // next_: the position that was taken and has not started
   std::vector<std::unique_ptr<Cluster>> clusters_;
-  struct Turn {
-    Block* block;
-    bool stalled;
-  };
-  std::vector<Turn> turns_;
+  std::vector<Block*> blocks_;  // of these, that have not ended
 };
 
 // Starts as many as there are places for.
@@ -87,39 +83,38 @@ void Residents::start(uint64_t places) {
     Grid* grid = &launch_.grids.front();
     while (next_ - grid->position >= grid->clusters) ++grid;
     if (grid->previous != nullptr && grid->previous->holding > 0) return;
-    clusters_.push_back(take_from_pool());
+    clusters_.push_back(take());
     if (!launch_.together) random_ = (launch_.seed + next_ * 2 + 1) * 0x9e3779b97f4a7c15u;  // whichever OS thread it is
     clusters_.back()->begin(launch_, *grid, next_, cluster_at(next_ - grid->position, grid->clusters, launch_.seed));
-    for (const auto& block : clusters_.back()->blocks) turns_.push_back({block.get(), false});
+    for (const auto& block : clusters_.back()->blocks) blocks_.push_back(block.get());
     next_ = Launch::nowhere;
   }
 }
 
 void Residents::remove(const Cluster& cluster) {
-  turns_.erase(std::remove_if(turns_.begin(), turns_.end(), [&](const Turn& turn) { return &turn.block->cluster == &cluster; }), turns_.end());
+  blocks_.erase(std::remove_if(blocks_.begin(), blocks_.end(), [&](const Block* block) { return &block->cluster == &cluster; }), blocks_.end());
   const auto found = std::find_if(clusters_.begin(), clusters_.end(), [&](const auto& resident) { return resident.get() == &cluster; });
   give_back(std::move(*found));
   clusters_.erase(found);
 }
 
 void Residents::run(uint64_t places) {
-  for (start(places); !turns_.empty(); start(places)) {
-    const auto ready = [](const Turn& turn) { return !turn.stalled; };
-    if (std::none_of(turns_.begin(), turns_.end(), ready)) return turns_.front().block->cluster.note_deadlock();
-    uint64_t chosen = below(turns_.size());
-    while (turns_[chosen].stalled) chosen = (chosen + 1) % turns_.size();
-    Block& block = *turns_[chosen].block;
+  for (start(places); !blocks_.empty(); start(places)) {
+    if (std::all_of(blocks_.begin(), blocks_.end(), [](const Block* block) { return block->stalled; })) return blocks_.front()->cluster.note_deadlock();
+    uint64_t chosen = below(blocks_.size());
+    while (blocks_[chosen]->stalled) chosen = (chosen + 1) % blocks_.size();
+    Block& block = *blocks_[chosen];
     Cluster& cluster = block.cluster;
     const Block::State state = block.go_on();
     if (block.has_moved()) {
-      for (Turn& turn : turns_) turn.stalled = false;
+      for (Block* other : blocks_) other->stalled = false;
     }
-    turns_[chosen].stalled = state == Block::State::stalled;
+    block.stalled = state == Block::State::stalled;
     if (state == Block::State::faulty) {
       if (launch_.together) return;
       remove(cluster);
     } else if (state == Block::State::ended) {
-      turns_.erase(turns_.begin() + static_cast<std::ptrdiff_t>(chosen));
+      blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(chosen));
       block.let_next_grid_start();
       if (launch_.together) --cluster.grid->running;
       if (--cluster.live > 0) continue;
@@ -138,18 +133,18 @@ int32_t check_configuration(const LaunchShape& shape, const char* what, uint64_t
 
 }  // namespace
 
-bool imitated_chip(const pk_queue& queue, pk_chip* chip) {
+int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip) {
   // Compute capability, multiprocessors of its largest product, KiB of shared memory for a block.
   static constexpr int32_t chips[][3] = {{80, 108, 163}, {86, 84, 99}, {89, 142, 99}, {90, 132, 227}, {100, 148, 227}, {120, 188, 99}};
   const int32_t capability = queue.device == 0 ? 90 : queue.device;
-  for (const auto& known : chips) {
-    if (known[0] != capability) continue;
-    chip->compute_capability = capability;
-    chip->multiprocessors = known[1];
-    chip->shared_memory_per_block = known[2] * int64_t{1024};
-    return true;
+  const auto known = std::find_if(std::begin(chips), std::end(chips), [&](const int32_t(&of)[3]) { return of[0] == capability; });
+  if (known == std::end(chips)) {
+    return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d, expected 80, 86, 89, 90, 100 or 120", what, queue.device);
   }
-  return false;
+  chip->compute_capability = capability;
+  chip->multiprocessors = (*known)[1];
+  chip->shared_memory_per_block = (*known)[2] * int64_t{1024};
+  return PK_OK;
 }
 
 Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
@@ -184,7 +179,7 @@ int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
 
 int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   pk_chip chip{};
-  if (!imitated_chip(queue, &chip)) return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d / 10", prepared[0].shape.kernel, queue.device);
+  PK_TRY(imitated_chip(queue, prepared[0].shape.kernel, &chip));
   CounterRows* counters = active_counters();
   Launch launch;
   launch.seed = queue.stream;
@@ -202,7 +197,7 @@ int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
     grid.shape = shape;
     grid.operands = prepared[i].operands.all();
     for (Operand& operand : grid.operands) operands.push_back(&operand);
-    grid.call = &prepared[i].call;
+    grid.call = prepared[i].call;
     grid.previous = i > 0 ? &launch.grids[i - 1] : nullptr;
     grid.in_clusters = {shape.grid.x / shape.cluster.x, shape.grid.y / shape.cluster.y, shape.grid.z / shape.cluster.z};
     grid.clusters = uint64_t{grid.in_clusters.x} * grid.in_clusters.y * grid.in_clusters.z;

@@ -25,14 +25,14 @@ struct PreparedLaunch {
 // One after the other, or where there are several: each may start when the one before lets it.
 int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared);
 
-// What is known of the chip that a queue imitates. False: no such chip.
-bool imitated_chip(const pk_queue& queue, pk_chip* chip);
+// What is known of the chip that a queue imitates.
+int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip);
 
 // A kernel that runs.
 struct Grid {
   LaunchShape shape;
   std::vector<Operand> operands;
-  const std::function<void()>* call;
+  std::function<void()> call;
   const Grid* previous;        // that this one overlaps, or null
   Extent3 in_clusters;         // its extent
   uint64_t clusters, position; // of the first among the clusters of the launch

@@ -45,8 +45,7 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   join_block(0, threads);
   engine_floor_ = engine_clock_++;
   turn_ = 0;  // what is forgotten must not depend on the clusters before
-  used_pages_ = 0;
-  page_of_number_.clear();
+  pages_.clear();
   std::fill(std::begin(recent_), std::end(recent_), nullptr);
   logged_.clear();
   logs_ = logs;
@@ -60,16 +59,12 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
 Races::Page& Races::page(uint64_t number) {
   Page*& recent = recent_[number % 64];
   if (recent != nullptr && recent->number == number) return *recent;
-  Page*& page = page_of_number_[number];
+  std::unique_ptr<Page>& page = pages_[number];
   if (page == nullptr) {
-    if (used_pages_ == pages_.size()) pages_.push_back(std::make_unique<Page>());
-    page = pages_[used_pages_++].get();
+    page = std::make_unique<Page>();
     page->number = number;
-    page->logged = false;
-    for (Unit& unit : page->units) unit.used = unit.writes = 0;
-    for (LoggedUnit& unit : page->log) unit = {};
   }
-  return *(recent = page);
+  return *(recent = page.get());
 }
 
 // Calls visit(unit, the address of its first byte, which of its bytes).
@@ -212,13 +207,10 @@ void Races::acquire(const void* key) {
 
 void Races::end_segment() {
   if (!logs_) return;
-  std::vector<GlobalRaces::LoggedPage> log;
-  for (const Page* page : logged_) log.push_back({page->number, page->log});
-  GlobalRaces::Race first;
-  if (cluster_->launch->races.add_segment(party_, segment_, known_segments_, log, &first)) cluster_->launch->note_race(first);
-  for (Page* page : logged_) {
+  if (const auto first = cluster_->launch->races.add_segment(party_, segment_, known_segments_, logged_)) cluster_->launch->note_race(*first);
+  for (GlobalRaces::LoggedPage* page : logged_) {
     std::fill(std::begin(page->log), std::end(page->log), LoggedUnit{});
-    page->logged = false;
+    static_cast<Page*>(page)->logged = false;
   }
   logged_.clear();
   ++segment_;

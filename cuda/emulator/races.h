@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <tuple>
 #include <unordered_map>
 #include <utility>
@@ -67,12 +68,12 @@ class GlobalRaces {
   void release(const void* object, uint32_t party, uint32_t segments, const KnownSegments& known);
   void acquire(const void* object, KnownSegments* known);
 
-  // Compares what a party did in a segment with all that was handed over before. Whether it races, and the first of the races.
   struct LoggedPage {
     uint64_t number;
-    const LoggedUnit* units;
+    LoggedUnit log[page_units];
   };
-  bool add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage>& log, Race* first);
+  // Compares what a party did in a segment with all that was handed over before. The first race, if there is one.
+  std::optional<Race> add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage*>& pages);
 
  private:
   struct Entry {
@@ -85,7 +86,7 @@ class GlobalRaces {
     int32_t heads[page_units];
     std::vector<Entry> entries;
   };
-  void add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, Race* first, bool* any);
+  void add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, std::optional<Race>* first);
 
   std::mutex mutex_;
   std::vector<Party> parties_;
@@ -151,11 +152,9 @@ class Races {
     uint8_t used, writes;
   };
   // Of global memory that the cluster has touched.
-  struct Page {
-    uint64_t number;
+  struct Page : GlobalRaces::LoggedPage {
     bool logged;  // in this segment
     Unit units[page_units];
-    LoggedUnit log[page_units];
   };
 
   uint32_t* row(uint32_t thread) { return rows_.data() + size_t{thread} * (threads_ + 1); }
@@ -185,13 +184,11 @@ class Races {
   uint32_t turn_ = 0;
   std::vector<std::pair<const void*, std::vector<uint32_t>>> objects_;
 
-  std::vector<std::unique_ptr<Page>> pages_;
-  size_t used_pages_ = 0;
-  std::unordered_map<uint64_t, Page*> page_of_number_;
+  std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
   Page* recent_[64] = {};
 
   bool logs_ = false;
-  std::vector<Page*> logged_;  // pages of this segment
+  std::vector<GlobalRaces::LoggedPage*> logged_;  // pages of this segment
   uint32_t party_ = 0, segment_ = 0;
   KnownSegments known_segments_;
 };

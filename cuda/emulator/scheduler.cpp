@@ -55,32 +55,25 @@ void Block::leave(State state) {
 
 // Takes one of the threads that are ready.
 Thread* Block::choose() {
-  uint32_t warp = 0, lane = 0;
+  const auto pick = [&](uint32_t bits) {
+    if (order_ == Order::plain) return static_cast<uint32_t>(__builtin_ctz(bits));
+    if (order_ == Order::reverse) return 31 - static_cast<uint32_t>(__builtin_clz(bits));
+    return nth_bit(bits, random(count_bits(bits)));
+  };
   ++choices_;
-  switch (order_) {
-    case Order::plain:
-      warp = static_cast<uint32_t>(__builtin_ctz(ready_warps_));
-      lane = static_cast<uint32_t>(__builtin_ctz(warps_[warp].ready));
-      break;
-    case Order::reverse:
-      warp = 31 - static_cast<uint32_t>(__builtin_clz(ready_warps_));
-      lane = 31 - static_cast<uint32_t>(__builtin_clz(warps_[warp].ready));
-      break;
-    case Order::uniform:
-      warp = nth_bit(ready_warps_, random(count_bits(ready_warps_)));
-      lane = nth_bit(warps_[warp].ready, random(count_bits(warps_[warp].ready)));
-      break;
-    case Order::priorities:
-      // One warp runs as far ahead of the others as it can: a uniform choice keeps warps in step and never finds what running ahead breaks.
-      if (choices_ > reshuffle_at_) {
-        for (uint32_t i = warp_count_ - 1; i > 0; --i) std::swap(priorities_[i], priorities_[random(i + 1)]);
-        reshuffle_at_ = choices_ + (16u << random(8));
-      }
-      while ((ready_warps_ >> priorities_[warp] & 1) == 0) ++warp;
-      warp = priorities_[warp];
-      lane = nth_bit(warps_[warp].ready, random(count_bits(warps_[warp].ready)));
-      break;
+  uint32_t warp = 0;
+  if (order_ != Order::priorities) {
+    warp = pick(ready_warps_);
+  } else {
+    // One warp runs as far ahead of the others as it can: a uniform choice keeps warps in step and never finds what running ahead breaks.
+    if (choices_ > reshuffle_at_) {
+      for (uint32_t i = warp_count_ - 1; i > 0; --i) std::swap(priorities_[i], priorities_[random(i + 1)]);
+      reshuffle_at_ = choices_ + (16u << random(8));
+    }
+    while ((ready_warps_ >> priorities_[warp] & 1) == 0) ++warp;
+    warp = priorities_[warp];
   }
+  const uint32_t lane = pick(warps_[warp].ready);
   warps_[warp].ready &= ~(1u << lane);
   if (warps_[warp].ready == 0) ready_warps_ &= ~(1u << warp);
   return &threads[warp * 32 + lane];
