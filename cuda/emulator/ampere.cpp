@@ -30,10 +30,6 @@ struct Product {
   const void *a, *b;
 };
 
-void count_product(const char* shape, MatrixType type) {
-  if (const auto& counters = Block::current()->counters) counters->count(Counted::matrix_instructions, (std::string(shape) + name_of(type)).c_str());
-}
-
 template <MatrixType TYPE>
 void multiply_all(void* const* records) {
   count_product("mma.m16n8", TYPE);
@@ -72,6 +68,11 @@ void land(PendingCopy& copy) {
 }
 
 }  // namespace
+
+void count_product(const std::string& shape, MatrixType type) {
+  static constexpr const char* kinds[] = {"k16.bf16", "k16.f16", "k8.tf32", "k4.f64"};
+  if (const auto& counters = Block::current()->counters) counters->count(Counted::matrix_instructions, (shape + kinds[static_cast<int>(type)]).c_str());
+}
 
 void move_matrices(const char* name, MatrixMove move, Site site) { Block::current()->collective(all_lanes, name, move_all, &move, site, Meets::whole); }
 

@@ -24,14 +24,9 @@ Block::Block(Cluster& of, uint32_t rank_in_cluster)
       grid(*of.grid),
       rank(rank_in_cluster),
       index(grid.block_index(of.number, rank)),
-      extent{grid.shape.block_threads, 1, 1},
-      live(extent.x),
       shared(of.memory + rank * shared_arena_bytes),
       unfenced(of.unfenced),
-      races(launch.detects_races ? &of.races : nullptr),
-      counters(launch.counts ? std::make_unique<BlockCounters>(grid.shape.kernel) : nullptr),
-      watched_(races != nullptr || counters != nullptr),
-      warp_count_((extent.x + 31) / 32) {
+      races(launch.detects_races ? &of.races : nullptr) {
   // The schedule follows from these alone.
   const Extent3& blocks = grid.shape.grid;
   const uint64_t number = (uint64_t{index.z} * blocks.y + index.y) * blocks.x + index.x, seed = launch.seed;
@@ -52,16 +47,13 @@ Block::Block(Cluster& of, uint32_t rank_in_cluster)
     threads.push_back({of.fibers[id].get(), i, id});
     threads[i].fiber->prepare(run_thread);
   }
+  running_ = choose();
 }
 
 Block::State Block::go_on() {
   current_block = this;
   state_ = State::faulty;  // unless it leaves otherwise
   changed_ = true;         // by other blocks
-  if (running_ == nullptr) {
-    running_ = choose();
-    moved_ = true;
-  }
   Fiber::switch_to(root_, *running_->fiber, false);
   if (state_ == State::ended && counters != nullptr) {
     counters->threads_met();

@@ -60,7 +60,8 @@ struct Thread {
   void* record = nullptr;
   bool (*condition)(void*) = nullptr;  // of record: that it waits for, outside collectives
   std::vector<PendingCopy> copies{};
-  uint32_t copy_groups = 0;  // committed so far
+  uint32_t copy_groups = 0;     // committed so far
+  uint32_t barrier_fences = 0;  // fence_barrier_initialization()
   BulkGroups bulk{};
 };
 
@@ -108,15 +109,15 @@ class Block {
   Launch& launch;
   Grid& grid;
   const uint32_t rank;  // in the cluster
-  const Extent3 index, extent;
+  const Extent3 index, extent{grid.shape.block_threads, 1, 1};
   std::vector<Thread> threads;
-  uint32_t live;               // threads that have not exited
+  uint32_t live = extent.x;    // threads that have not exited
   bool knows_cluster = false;  // that the other blocks of its cluster have started
   SharedMemory shared;
   Hopper hopper;
   UnfencedWrites& unfenced;
-  Races* const races;                             // null: nobody looks for them
-  const std::unique_ptr<BlockCounters> counters;  // null: nobody counts
+  Races* const races;  // null: nobody looks for them
+  const std::unique_ptr<BlockCounters> counters{launch.counts ? std::make_unique<BlockCounters>(grid.shape.kernel) : nullptr};  // null: nobody counts
 
   Thread& running() { return *running_; }
   uint32_t thread_index() const { return running_->index; }
@@ -212,15 +213,15 @@ class Block {
   void wake();
   void advance();
 
-  const bool watched_;  // there are detectors of races, or counters
+  const bool watched_ = races != nullptr || counters != nullptr;  // there are detectors of races, or counters
   bool holds_next_grid_ = true;
-  Thread* running_ = nullptr;
+  Thread* running_;
   Fiber root_;
   State state_ = State::interrupted;
-  bool moved_ = false;
+  bool moved_ = true;
 
   Warp warps_[most_warps];
-  const uint32_t warp_count_;
+  const uint32_t warp_count_ = (extent.x + 31) / 32;
   uint32_t ready_warps_ = 0;
   uint32_t barrier_arrived_ = 0;
   Thread* barrier_first_ = nullptr;
@@ -248,8 +249,8 @@ class Block {
   RecentRun recent_[recent_count];  // the last run of elements that each source line touched
 };
 
-// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory of a thread
-// is larger than what a program that runs has left for such libraries.
+// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory
+// of a thread is larger than what a program that runs has left for such libraries.
 #if defined(PK_SHARED_LIBRARY)
 extern __thread Block* current_block;
 #else

@@ -46,7 +46,7 @@ struct BulkLoad {
 
   void begin(const char* name) const {
     Block& block = *Block::current();
-    if (!is_own) check_remote(rank_of_address(to), site);
+    check_remote(rank_of_address(to), site);
     barrier->copy_issued(bytes, is_own, site);
     for (char* accessed : {to, from_shared}) {
       if (accessed == nullptr) continue;

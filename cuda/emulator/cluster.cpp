@@ -37,8 +37,8 @@ Cluster::Text Cluster::describe_thread(uint32_t id) const {
   const uint32_t count = grid->shape.block_threads;
   const Extent3 of = grid->block_index(number, id / count);
   Text text;
-  if (size == 1) std::snprintf(text.text, sizeof text.text, "thread %u", id);
-  else std::snprintf(text.text, sizeof text.text, "thread %u of block (%u,%u,%u)", id % count, of.x, of.y, of.z);
+  if (size == 1) std::snprintf(text.data(), text.size(), "thread %u", id);
+  else std::snprintf(text.data(), text.size(), "thread %u of block (%u,%u,%u)", id % count, of.x, of.y, of.z);
   return text;
 }
 
@@ -148,7 +148,7 @@ void Cluster::check_exit(const Block& block) {
     if (access.target != block.rank || (access.under_way == 0 && races.known(block.rank * count, count, access.thread) >= access.clock)) continue;
     const bool copy = access.thread == races.engine();
     const Text who = copy ? Text{"a copy"} : describe_thread(access.thread);
-    Block::current()->fault(access.site, "exits while %s may still access the shared memory of its block, as it does here: nothing orders the two", who.text);
+    Block::current()->fault(access.site, "exits while %s may still access the shared memory of its block, as it does here: nothing orders the two", who.data());
   }
 }
 

@@ -1,6 +1,7 @@
 // Blocks that run together, may touch each other's shared memory and have a barrier of their own. In a launch without clusters each block is one.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
@@ -39,10 +40,7 @@ struct Cluster {
   void thread_exits(Thread& thread);
 
   // A text of its own on the stack of whoever asks.
-  struct Text {
-    char text[96];
-    operator const char*() const { return text; }
-  };
+  using Text = std::array<char, 96>;
   Text describe_thread(uint32_t id) const;
   std::string describe_place(uintptr_t address) const;
 

@@ -92,26 +92,24 @@ void Block::fault(Site site, const char* format, ...) {
 }
 
 void Cluster::note_deadlock() {
-  struct Group {
-    const Block* block;
-    const Thread* first;
-    uint32_t count;
-  };
-  std::vector<Group> groups;
+  std::vector<std::pair<const Thread*, uint32_t>> groups;  // the first of each, and how many
+  const auto block_of = [&](const Thread& thread) { return thread.id / grid->shape.block_threads; };
   for (const auto& block : blocks) {
     for (const Thread& thread : block->threads) {
       if (thread.finished) continue;
-      const auto same = [&](const Group& group) { return group.block == block.get() && group.first->site == thread.site && std::strcmp(group.first->waits_in, thread.waits_in) == 0; };
+      const auto same = [&](const auto& group) {
+        return block_of(*group.first) == block_of(thread) && group.first->site == thread.site && std::strcmp(group.first->waits_in, thread.waits_in) == 0;
+      };
       const auto found = std::find_if(groups.begin(), groups.end(), same);
-      if (found != groups.end()) ++found->count;
-      else groups.push_back({block.get(), &thread, 1});
+      if (found != groups.end()) ++found->second;
+      else groups.push_back({&thread, 1});
     }
   }
   std::string text = grid->shape.kernel + (": " + blocks[0]->place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", threads);
-  for (const Group& group : groups) {
-    const std::string of = blocks.size() == 1 ? "" : " of " + text_of(group.block->index);
-    const Thread& first = *group.first;
-    text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), first.index, first.waits_in, first.site.file, first.site.line);
+  for (const auto& [first, count] : groups) {
+    const std::string of = size == 1 ? "" : " of " + text_of(blocks[block_of(*first)]->index);
+    text += text.back() == ':' ? "" : ",";
+    text += text_of(" %u%s (the first is %u) in %s at %s:%d", count, of.c_str(), first->index, first->waits_in, first->site.file, first->site.line);
   }
   launch->note({position, 0, 0}, text);
 }

@@ -86,8 +86,7 @@ void GlobalRaces::release(const void* object, uint32_t party, uint32_t segments,
 
 void GlobalRaces::acquire(const void* object, KnownSegments* known) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = objects_.find(object);
-  if (found != objects_.end()) join(known, found->second);
+  join(known, objects_[object]);
 }
 
 }  // namespace PK_BUILD

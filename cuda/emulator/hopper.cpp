@@ -56,7 +56,7 @@ bool BarrierModel::is_own() const { return rank_of_address(this) == Block::curre
 
 // A thread names the barrier: its initialisation must be ordered before.
 void BarrierModel::check(const char* what, Site site) const {
-  if (!is_own()) check_remote(rank_of_address(this), site);
+  check_remote(rank_of_address(this), site);
   if (Races* races = Block::current()->races) races->access(&word_, sizeof word_, Access::read, site);
   if (word_ != initialised) Block::current()->fault(site, "%s a barrier that is not initialised, or was overwritten", what);
 }
@@ -71,16 +71,8 @@ void BarrierModel::initialize(uint32_t count, Site site) {
   count_ = pending_ = count;
   announced_ = issued_ = phase_ = 0;
   initialiser_ = block.thread_index();
-  fenced_ = false;
+  initialised_after_ = block.running().barrier_fences;
   site_ = site;
-  block.hopper.barriers.push_back(this);
-}
-
-void BarrierModel::fence_initialization() {
-  Block& block = *Block::current();
-  for (BarrierModel* barrier : block.hopper.barriers) {
-    if (barrier->initialiser_ == block.thread_index()) barrier->fenced_ = true;
-  }
 }
 
 void BarrierModel::announce(uint32_t bytes, Site site) {
@@ -105,7 +97,7 @@ void BarrierModel::arrive(uint32_t bytes, Site site) {
   if (pending_ == 0) {
     block.fault(site, "arrives at a barrier whose %u arrivals have all come, and which still waits for %d bytes: the phase before was not waited for", count_, announced_);
   }
-  if (!is_own()) note_remote(this, site);
+  note_remote(this, site);
   if (Races* races = block.races) races->release(is_own() ? static_cast<const void*>(this) : guard_);
   announce(bytes, site);
   --pending_;
@@ -132,7 +124,7 @@ void BarrierModel::wait(uint32_t parity, bool for_cluster, Site site) {
 
 void BarrierModel::copy_issued(uint32_t bytes, bool by_own_block, Site site) {
   check("names", site);
-  if (!fenced_) {
+  if (Block::current()->cluster.blocks[rank_of_address(this)]->threads[initialiser_].barrier_fences == initialised_after_) {
     Block::current()->fault(site, "names a barrier whose initialisation at %s:%d no fence_barrier_initialization() of thread %u followed", site_.file, site_.line, initialiser_);
   }
   if (!by_own_block) return;

@@ -22,7 +22,6 @@ class BarrierModel {
   void expect(uint32_t bytes, Site site);
   // Of arrivals from other blocks, only who waits for the cluster learns what was before them.
   void wait(uint32_t parity, bool for_cluster, Site site);
-  static void fence_initialization();
 
   // A copy that names this barrier: when it is issued, and when its bytes have come. That another block expects bytes is not ordered before the copy; that this one does is.
   void copy_issued(uint32_t bytes, bool by_own_block, Site site);
@@ -43,7 +42,7 @@ class BarrierModel {
   int32_t announced_ = 0;  // bytes of this phase that have not come yet
   uint32_t issued_ = 0;    // those of them with a copy of this block under way
   uint32_t phase_ = 0, initialiser_ = 0;
-  bool fenced_ = false;  // whether asynchronous copies see that it is initialised
+  uint32_t initialised_after_ = 0;  // fences of that thread: after one more, asynchronous copies see it
   Site site_{};          // where it was initialised
 };
 
@@ -54,7 +53,6 @@ struct NamedBarrier {
 };
 
 struct Hopper {
-  std::vector<BarrierModel*> barriers;  // those that were initialised
   NamedBarrier named_barriers[16] = {};
   std::shared_ptr<Warpgroup> warpgroups[8];
   // That each warp asked for, and where one did last.

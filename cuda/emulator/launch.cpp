@@ -33,12 +33,9 @@ void give_back(std::unique_ptr<Cluster> cluster) {
 }
 
 uint64_t os_threads() {
-  static const uint64_t count = [] {
-    const char* text = std::getenv("PEFT_KERNELS_EMULATOR_THREADS");
-    const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
-    return wanted > 0 ? static_cast<uint64_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
-  }();
-  return count;
+  const char* text = std::getenv("PEFT_KERNELS_EMULATOR_THREADS");
+  const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+  return wanted > 0 ? static_cast<uint64_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
 }
 
 // The order in which clusters start, without a list of them: position -> (multiplier * position + offset) mod clusters.

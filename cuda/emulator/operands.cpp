@@ -114,8 +114,9 @@ std::string describe_access(const std::vector<Operand>& operands, uintptr_t addr
   uintptr_t run = 0;
   for (const Operand& operand : operands) {
     if (!operand.find_run(address, bytes, &run)) continue;
-    if (!operand.allows(wanted)) return what + " of " + operand.name + operand.shape + ", which the launch declared only to be " + (operand.allows(Right::read) ? "read" : "written");
-    return what + " that do not begin and end with elements of " + operand.name + operand.shape;
+    const std::string name = operand.name + operand.shape;
+    if (operand.allows(wanted)) return what + " that do not begin and end with elements of " + name;
+    return what + " of " + name + ", which the launch declared only to be " + (operand.allows(Right::read) ? "read" : "written");
   }
   const auto nearest = std::min_element(operands.begin(), operands.end(), [&](const Operand& left, const Operand& right) { return distance(left) < distance(right); });
   if (nearest == operands.end() || distance(*nearest) == ~uint64_t{0}) return what + ", but the launch declared no operand";

@@ -186,11 +186,9 @@ uint32_t Races::end_for(const void* key, const void* address, uint32_t bytes, bo
 // ---- order ----------------------------------------------------------------------------------------------------------------------------------------------------
 
 std::vector<uint32_t>& Races::object(const void* key) {
-  for (auto& entry : objects_) {
-    if (entry.first == key) return entry.second;
-  }
-  objects_.push_back({key, std::vector<uint32_t>(threads_ + 1, 0)});
-  return objects_.back().second;
+  std::vector<uint32_t>& known = objects_[key];
+  known.resize(threads_ + 1);
+  return known;
 }
 
 void Races::release(const void* key) {
@@ -281,7 +279,7 @@ void Races::report(const Entry& other, uintptr_t begin, uint32_t mask, Access ac
   std::snprintf(place, sizeof place, "%s", cluster_->describe_place(first).c_str());
   char who[128];
   if (other.thread == engine()) std::snprintf(who, sizeof who, "an asynchronous access");
-  else std::snprintf(who, sizeof who, "%s%s", other.clock == under_way ? "an asynchronous access of " : "", cluster_->describe_thread(other.thread).text);
+  else std::snprintf(who, sizeof who, "%s%s", other.clock == under_way ? "an asynchronous access of " : "", cluster_->describe_thread(other.thread).data());
   const Site there = site_of_number(other.site);
   const char* does = !asynchronous ? verb_of(access) : access == Access::read ? "issues a read of" : "issues a copy to";
   Block::current()->fault(site, "%s %d bytes at %s, which %s %s at %s:%d: %s", does, __builtin_popcount(both), place, who, verb_of(other.access), there.file, there.line,
@@ -306,7 +304,7 @@ void UnfencedWrites::check(const void* address, uint32_t bytes, bool write, Site
     if (unit.fences == fences_[unit.thread] && unit.fences != 0) {
       const Site there = site_of_number(unit.site);
       Block::current()->fault(site, "%s shared memory asynchronously that %s wrote at %s:%d, and no fence_proxy_async() of that thread came after it", write ? "writes" : "reads",
-                              cluster_->describe_thread(unit.thread).text, there.file, there.line);
+                              cluster_->describe_thread(unit.thread).data(), there.file, there.line);
     }
     if (write) unit.fences = 0;
   }

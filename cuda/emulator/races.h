@@ -44,8 +44,8 @@ using KnownSegments = std::unordered_map<uint32_t, uint32_t>;
 using FaultOrder = std::tuple<uint64_t, uint64_t, uint64_t>;
 
 // Which accesses of global memory by different clusters of a launch, or of launches that overlap, are ordered. Each cluster keeps a log of the bytes it touched, and hands it over
-// when it ends; two that touch the same byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two such
-// operations of a cluster is a segment.
+// when it ends; two that touch the same byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two
+// such operations of a cluster is a segment.
 class GlobalRaces {
  public:
   struct Party {
@@ -182,7 +182,7 @@ class Races {
   uint32_t floor_ = 0, engine_floor_ = 0, engine_clock_ = 1;
   uint64_t under_way_ = 0;
   uint32_t turn_ = 0;
-  std::vector<std::pair<const void*, std::vector<uint32_t>>> objects_;
+  std::unordered_map<const void*, std::vector<uint32_t>> objects_;
 
   std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
   Page* recent_[64] = {};

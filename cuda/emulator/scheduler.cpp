@@ -7,17 +7,6 @@
 
 namespace PK_BUILD {
 
-namespace {
-
-uint32_t nth_bit(uint32_t bits, uint32_t n) {
-  for (; n > 0; --n) bits &= bits - 1;
-  return static_cast<uint32_t>(__builtin_ctz(bits));
-}
-
-uint32_t count_bits(uint32_t bits) { return static_cast<uint32_t>(__builtin_popcount(bits)); }
-
-}  // namespace
-
 uint32_t Block::random(uint32_t bound) {
   random_state_ ^= random_state_ >> 12;
   random_state_ ^= random_state_ << 25;
@@ -58,7 +47,8 @@ Thread* Block::choose() {
   const auto pick = [&](uint32_t bits) {
     if (order_ == Order::plain) return static_cast<uint32_t>(__builtin_ctz(bits));
     if (order_ == Order::reverse) return 31 - static_cast<uint32_t>(__builtin_clz(bits));
-    return nth_bit(bits, random(count_bits(bits)));
+    for (uint32_t n = random(static_cast<uint32_t>(__builtin_popcount(bits))); n > 0; --n) bits &= bits - 1;
+    return static_cast<uint32_t>(__builtin_ctz(bits));
   };
   ++choices_;
   uint32_t warp = 0;
@@ -109,14 +99,9 @@ void Block::barrier(Site site) {
   } else if (barrier_first_->site != site) {
     fault(site, "divergent barrier: this thread is here, thread %u is in the barrier at %s:%d", barrier_first_->index, barrier_first_->site.file, barrier_first_->site.line);
   }
-  ++barrier_arrived_;
   warps_[running_->index / 32].at_barrier |= 1u << running_->index % 32;
-  if (barrier_arrived_ == live) {
-    release_barrier();
-    continue_with(next());
-  } else {
-    wait("barrier", site);
-  }
+  if (++barrier_arrived_ == live) release_barrier();
+  wait("barrier", site);
 }
 
 void Block::release_barrier() {
@@ -140,22 +125,20 @@ void Block::collective(uint32_t mask, const char* name, CollectiveFunction funct
   for (uint32_t open = warp.open; open != 0; open &= open - 1) {
     const auto candidate = static_cast<uint32_t>(__builtin_ctz(open));
     const Meeting& other = warp.meetings[candidate];
-    if (other.mask == mask && other.function == function && other.name == name && other.site == site) number = candidate;
+    if (other.mask == mask && other.function == function && other.name == name && other.site == site) {
+      number = candidate;
+    } else if ((other.mask >> lane & 1) != 0 && (mask & other.arrived) != 0) {
+      // Lanes of a larger mask may wait for some that are still in a smaller one, but not these for those as well.
+      fault(site, "lanes of one warp in different collectives: lane %u in %s with mask %08x, others in %s at %s:%d with mask %08x", lane, name, mask, other.name, other.site.file,
+            other.site.line, other.mask);
+    }
   }
   if (number == 32) {
     number = static_cast<uint32_t>(__builtin_ctz(~warp.open));  // an open meeting has a lane in it, so that there is room for this one
     warp.open |= 1u << number;
     warp.meetings[number] = {mask, 0, function, name, site, kind};
   }
-  Meeting& meeting = warp.meetings[number];
-  meeting.arrived |= 1u << lane;
-  for (uint32_t open = warp.open & ~(1u << number); open != 0; open &= open - 1) {
-    // Lanes of a larger mask may wait for some that are still in a smaller one, but not these for those as well.
-    const Meeting& other = warp.meetings[__builtin_ctz(open)];
-    if ((other.mask & meeting.arrived) == 0 || (meeting.mask & other.arrived) == 0) continue;
-    fault(site, "lanes of one warp in different collectives: lane %u in %s with mask %08x, others in %s at %s:%d with mask %08x", lane, name, mask, other.name, other.site.file,
-          other.site.line, other.mask);
-  }
+  warp.meetings[number].arrived |= 1u << lane;
   running_->record = record;
   if (!complete(warp_index, number)) wait(name, site);
   else if (preemption_gap_ > 0 && random(4) == 0) preempt();
@@ -216,15 +199,13 @@ void Block::advance() {
     }
     next_due_ = never;
     for (const Operation& operation : operations_) next_due_ = std::min(next_due_, operation.due);
-    if (changed_) wake();
+    if (std::exchange(changed_, false) && waiting_ > 0) wake();
     if (ready_warps_ != 0 || operations_.empty()) return;
     land(random(static_cast<uint32_t>(operations_.size())));
   }
 }
 
 void Block::wake() {
-  changed_ = false;
-  if (waiting_ == 0) return;
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
     uint32_t awake = 0;
     for (uint32_t lanes = warps_[warp].waiting; lanes != 0; lanes &= lanes - 1) {

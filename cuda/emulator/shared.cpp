@@ -28,8 +28,8 @@ void SharedMemory::check_guards() const {
     const unsigned char* end = array.guard + shared_guard_bytes;
     const unsigned char* wrong = std::find_if(array.guard, end, [](unsigned char byte) { return byte != guard_byte; });
     if (wrong == end) continue;
-    Block::current()->fault(site, "array %zu of the shared memory (%zu elements of %zu bytes) was overrun by %zu bytes or more", static_cast<size_t>(&array - layout.arrays.data()), array.count,
-                            array.element_bytes, static_cast<size_t>(wrong - array.guard + 1));
+    const auto number = static_cast<size_t>(&array - layout.arrays.data()), overrun = static_cast<size_t>(wrong - array.guard + 1);
+    Block::current()->fault(site, "array %zu of the shared memory (%zu elements of %zu bytes) was overrun by %zu bytes or more", number, array.count, array.element_bytes, overrun);
   }
 }
 

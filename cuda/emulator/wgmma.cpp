@@ -6,7 +6,6 @@
 
 #include "../ptx/swizzle.cuh"
 #include "block.h"
-#include "hopper.h"
 #include "product.h"
 
 namespace PK_BUILD {
@@ -29,19 +28,15 @@ Warpgroup::Warp& running_warp(void* const* sites) { return warpgroup_of_running_
 
 // An operand in shared memory as lines of 16-byte chunks: of 2 (k-major) along k, else along the rows.
 struct Operand16 {
-  uint32_t start, leading, stride;
-  Swizzle swizzle;
+  char name;
+  uint64_t bits;  // of its descriptor
   bool mn_major;
-  uint32_t lines, chunks;
+  uint32_t rows;
 
-  Operand16(uint64_t bits, bool is_mn_major, uint32_t rows)
-      : start(static_cast<uint32_t>(bits & 0x3fff) << 4),
-        leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4),
-        stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
-        swizzle(static_cast<Swizzle>((4 - (bits >> 62)) % 4)),
-        mn_major(is_mn_major),
-        lines(is_mn_major ? 16 : rows),
-        chunks(is_mn_major ? rows / 8 : 2) {}
+  uint32_t field(uint32_t at) const { return static_cast<uint32_t>(bits >> at & 0x3fff) << 4; }
+  uint32_t start = field(0), leading = field(16), stride = field(32);
+  Swizzle swizzle = static_cast<Swizzle>((4 - (bits >> 62)) % 4);
+  uint32_t lines = mn_major ? 16 : rows, chunks = mn_major ? rows / 8 : 2;
 
   uint32_t address(uint32_t line, uint32_t chunk) const {
     if (swizzle == Swizzle::none) return start + line % 8 * 16 + line / 8 * (mn_major ? leading : stride) + chunk * (mn_major ? stride : leading);
@@ -51,7 +46,7 @@ struct Operand16 {
   }
 
   // What a descriptor must be for the formula above to hold, and what no descriptor of ours is.
-  void check(uint64_t bits, char name, Site site) const {
+  void check(Site site) const {
     Block& block = *Block::current();
     if ((bits >> 49 & 7) != 0) block.fault(site, "wgmma: the descriptor of %c has a base offset, which the emulator does not know", name);
     if (swizzle == Swizzle::none) return;
@@ -76,8 +71,8 @@ struct Operand16 {
 // Visits what an operation reads of shared memory.
 template <class F>
 void each_operand(const WgmmaCall& call, F visit) {
-  if (!call.a_in_registers) visit('A', call.a, Operand16(call.a, call.a_is_mn_major, 64));
-  visit('B', call.b, Operand16(call.b, call.b_is_mn_major, call.columns));
+  if (!call.a_in_registers) visit(Operand16{'A', call.a, call.a_is_mn_major, 64});
+  visit(Operand16{'B', call.b, call.b_is_mn_major, call.columns});
 }
 
 // values[row * row_step + k * k_step]
@@ -96,8 +91,8 @@ template <MatrixType TYPE>
 void run_operation(const WgmmaOperation& operation) {
   const WgmmaCall& call = operation.call;
   float a[64 * 16], b[16 * 256];
-  each_operand(call, [&](char name, uint64_t, const Operand16& operand) {
-    if (name == 'A') unpack<TYPE>(operand, a, 16, 1);
+  each_operand(call, [&](const Operand16& operand) {
+    if (operand.name == 'A') unpack<TYPE>(operand, a, 16, 1);
     else unpack<TYPE>(operand, b, 1, 256);
   });
   for (uint32_t thread = 0; call.a_in_registers && thread < 128; ++thread) unpack_a<TYPE>(&operation.a[thread * 4], thread % 32, a + thread / 32 * 16 * 16);
@@ -128,8 +123,9 @@ void AccumulatorModel::touch(int i, Site here) {
 
 // ---- operations ---------------------------------------------------------------------------------------------------------------------------------------------
 
-void Warpgroup::issue(uint32_t warp_index, void* const* calls) {
+void Warpgroup::issue(void* const* calls) {
   Block& block = *Block::current();
+  const uint32_t warp_index = warp_in_warpgroup();
   Warp& warp = warps[warp_index];
   const WgmmaCall& call = of_lane<WgmmaCall>(calls, 0);
   const uint64_t number = warp.issued++;
@@ -170,11 +166,9 @@ void Warpgroup::issue(uint32_t warp_index, void* const* calls) {
   if (++operation.warps < 4) return;
 
   operation.issuer = block.running().id;
-  if (const auto& counters = block.counters) {
-    counters->count(Counted::matrix_instructions, ("wgmma.m64n" + std::to_string(call.columns) + name_of(call.type)).c_str());
-  }
-  each_operand(call, [&](char name, uint64_t bits, const Operand16& operand) {
-    operand.check(bits, name, call.site);
+  count_product("wgmma.m64n" + std::to_string(call.columns), call.type);
+  each_operand(call, [&](const Operand16& operand) {
+    operand.check(call.site);
     operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) {
       block.begin_asynchronous_access(shared_bytes_at(address, 16, "wgmma", call.site), 16, false, call.site);
     });
@@ -191,10 +185,12 @@ void Warpgroup::run_before(uint64_t end) {
 }
 
 // A warp has waited for the operations before this one.
-void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
+void Warpgroup::retire(uint64_t end) {
   Block& block = *Block::current();
   run_before(end);
+  const uint32_t warp_index = warp_in_warpgroup();
   Warp& warp = warps[warp_index];
+  while (!warp.groups.empty() && warp.groups.front() <= end) warp.groups.pop_front();
   for (; warp.retired < end; ++warp.retired) {
     AccumulatorTile& tile = *operations_[warp.retired - first_].tiles[warp_index];
     if (--tile.under_way > 0) continue;
@@ -208,7 +204,7 @@ void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
   for (; ended_ < end; ++ended_) {
     const WgmmaOperation& operation = operations_[ended_ - first_];
     if (block.races == nullptr) continue;
-    each_operand(operation.call, [&](char, uint64_t, const Operand16& operand) {
+    each_operand(operation.call, [&](const Operand16& operand) {
       operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.races->end_for(this, block.shared.begin + address, 16, false, operation.issuer); });
     });
   }
@@ -220,7 +216,7 @@ void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
 void issue_wgmma(WgmmaCall call) {
   Block::current()->access();
   Block::current()->collective(
-      all_lanes, "wgmma", [](void* const* calls) { warpgroup_of_running_thread(of_lane<WgmmaCall>(calls, 0).site).issue(warp_in_warpgroup(), calls); }, &call, call.site, Meets::whole);
+      all_lanes, "wgmma", [](void* const* calls) { warpgroup_of_running_thread(of_lane<WgmmaCall>(calls, 0).site).issue(calls); }, &call, call.site, Meets::whole);
 }
 
 void fence_wgmma(Site site) {
@@ -247,14 +243,7 @@ void wait_for_wgmma(uint32_t pending, Site site) {
   block.wait_until("wgmma_wait", [&] { return group.least(&Warpgroup::Warp::issued) >= end; }, site);
   block.collective(
       all_lanes, "wgmma_wait",
-      [](void* const* ends) {
-        Warpgroup& of = warpgroup_of_running_thread({});
-        const uint64_t last = of_lane<uint64_t>(ends, 0);
-        std::deque<uint64_t>& open = of.warps[warp_in_warpgroup()].groups;
-        while (!open.empty() && open.front() <= last) open.pop_front();
-        of.retire(warp_in_warpgroup(), last);
-      },
-      &end, site, Meets::whole);
+      [](void* const* ends) { warpgroup_of_running_thread({}).retire(of_lane<uint64_t>(ends, 0)); }, &end, site, Meets::whole);
   if (block.races != nullptr) block.races->acquire(&group);
 }
 

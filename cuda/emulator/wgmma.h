@@ -44,8 +44,6 @@ class AccumulatorModel {
  public:
   AccumulatorModel(float* registers, uint32_t register_count, Site created);
   ~AccumulatorModel();
-  AccumulatorModel(const AccumulatorModel&) = delete;
-  AccumulatorModel& operator=(const AccumulatorModel&) = delete;
 
   // An ordinary instruction reads or writes one.
   void touch(int i, Site here);
@@ -83,9 +81,9 @@ class Warpgroup {
   };
   Warp warps[4];
 
-  // On a fiber of the warp, the last of its lanes to arrive.
-  void issue(uint32_t warp_index, void* const* calls);
-  void retire(uint32_t warp_index, uint64_t end);
+  // On a fiber of a warp, the last of its lanes to arrive.
+  void issue(void* const* calls);
+  void retire(uint64_t end);
   // Of the warp that is behind the others.
   uint64_t least(uint64_t Warp::*count) const;
 
