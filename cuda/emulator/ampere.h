@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <type_traits>
 
+#include "../ptx/types.cuh"
 #include "site.h"
 
 namespace PK_BUILD {
@@ -17,6 +19,10 @@ struct MatrixMove {
 void move_matrices(const char* name, MatrixMove move, Site site);
 
 enum class MatrixType : uint8_t { bf16, f16, tf32, f64 };
+template <class T>
+constexpr MatrixType matrix_type() {
+  return std::is_same<T, bf16>::value ? MatrixType::bf16 : std::is_same<T, f16>::value ? MatrixType::f16 : MatrixType::tf32;
+}
 // sums += a * b, with the registers of this lane. A device sums several products at once and truncates: results agree bit for bit only where all sums are exact.
 void multiply_matrices(MatrixType type, void* sums, const void* a, const void* b, Site site);
 

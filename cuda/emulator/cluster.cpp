@@ -51,7 +51,7 @@ std::string Cluster::describe_place(uintptr_t address) const {
     const std::string of = size == 1 ? "" : " of block " + std::to_string(block.rank) + " of the cluster";
     return "byte " + std::to_string(address - begin) + " of array " + std::to_string(array) + " of the shared memory" + of;
   }
-  return describe_address(grid->operands, address);
+  return describe_address(grid->operands.all, address);
 }
 
 // ---- the barrier of the cluster ------------------------------------------------------------------------------------------------------------------------------
@@ -100,12 +100,10 @@ uint32_t rank_of_address(const void* address) {
   return static_cast<uint32_t>(static_cast<size_t>(static_cast<const char*>(address) - Block::current()->cluster.memory) / shared_arena_bytes);
 }
 
-char* in_block(void* element, uint32_t rank, Site site) {
+std::ptrdiff_t distance_to_block(uint32_t rank, Site site) {
   Block& block = *Block::current();
-  Cluster& cluster = block.cluster;
-  if (rank >= cluster.size) block.fault(site, "names block %u of a cluster of %u", rank, cluster.size);
-  const auto offset = static_cast<size_t>(static_cast<char*>(element) - cluster.memory) % shared_arena_bytes;
-  return cluster.memory + rank * shared_arena_bytes + offset;
+  if (rank >= block.cluster.size) block.fault(site, "names block %u of a cluster of %u", rank, block.cluster.size);
+  return (static_cast<std::ptrdiff_t>(rank) - static_cast<std::ptrdiff_t>(block.rank)) * static_cast<std::ptrdiff_t>(shared_arena_bytes);
 }
 
 void check_remote(uint32_t rank, Site site) {
@@ -123,8 +121,7 @@ void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {
   Block& block = *Block::current();
   check_remote(rank_of_address(address), site);
   if (write) block.unfenced.note(address, bytes, block.running().id, site);
-  if (block.races == nullptr) return;
-  block.races->access(address, bytes, write ? Access::write : Access::read, site);
+  if (block.races != nullptr) block.races->access(address, bytes, write ? Access::write : Access::read, site);
   note_remote(address, site);
 }
 

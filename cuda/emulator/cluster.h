@@ -7,8 +7,6 @@
 #include <vector>
 
 #include "block.h"
-#include "launch.h"
-#include "races.h"
 
 namespace PK_BUILD {
 
@@ -61,10 +59,10 @@ struct Cluster {
 void arrive_at_cluster(bool orders, Site site);
 void wait_for_cluster(Site site);
 // Where the block of this rank has what this block has at `element`.
-char* in_block(void* element, uint32_t rank, Site site);
+std::ptrdiff_t distance_to_block(uint32_t rank, Site site);
 template <class T>
-T* in_block(const T* element, uint32_t rank, Site site) {
-  return reinterpret_cast<T*>(in_block(const_cast<void*>(static_cast<const void*>(element)), rank, site));
+T* in_block(T* element, uint32_t rank, Site site) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(element) + distance_to_block(rank, site));
 }
 // That block must be running, and the running thread's must know that it has started.
 void check_remote(uint32_t rank, Site site);

@@ -37,19 +37,18 @@ void CounterRow::add(uint64_t more, uint64_t of_bytes, uint64_t of_parts, uint64
 CounterRows* active_counters() { return active.get(); }
 
 CounterRow& CounterRows::at(Counted kind, const char* kernel, const char* operand) {
-  for (CounterRow& row : rows_) {
+  for (CounterRow& row : rows) {
     if (row.kind == kind && std::strncmp(row.kernel, kernel, sizeof row.kernel - 1) == 0 && std::strncmp(row.operand, operand, sizeof row.operand - 1) == 0) return row;
   }
-  CounterRow row{};
+  CounterRow& row = rows.emplace_back();
   row.kind = kind;
   std::snprintf(row.kernel, sizeof row.kernel, "%s", kernel);
   std::snprintf(row.operand, sizeof row.operand, "%s", operand);
-  rows_.push_back(row);
-  return rows_.back();
+  return row;
 }
 
 void CounterRows::add(const CounterRows& other) {
-  for (const CounterRow& row : other.rows_) at(row.kind, row.kernel, row.operand).add(row.count, row.bytes, row.parts, row.least);
+  for (const CounterRow& row : other.rows) at(row.kind, row.kernel, row.operand).add(row.count, row.bytes, row.parts, row.least);
 }
 
 void BlockCounters::global(uint32_t thread, const Operand& operand, const void* address, uint64_t bytes, Right right, Site site) {
@@ -132,7 +131,7 @@ void pk_emulator_counters_begin(void) { PK_BUILD::active = std::make_unique<PK_B
 // How many rows there are; where they fit, copies them and counts from zero again.
 uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity) {
   if (PK_BUILD::active == nullptr) return 0;
-  const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->all();
+  const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->rows;
   const uint64_t count = all.size();
   if (count > capacity) return count;
   std::copy(all.begin(), all.end(), rows);

@@ -25,14 +25,11 @@ struct CounterRow {
   void add(uint64_t more, uint64_t of_bytes, uint64_t of_parts, uint64_t of_least);
 };
 
-class CounterRows {
- public:
+struct CounterRows {
   CounterRow& at(Counted kind, const char* kernel, const char* operand);
   void add(const CounterRows& other);
-  const std::deque<CounterRow>& all() const { return rows_; }
 
- private:
-  std::deque<CounterRow> rows_;  // which stay where they are
+  std::deque<CounterRow> rows;  // which stay where they are
 };
 
 // Where launches from this OS thread are counted, or null.

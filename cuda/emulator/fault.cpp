@@ -68,7 +68,7 @@ void Launch::note_race(const GlobalRaces::Race& race) {
   const Site of_first = site_of_number(first.site);
   note(race.order(), text_at(second.party.grid, site_of_number(second.site)) + who(second) +
                          text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
-                         describe_address(here.operands, race.address) + ", which " + (&here == &there ? "" : there.shape.kernel + std::string(" ")) + who(first) +
+                         describe_address(here.operands.all, race.address) + ", which " + (&here == &there ? "" : there.shape.kernel + std::string(" ")) + who(first) +
                          text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), of_first.file, of_first.line));
 }
 
@@ -117,7 +117,7 @@ void Cluster::note_deadlock() {
 const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wanted, Site site) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
   if (begin % bytes == 0) {
-    for (const Operand& operand : grid.operands) {
+    for (const Operand& operand : grid.operands.all) {
       uintptr_t run = 0;
       if (!operand.allows(wanted) || !operand.find_run(begin, bytes, &run)) continue;
       if (((begin - run) | bytes) % operand.element_bytes != 0) continue;
@@ -126,7 +126,7 @@ const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wa
     }
   }
   char text[1024];  // no string here: the stack is dropped, not unwound
-  std::snprintf(text, sizeof text, "%s", describe_access(grid.operands, begin, bytes, wanted).c_str());
+  std::snprintf(text, sizeof text, "%s", describe_access(grid.operands.all, begin, bytes, wanted).c_str());
   fault(site, "%s", text);
 }
 

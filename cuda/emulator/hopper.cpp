@@ -44,8 +44,7 @@ void set_register_count(uint32_t count, Site site) {
   block.collective(
       all_lanes, "set_register_count",
       [](void* const* records) {
-        Block& of = *Block::current();
-        of.hopper.register_counts[of.thread_index() / 32].push_back(of_lane<uint32_t>(records, 0));
+        Block::current()->hopper.register_counts[Block::current()->thread_index() / 32].push_back(of_lane<uint32_t>(records, 0));
       },
       &count, site, Meets::whole);
 }
@@ -116,10 +115,8 @@ void BarrierModel::wait(uint32_t parity, bool for_cluster, Site site) {
   check("waits at", site);
   if (parity > 1) block.fault(site, "waits for parity %u, which is neither 0 nor 1", parity);
   block.wait_until("SharedBarrier::wait", [&] { return phase_ % 2 != parity; }, site);
-  Races* races = block.races;
-  if (races == nullptr) return;
-  races->acquire(this);
-  if (for_cluster) races->acquire(guard_);
+  if (block.races != nullptr) block.races->acquire(this);
+  if (block.races != nullptr && for_cluster) block.races->acquire(guard_);
 }
 
 void BarrierModel::copy_issued(uint32_t bytes, bool by_own_block, Site site) {

@@ -128,6 +128,25 @@ int32_t check_configuration(const LaunchShape& shape, const char* what, uint64_t
               static_cast<unsigned long long>(least), static_cast<unsigned long long>(most));
 }
 
+int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
+  PK_TRY(check_configuration(shape, "threads per block", shape.block_threads, 1, most_threads));
+  const uint32_t most_of_grid[] = {INT32_MAX, 65535, 65535}, grid[] = {shape.grid.x, shape.grid.y, shape.grid.z}, cluster[] = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
+  static constexpr const char* extents[] = {"grid extent x", "grid extent y", "grid extent z"};
+  uint64_t blocks = 1, cluster_blocks = 1;
+  for (int axis = 0; axis < 3; ++axis) {
+    PK_TRY(check_configuration(shape, extents[axis], grid[axis], 1, most_of_grid[axis]));
+    PK_TRY(check_configuration(shape, "extent of a cluster", cluster[axis], 1, most_cluster_blocks));
+    PK_TRY(check_configuration(shape, "blocks past the last whole cluster", grid[axis] % cluster[axis], 0, 0));
+    blocks *= grid[axis];
+    cluster_blocks *= cluster[axis];
+  }
+  PK_TRY(check_configuration(shape, "blocks of a cluster", cluster_blocks, 1, chip.compute_capability >= 90 ? most_cluster_blocks : 1));
+  PK_TRY(check_configuration(shape, "bytes of shared memory", shape.shared_bytes, 0, static_cast<uint64_t>(chip.shared_memory_per_block)));
+  if (shape.blocks_wait != BlocksWait::for_all) return PK_OK;
+  const uint64_t resident = static_cast<uint64_t>(chip.multiprocessors) * std::min<uint64_t>(2048 / shape.block_threads, 32);
+  return check_configuration(shape, "blocks of a cooperative launch", blocks, 1, resident);
+}
+
 }  // namespace
 
 int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip) {
@@ -151,29 +170,6 @@ Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
           of(cluster / in_clusters.x / in_clusters.y, extent.z, rank / extent.x / extent.y)};
 }
 
-namespace {
-
-int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
-  PK_TRY(check_configuration(shape, "threads per block", shape.block_threads, 1, most_threads));
-  const uint32_t most_of_grid[] = {INT32_MAX, 65535, 65535}, grid[] = {shape.grid.x, shape.grid.y, shape.grid.z}, cluster[] = {shape.cluster.x, shape.cluster.y, shape.cluster.z};
-  static constexpr const char* extents[] = {"grid extent x", "grid extent y", "grid extent z"};
-  uint64_t blocks = 1, cluster_blocks = 1;
-  for (int axis = 0; axis < 3; ++axis) {
-    PK_TRY(check_configuration(shape, extents[axis], grid[axis], 1, most_of_grid[axis]));
-    PK_TRY(check_configuration(shape, "extent of a cluster", cluster[axis], 1, most_cluster_blocks));
-    PK_TRY(check_configuration(shape, "blocks past the last whole cluster", grid[axis] % cluster[axis], 0, 0));
-    blocks *= grid[axis];
-    cluster_blocks *= cluster[axis];
-  }
-  PK_TRY(check_configuration(shape, "blocks of a cluster", cluster_blocks, 1, chip.compute_capability >= 90 ? most_cluster_blocks : 1));
-  PK_TRY(check_configuration(shape, "bytes of shared memory", shape.shared_bytes, 0, static_cast<uint64_t>(chip.shared_memory_per_block)));
-  if (shape.blocks_wait != BlocksWait::for_all) return PK_OK;
-  const uint64_t resident = static_cast<uint64_t>(chip.multiprocessors) * std::min<uint64_t>(2048 / shape.block_threads, 32);
-  return check_configuration(shape, "blocks of a cooperative launch", blocks, 1, resident);
-}
-
-}  // namespace
-
 int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   pk_chip chip{};
   PK_TRY(imitated_chip(queue, prepared[0].shape.kernel, &chip));
@@ -188,13 +184,11 @@ int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   uint64_t position = 0;
   bool all_resident = false;
   for (size_t i = 0; i < prepared.size(); ++i) {
-    const LaunchShape& shape = prepared[i].shape;
-    PK_TRY(check_shape(shape, chip));
     Grid& grid = launch.grids[i];
-    grid.shape = shape;
-    grid.operands = prepared[i].operands.all();
-    for (Operand& operand : grid.operands) operands.push_back(&operand);
-    grid.call = prepared[i].call;
+    static_cast<PreparedLaunch&>(grid) = prepared[i];
+    const LaunchShape& shape = grid.shape;
+    PK_TRY(check_shape(shape, chip));
+    for (Operand& operand : grid.operands.all) operands.push_back(&operand);
     grid.previous = i > 0 ? &launch.grids[i - 1] : nullptr;
     grid.in_clusters = {shape.grid.x / shape.cluster.x, shape.grid.y / shape.cluster.y, shape.grid.z / shape.cluster.z};
     grid.clusters = uint64_t{grid.in_clusters.x} * grid.in_clusters.y * grid.in_clusters.z;

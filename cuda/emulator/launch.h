@@ -29,10 +29,7 @@ int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared);
 int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip);
 
 // A kernel that runs.
-struct Grid {
-  LaunchShape shape;
-  std::vector<Operand> operands;
-  std::function<void()> call;
+struct Grid : PreparedLaunch {
   const Grid* previous;        // that this one overlaps, or null
   Extent3 in_clusters;         // its extent
   uint64_t clusters, position; // of the first among the clusters of the launch

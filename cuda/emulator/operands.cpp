@@ -68,30 +68,26 @@ void find_contended(const std::vector<Operand*>& operands) {
 
 void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right) {
   const std::string shape = " [" + std::to_string(matrix.rows) + ", " + std::to_string(matrix.columns) + (batch_count != 1 ? "] x " + std::to_string(batch_count) : "]");
-  const uint64_t element_bytes = bytes_of_element(matrix.element_type);
-  Operand operand{name, shape, right, reinterpret_cast<uintptr_t>(matrix.data), element_bytes, element_bytes, element_bytes};
+  const bool empty = matrix.columns <= 0 || matrix.rows <= 0 || batch_count <= 0;
+  const uint64_t element_bytes = bytes_of_element(matrix.element_type), least = empty ? 0 : element_bytes;
+  Operand operand{name, shape, right, reinterpret_cast<uintptr_t>(matrix.data), element_bytes, least, least};
   struct {
     int64_t count, stride;
     const char* name;
   } axes[] = {{matrix.columns, matrix.column_stride, "column"}, {matrix.rows, matrix.row_stride, "row"}, {batch_count, matrix.batch_stride, "batch"}};
   std::sort(std::begin(axes), std::end(axes), [](const auto& left, const auto& right_axis) { return left.stride < right_axis.stride; });
   for (const auto& axis : axes) {
-    if (axis.count <= 0) {
-      operand.run_bytes = operand.span = 0;
-      operand.axis_count = 0;
-      break;
-    }
-    if (axis.count == 1 || axis.stride <= 0) continue;
-    const uint64_t count = static_cast<uint64_t>(axis.count), stride = static_cast<uint64_t>(axis.stride) * operand.element_bytes;
+    if (empty || axis.count == 1 || axis.stride <= 0) continue;
+    const uint64_t count = static_cast<uint64_t>(axis.count), stride = static_cast<uint64_t>(axis.stride) * element_bytes;
     operand.span += (count - 1) * stride;
     if (stride <= operand.run_bytes && operand.axis_count == 0) operand.run_bytes = operand.span;
     else operand.axes[operand.axis_count++] = {count, stride, axis.name};
   }
-  all_.push_back(std::move(operand));
+  all.push_back(std::move(operand));
 }
 
 void Operands::add(const char* name, const void* begin, uint64_t bytes, Right right) {
-  all_.push_back({name, " (" + plural(bytes, "byte") + ")", right, reinterpret_cast<uintptr_t>(begin), 1, bytes, bytes});
+  all.push_back({name, " (" + plural(bytes, "byte") + ")", right, reinterpret_cast<uintptr_t>(begin), 1, bytes, bytes});
 }
 
 std::string describe_address(const std::vector<Operand>& operands, uintptr_t address) {

@@ -50,13 +50,11 @@ class Operands {
     return table;
   }
 
-  const std::vector<Operand>& all() const { return all_; }
+  std::vector<Operand> all;
 
  private:
   void add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right);
   void add(const char* name, const void* begin, uint64_t bytes, Right right);
-
-  std::vector<Operand> all_;
 };
 
 // Of all operands of launches that run together: those that a block may write while another touches them.

@@ -5,7 +5,6 @@
 #include <cstring>
 #include <string>
 
-#include "../ptx/types.cuh"
 #include "ampere.h"
 
 namespace PK_BUILD {

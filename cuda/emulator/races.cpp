@@ -32,7 +32,6 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   const bool anew = threads != threads_ || floor_ > near_the_end || engine_clock_ > near_the_end || under_way_ != 0 || units_.size() < unit_count;
   cluster_ = &cluster;
   memory_ = reinterpret_cast<uintptr_t>(cluster.memory);
-  objects_.clear();
   if (anew) {
     threads_ = threads;
     units_.assign(unit_count, Unit{});
@@ -44,22 +43,17 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   }
   join_block(0, threads);
   engine_floor_ = engine_clock_++;
-  turn_ = 0;  // what is forgotten must not depend on the clusters before
-  pages_.clear();
-  std::fill(std::begin(recent_), std::end(recent_), nullptr);
-  logged_.clear();
-  logs_ = logs;
-  segment_ = 0;
-  known_segments_.clear();
-  if (logs) party_ = cluster.launch->races.add_party({cluster.position, cluster.number, cluster.grid});
+  run_ = Run();  // what is found, and what is forgotten, does not depend on the clusters before
+  run_.logs = logs;
+  if (logs) run_.party = cluster.launch->races.add_party({cluster.position, cluster.number, cluster.grid});
 }
 
 // ---- accesses -------------------------------------------------------------------------------------------------------------------------------------------------
 
 Races::Page& Races::page(uint64_t number) {
-  Page*& recent = recent_[number % 64];
+  Page*& recent = run_.recent[number % 64];
   if (recent != nullptr && recent->number == number) return *recent;
-  std::unique_ptr<Page>& page = pages_[number];
+  std::unique_ptr<Page>& page = run_.pages[number];
   if (page == nullptr) {
     page = std::make_unique<Page>();
     page->number = number;
@@ -95,11 +89,11 @@ void Races::refresh(Unit& unit) {
 // Where to note one more access, if need be by forgetting another: what that would have shown is left to the neighbouring units.
 Races::Entry* Races::place_for(Unit& unit) {
   if (unit.used < entries) return &unit.of[unit.used++];
-  Entry* place = &unit.of[turn_++ % entries];
+  Entry* place = &unit.of[run_.turn++ % entries];
   if (unit.writes == 0 && place->clock != under_way) return place;
   place = nullptr;
   for (uint32_t i = 0; i < entries; ++i) {
-    Entry& entry = unit.of[(turn_ + i) % entries];
+    Entry& entry = unit.of[(run_.turn + i) % entries];
     if (entry.clock != under_way && (place == nullptr || place->writes() > entry.writes())) place = &entry;
   }
   if (place != nullptr) unit.writes = static_cast<uint8_t>(unit.writes - place->writes());
@@ -148,10 +142,10 @@ void Races::access(const void* address, uint32_t bytes, Access access, Site site
 
 void Races::access_global(const void* address, uint32_t bytes, Access kind, Site site) {
   access(address, bytes, kind, site);
-  if (!logs_) return;
+  if (!run_.logs) return;
   units(address, bytes, [&](Unit&, uintptr_t begin, uint32_t mask) {
     Page& of = page(begin / page_bytes);
-    if (!of.logged) logged_.push_back(&of);
+    if (!of.logged) run_.logged.push_back(&of);
     of.logged = true;
     LoggedUnit& unit = of.log[begin / unit_bytes % page_units];
     unit.masks[static_cast<uint32_t>(kind)] |= static_cast<uint16_t>(mask);
@@ -186,7 +180,7 @@ uint32_t Races::end_for(const void* key, const void* address, uint32_t bytes, bo
 // ---- order ----------------------------------------------------------------------------------------------------------------------------------------------------
 
 std::vector<uint32_t>& Races::object(const void* key) {
-  std::vector<uint32_t>& known = objects_[key];
+  std::vector<uint32_t>& known = run_.objects[key];
   known.resize(threads_ + 1);
   return known;
 }
@@ -204,28 +198,28 @@ void Races::acquire(const void* key) {
 }
 
 void Races::end_segment() {
-  if (!logs_) return;
-  if (const auto first = cluster_->launch->races.add_segment(party_, segment_, known_segments_, logged_)) cluster_->launch->note_race(*first);
-  for (GlobalRaces::LoggedPage* page : logged_) {
+  if (!run_.logs) return;
+  if (const auto first = cluster_->launch->races.add_segment(run_.party, run_.segment, run_.known_segments, run_.logged)) cluster_->launch->note_race(*first);
+  for (GlobalRaces::LoggedPage* page : run_.logged) {
     std::fill(std::begin(page->log), std::end(page->log), LoggedUnit{});
     static_cast<Page*>(page)->logged = false;
   }
-  logged_.clear();
-  ++segment_;
+  run_.logged.clear();
+  ++run_.segment;
 }
 
 void Races::release_global(const void* object) {
   if (Block::current() != nullptr) release(object);
-  if (!logs_) return;
+  if (!run_.logs) return;
   end_segment();
-  cluster_->launch->races.release(object, party_, segment_, known_segments_);
+  cluster_->launch->races.release(object, run_.party, run_.segment, run_.known_segments);
 }
 
 void Races::acquire_global(const void* object) {
   acquire(object);
-  if (!logs_) return;
+  if (!run_.logs) return;
   end_segment();
-  cluster_->launch->races.acquire(object, &known_segments_);
+  cluster_->launch->races.acquire(object, &run_.known_segments);
 }
 
 void Races::join_block(uint32_t first, uint32_t count) {

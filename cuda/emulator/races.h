@@ -181,16 +181,17 @@ class Races {
   std::vector<bool> knows_others_;  // than its own warp
   uint32_t floor_ = 0, engine_floor_ = 0, engine_clock_ = 1;
   uint64_t under_way_ = 0;
-  uint32_t turn_ = 0;
-  std::unordered_map<const void*, std::vector<uint32_t>> objects_;
-
-  std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
-  Page* recent_[64] = {};
-
-  bool logs_ = false;
-  std::vector<GlobalRaces::LoggedPage*> logged_;  // pages of this segment
-  uint32_t party_ = 0, segment_ = 0;
-  KnownSegments known_segments_;
+  // Of one cluster:
+  struct Run {
+    bool logs = false;
+    uint32_t party = 0, segment = 0;
+    uint32_t turn = 0;  // which accesses are forgotten
+    KnownSegments known_segments{};
+    std::unordered_map<const void*, std::vector<uint32_t>> objects{};
+    std::unordered_map<uint64_t, std::unique_ptr<Page>> pages{};
+    Page* recent[64] = {};
+    std::vector<GlobalRaces::LoggedPage*> logged{};  // pages of this segment
+  } run_;
 };
 
 // Which bytes of the shared memory of a cluster threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and

@@ -1,7 +1,6 @@
 #include "wgmma.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 
 #include "../ptx/swizzle.cuh"

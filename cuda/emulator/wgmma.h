@@ -5,21 +5,12 @@
 #include <deque>
 #include <memory>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
-#include "../ptx/types.cuh"
 #include "ampere.h"
 #include "site.h"
 
 namespace PK_BUILD {
-
-struct tf32;
-
-template <class T>
-constexpr MatrixType wgmma_type() {
-  return std::is_same<T, bf16>::value ? MatrixType::bf16 : std::is_same<T, f16>::value ? MatrixType::f16 : MatrixType::tf32;
-}
 
 class AccumulatorModel;
 
