@@ -12,47 +12,15 @@ namespace {
 
 constexpr uint32_t lanes = 32;
 
-struct Move {
-  uint32_t* fragments;
-  uint16_t* row;
-  uint32_t count;
-  bool transposed;
-  Site site;
-};
-
-template <class Record>
-void require_whole_warp(void* const* records) {
-  uint32_t present = 0, missing = 0;
-  for (uint32_t lane = 0; lane < lanes; ++lane) (records[lane] != nullptr ? present : missing) = lane;
-  if (records[missing] != nullptr) return;
-  Block::current()->fault(static_cast<const Record*>(records[present])->site, "an instruction of a whole warp, of which lane %u has exited or never was", missing);
-}
-
-// Calls move(element of a row in shared memory, its place in a fragment) for all elements of all matrices.
-template <class F>
-void each_element(void* const* records, F move) {
-  require_whole_warp<Move>(records);
-  const auto of = [&](uint32_t lane) -> const Move& { return *static_cast<const Move*>(records[lane]); };
-  const uint32_t count = of(0).count;
-  const bool transposed = of(0).transposed;
-  for (uint32_t matrix = 0; matrix < count; ++matrix) {
-    for (uint32_t lane = 0; lane < lanes; ++lane) {
-      auto* pair = reinterpret_cast<char*>(of(lane).fragments + matrix);
-      for (uint32_t i = 0; i < 2; ++i) {
-        const uint32_t row = lane / 4, column = lane % 4 * 2 + i;
-        move(of(matrix * 8 + (transposed ? column : row)).row + (transposed ? row : column), pair + 2 * i);
-      }
-    }
+void move_all(void* const* records) {
+  const auto of = [&](uint32_t lane) -> const MatrixMove& { return of_lane<MatrixMove>(records, lane); };
+  const auto [stores, transposed, count, first_fragments, first_row] = of(0);
+  for (uint32_t i = 0; i < count * lanes * 2; ++i) {
+    const uint32_t matrix = i / 64, lane = i / 2 % lanes, row = lane / 4, column = lane % 4 * 2 + i % 2;
+    auto* in_fragment = reinterpret_cast<char*>(of(lane).fragments + matrix) + i % 2 * 2;
+    auto* in_row = static_cast<char*>(of(matrix * 8 + (transposed ? column : row)).row) + (transposed ? row : column) * 2;
+    std::memcpy(stores ? in_row : in_fragment, stores ? in_fragment : in_row, 2);
   }
-}
-
-// Which of the two it is takes part in the meeting: the function differs.
-void load_all(void* const* records) {
-  each_element(records, [](const uint16_t* element, char* place) { std::memcpy(place, element, 2); });
-}
-
-void store_all(void* const* records) {
-  each_element(records, [](uint16_t* element, const char* place) { std::memcpy(element, place, 2); });
 }
 
 // ---- products --------------------------------------------------------------------------------------------------------------------------------------------------
@@ -60,22 +28,15 @@ void store_all(void* const* records) {
 struct Product {
   void* sums;
   const void *a, *b;
-  MatrixType type;
-  Site site;
 };
-
-void count_product(const char* shape, MatrixType type) {
-  if (BlockCounters* counters = Block::current()->counters()) counters->count(Counted::matrix_instructions, (std::string(shape) + name_of(type)).c_str());
-}
 
 template <MatrixType TYPE>
 void multiply_all(void* const* records) {
-  require_whole_warp<Product>(records);
   count_product("mma.m16n8", TYPE);
   constexpr uint32_t count = 4 / bytes_of(TYPE), depth = 8 * count;
   float a[16 * 16], b[16 * 8], sums[16 * 8];
   for (uint32_t lane = 0; lane < lanes; ++lane) {
-    const auto& record = *static_cast<const Product*>(records[lane]);
+    const auto& record = of_lane<Product>(records, lane);
     unpack_a<TYPE>(static_cast<const uint32_t*>(record.a), lane, a);
     const auto* words = static_cast<const char*>(record.b);
     for (uint32_t i = 0; i < 2 * count; ++i) b[(i / count * 4 * count + lane % 4 * count + i % count) * 8 + lane / 4] = element_at<TYPE>(words + i * bytes_of(TYPE));
@@ -83,16 +44,15 @@ void multiply_all(void* const* records) {
   }
   multiply(sums, a, b, 8, 8, depth, true);
   for (uint32_t lane = 0; lane < lanes; ++lane) {
-    for (uint32_t i = 0; i < 4; ++i) static_cast<float*>(static_cast<const Product*>(records[lane])->sums)[i] = sums[place_of_sum(lane, i, 8)];
+    for (uint32_t i = 0; i < 4; ++i) static_cast<float*>(of_lane<Product>(records, lane).sums)[i] = sums[place_of_sum(lane, i, 8)];
   }
 }
 
 void multiply_all_f64(void* const* records) {
-  require_whole_warp<Product>(records);
   count_product("mma.m8n8", MatrixType::f64);
-  const auto of = [&](uint32_t row, uint32_t column) -> const Product& { return *static_cast<const Product*>(records[row * 4 + column]); };
+  const auto of = [&](uint32_t row, uint32_t column) -> const Product& { return of_lane<Product>(records, row * 4 + column); };
   for (uint32_t lane = 0; lane < lanes; ++lane) {
-    auto* c = static_cast<double*>(static_cast<const Product*>(records[lane])->sums);
+    auto* c = static_cast<double*>(of_lane<Product>(records, lane).sums);
     for (uint32_t i = 0; i < 2; ++i) {
       for (uint32_t k = 0; k < 4; ++k) c[i] = std::fma(*static_cast<const double*>(of(lane / 4, k).a), *static_cast<const double*>(of(lane % 4 * 2 + i, k).b), c[i]);
     }
@@ -109,20 +69,17 @@ void land(PendingCopy& copy) {
 
 }  // namespace
 
-void load_matrices(uint32_t* fragments, uint32_t count, const void* row, bool transposed, Site site) {
-  Move record{fragments, static_cast<uint16_t*>(const_cast<void*>(row)), count, transposed, site};
-  Block::current()->collective(all_lanes, "load_matrices", load_all, &record, site);
+void count_product(const std::string& shape, MatrixType type) {
+  static constexpr const char* kinds[] = {"k16.bf16", "k16.f16", "k8.tf32", "k4.f64"};
+  if (const auto& counters = Block::current()->counters) counters->count(Counted::matrix_instructions, (shape + kinds[static_cast<int>(type)]).c_str());
 }
 
-void store_matrices(void* row, const uint32_t* fragments, uint32_t count, bool transposed, Site site) {
-  Move record{const_cast<uint32_t*>(fragments), static_cast<uint16_t*>(row), count, transposed, site};
-  Block::current()->collective(all_lanes, "store_matrices", store_all, &record, site);
-}
+void move_matrices(const char* name, MatrixMove move, Site site) { Block::current()->collective(all_lanes, name, move_all, &move, site, Meets::whole); }
 
 void multiply_matrices(MatrixType type, void* sums, const void* a, const void* b, Site site) {
   static constexpr CollectiveFunction functions[] = {multiply_all<MatrixType::bf16>, multiply_all<MatrixType::f16>, multiply_all<MatrixType::tf32>, multiply_all_f64};
-  Product record{sums, a, b, type, site};
-  Block::current()->collective(all_lanes, "mma", functions[static_cast<int>(type)], &record, site);
+  Product record{sums, a, b};
+  Block::current()->collective(all_lanes, "mma", functions[static_cast<int>(type)], &record, site, Meets::whole);
 }
 
 void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid_bytes, Site site) {
@@ -138,7 +95,7 @@ void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid
     block.check_global(piece, size, Right::read, site);
     piece += size;
   }
-  if (Races* races = block.races()) races->begin(target, bytes, true, site);
+  if (Races* races = block.races) races->begin(target, bytes, true, site);
   block.count_shared(target, bytes, true, site);
   Thread& thread = block.running();
   thread.copies.push_back({static_cast<char*>(target), static_cast<const char*>(source), bytes, valid_bytes, thread.copy_groups, false, site});
@@ -156,8 +113,8 @@ void wait_for_copies(uint32_t pending_groups) {
   for (; done < thread.copies.size() && thread.copies[done].group + pending_groups < thread.copy_groups; ++done) {
     PendingCopy& copy = thread.copies[done];
     if (!copy.landed) land(copy);
-    if (Races* races = block.races()) races->end(copy.target, copy.bytes, true, thread.id);
-    block.unfenced_writes().note(copy.target, copy.bytes, thread.id, copy.site);
+    if (Races* races = block.races) races->end(copy.target, copy.bytes, true, thread.id);
+    block.unfenced.note(copy.target, copy.bytes, thread.id, copy.site);
   }
   thread.copies.erase(thread.copies.begin(), thread.copies.begin() + static_cast<std::ptrdiff_t>(done));
 }

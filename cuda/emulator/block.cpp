@@ -4,7 +4,6 @@
 
 #include "bulk_copy.h"
 #include "cluster.h"
-#include "hopper.h"
 
 namespace PK_BUILD {
 
@@ -19,145 +18,118 @@ uint64_t mixed(uint64_t state, uint64_t value) {
 
 }  // namespace
 
-bool Block::begin(Cluster& cluster, uint32_t rank) {
-  launch_ = cluster.launch;
-  grid_ = cluster.grid;
-  cluster_ = &cluster;
-  rank_ = rank;
-  grid = grid_->shape.grid;
-  index = grid_->block_index(cluster.number, rank);
-  const uint32_t count = grid_->shape.block_threads;
-  extent = {count, 1, 1};
-
+Block::Block(Cluster& of, uint32_t rank_in_cluster)
+    : cluster(of),
+      launch(*of.launch),
+      grid(*of.grid),
+      rank(rank_in_cluster),
+      index(grid.block_index(of.number, rank)),
+      shared(of.memory + rank * shared_arena_bytes),
+      unfenced(of.unfenced),
+      races(launch.detects_races ? &of.races : nullptr) {
   // The schedule follows from these alone.
-  const uint64_t number = (uint64_t{index.z} * grid.y + index.y) * grid.x + index.x;
-  random_state_ = mixed(mixed(mixed(mixed(launch_->seed + 1, number), count), grid.x), uint64_t{grid.y} << 32 | grid.z) | 1;
-  order_ = launch_->seed == 0 ? Order::plain : launch_->seed % 8 == 6 ? Order::reverse : launch_->seed % 8 == 7 ? Order::uniform : Order::priorities;
+  const Extent3& blocks = grid.shape.grid;
+  const uint64_t number = (uint64_t{index.z} * blocks.y + index.y) * blocks.x + index.x, seed = launch.seed;
+  random_state_ = mixed(mixed(mixed(mixed(seed + 1, number), extent.x), blocks.x), uint64_t{blocks.y} << 32 | blocks.z) | 1;
+  order_ = seed == 0 ? Order::plain : seed % 8 == 6 ? Order::reverse : seed % 8 == 7 ? Order::uniform : Order::priorities;
   const bool preempts = order_ == Order::uniform || order_ == Order::priorities;
   preemption_gap_ = preempts ? 16u << random(7) : 0;
   accesses_until_preemption_ = preempts ? 1 + random(preemption_gap_) : std::numeric_limits<int64_t>::max();
-  choices_ = reshuffle_at_ = 0;
-  next_due_ = std::numeric_limits<uint64_t>::max();
 
-  warp_count_ = (count + 31) / 32;
-  ready_warps_ = 0;
-  live_ = count;
-  barrier_arrived_ = waiting_ = 0;
-  operations_.clear();
-  changed_ = false;
-  issuer_ = nullptr;
-  hopper_ = nullptr;
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
-    const uint32_t lanes = count - warp * 32 >= 32 ? all_lanes : (1u << count % 32) - 1;
-    warps_[warp].alive = lanes;
-    warps_[warp].ready = warps_[warp].at_barrier = warps_[warp].waiting = warps_[warp].open = 0;
     priorities_[warp] = warp;
-    make_ready(warp, lanes);
+    warps_[warp].alive = extent.x - warp * 32 >= 32 ? all_lanes : (1u << extent.x % 32) - 1;
+    make_ready(warp, warps_[warp].alive);
   }
-  shared_.begin_block(cluster.memory + rank * shared_arena_bytes);
-  while (threads_.size() < count) threads_.push_back(std::make_unique<Thread>());
-  for (uint32_t i = 0; i < count; ++i) {
-    Thread& thread = *threads_[i];
-    thread.index = i;
-    thread.id = rank * count + i;
-    thread.finished = thread.at_cluster_barrier = false;
-    thread.copies.clear();
-    thread.copy_groups = 0;
-    thread.bulk = BulkGroups();
-    if (!thread.fiber.prepare(fiber_entry)) return false;
+  threads.reserve(extent.x);
+  for (uint32_t i = 0; i < extent.x; ++i) {
+    const uint32_t id = rank * extent.x + i;
+    threads.push_back({of.fibers[id].get(), i, id});
+    threads[i].fiber->prepare(run_thread);
   }
-  unfenced_ = &cluster.unfenced;
-  races_ = launch_->detects_races ? &cluster.races : nullptr;
-  counters_ = launch_->counts ? std::make_unique<BlockCounters>(grid_->shape.kernel) : nullptr;
-  watched_ = races_ != nullptr || counters_ != nullptr;
-  holds_next_grid_ = true;
-  knows_cluster = false;
-  running_ = nullptr;
-  return true;
+  running_ = choose();
 }
 
 Block::State Block::go_on() {
   current_block = this;
   state_ = State::faulty;  // unless it leaves otherwise
   changed_ = true;         // by other blocks
-  if (running_ == nullptr) {
-    running_ = choose();
-    moved_ = true;
-  }
-  Fiber::switch_to(root_, running_->fiber, false);
-  if (state_ == State::ended) {
-    if (!check_end()) state_ = State::faulty;
-    if (counters_ != nullptr) {
-      counters_->threads_met();
-      std::lock_guard<std::mutex> lock(launch_->mutex);
-      launch_->counters.add(counters_->rows());
-    }
+  Fiber::switch_to(root_, *running_->fiber, false);
+  if (state_ == State::ended && counters != nullptr) {
+    counters->threads_met();
+    std::lock_guard<std::mutex> lock(launch.mutex);
+    launch.counters.add(counters->rows());
   }
   current_block = nullptr;
   return state_;
 }
 
-bool Block::check_end() {
-  for (uint32_t i = 0; i < extent.x; ++i) {
-    for (const auto& store : threads_[i]->bulk.stores) store->write();  // which nobody had to wait for
-  }
-  std::string wrong = shared_.check_guards();
-  if (wrong.empty() && hopper_ != nullptr) wrong = hopper_->check_end();
-  if (!operations_.empty()) launch_->note_fault(cluster_->position, describe_unfinished());
-  else if (!wrong.empty()) launch_->note_fault(cluster_->position, std::string(grid_->shape.kernel) + ": " + place(nullptr) + ": " + wrong);
-  return operations_.empty() && wrong.empty();
-}
-
-void Block::forget_launch() {
-  launch_ = nullptr;
-  counters_.reset();
-  root_.forget_stack();
-  for (RecentRun& recent : recent_) recent = RecentRun();
-}
-
-void Block::fiber_entry() {
+void Block::run_thread() {
   Block& block = *current_block;
   Fiber::entered(block.root_);
-  (*block.grid_->call)();
-  block.thread_finished();
+  block.grid.call();
+  block.exit_thread();
   __builtin_trap();
 }
 
-Hopper& Block::begin_hopper() {
-  hopper_ = std::make_shared<Hopper>();
-  return *hopper_;
-}
-
-void Block::thread_finished() {
+void Block::exit_thread() {
   Thread& thread = *running_;
   if (!thread.copies.empty()) fault(thread.copies.front().site, "ends while this copy_async of it is under way");
   const BulkGroups& bulk = thread.bulk;
   if (bulk.reads_waited_for < bulk.stores.size()) fault(bulk.stores[bulk.reads_waited_for]->site, "copies from shared memory, and exits without waiting until that has been read");
-  if (live_ == 1) cluster_->check_exit(*this);
+  if (live == 1) check_end();
   thread.finished = true;
-  --live_;
+  --live;
   const uint32_t warp = thread.index / 32;
   warps_[warp].alive &= ~(1u << thread.index % 32);
   // A thread that has exited is waited for no more.
   for (uint32_t open = warps_[warp].open; open != 0; open &= open - 1) complete(warp, static_cast<uint32_t>(__builtin_ctz(open)));
-  if (barrier_arrived_ > 0 && barrier_arrived_ == live_) release_barrier();
-  cluster_->thread_exits(thread);
-  if (live_ == 0) {
+  if (barrier_arrived_ > 0 && barrier_arrived_ == live) release_barrier();
+  cluster.thread_exits(thread);
+  if (live == 0) {
     state_ = State::ended;
-    Fiber::switch_to(thread.fiber, root_, true);
+    Fiber::switch_to(*thread.fiber, root_, true);
   }
   continue_with(next());
 }
 
+// Before its last thread exits.
+void Block::check_end() {
+  cluster.check_exit(*this);
+  if (!operations_.empty()) {
+    issuer_ = operations_.front().issuer;
+    fault(operations_.front().site, "ends with the block while its %s is under way", operations_.front().what);
+  }
+  for (const Thread& thread : threads) {
+    for (const auto& store : thread.bulk.stores) store->write();  // which nobody had to wait for
+  }
+  ending_ = true;
+  shared.check_guards();
+  hopper.check_end();
+  ending_ = false;
+}
+
 void Block::watch_shared(const void* address, uint32_t bytes, bool write, Site site) {
-  if (races_ != nullptr) races_->access(address, bytes, write ? Access::write : Access::read, site);
+  if (races != nullptr) races->access(address, bytes, write ? Access::write : Access::read, site);
   count_shared(address, bytes, write, site);
 }
 
 void Block::watch_global(const Operand& operand, const void* address, uint64_t bytes, Right wanted, Site site, bool atomic) {
-  if (counters_ != nullptr) counters_->global(running_->index, operand, address, bytes, wanted, site);
-  if (races_ == nullptr || !operand.contended) return;
-  races_->access_global(address, static_cast<uint32_t>(bytes), atomic || wanted == Right::read_write ? Access::atomic : wanted == Right::read ? Access::read : Access::write, site);
+  if (counters != nullptr) counters->global(running_->index, operand, address, bytes, wanted, site);
+  if (races == nullptr || !operand.contended) return;
+  races->access_global(address, static_cast<uint32_t>(bytes), atomic || wanted == Right::read_write ? Access::atomic : wanted == Right::read ? Access::read : Access::write, site);
+}
+
+void Block::check_run(const char* address, uint32_t bytes, Right wanted, Site site) {
+  bool contended = false;
+  const Operand* operand = nullptr;
+  for (uint32_t done = 0, step = 16; done < bytes; done += step) {
+    for (step = 16; reinterpret_cast<uintptr_t>(address + done) % step != 0 || step > bytes - done;) step /= 2;
+    operand = &operand_of(address + done, step, wanted, site);
+    contended = contended || operand->contended;
+  }
+  if (counters != nullptr && operand != nullptr) counters->run(*operand, address, bytes, wanted);
+  if (races != nullptr && contended) races->access_global(address, bytes, wanted == Right::read ? Access::read : Access::write, site);
 }
 
 }  // namespace PK_BUILD

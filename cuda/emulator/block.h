@@ -12,10 +12,9 @@
 #include "../ptx/shape.cuh"
 #include "counters.h"
 #include "fiber.h"
+#include "hopper.h"
 #include "launch.h"
 #include "races.h"
-#include "shared.h"
-#include "site.h"
 
 namespace PK_BUILD {
 
@@ -23,10 +22,15 @@ constexpr uint32_t most_threads = 1024;
 constexpr uint32_t most_warps = most_threads / 32;
 
 struct Cluster;
-struct Hopper;
 
+// What lanes did before a collective is ordered before what they do after it; all lanes of the warp must be there.
+enum class Meets : uint8_t { plain, orders, whole };
 // Called by the last lane to arrive, with the record of every lane, null where a lane takes no part.
 using CollectiveFunction = void (*)(void* const* records);
+template <class Record>
+Record& of_lane(void* const* records, uint32_t lane) {
+  return *static_cast<Record*>(records[lane]);
+}
 
 // A copy that a thread issued and has not waited for.
 struct PendingCopy {
@@ -43,20 +47,22 @@ struct BulkGroups {
   std::vector<std::shared_ptr<BulkStore>> stores;
   std::vector<size_t> groups;  // how many stores were issued when each was committed
   size_t reads_waited_for = 0, written = 0;  // stores
+  void commit() { groups.push_back(stores.size()); }
 };
 
 struct Thread {
-  Fiber fiber;
-  uint32_t index = 0, id = 0;  // in the block, and in the cluster
+  Fiber* fiber;
+  uint32_t index, id;  // in the block, and in the cluster
   bool finished = false, at_cluster_barrier = false;
   uint32_t cluster_phase = 0;  // in which it arrived there
   const char* waits_in = nullptr;  // with `site` and `record`: the operation that it waits in
   Site site{};
   void* record = nullptr;
   bool (*condition)(void*) = nullptr;  // of record: that it waits for, outside collectives
-  std::vector<PendingCopy> copies;
-  uint32_t copy_groups = 0;  // committed so far
-  BulkGroups bulk;
+  std::vector<PendingCopy> copies{};
+  uint32_t copy_groups = 0;     // committed so far
+  uint32_t barrier_fences = 0;  // fence_barrier_initialization()
+  BulkGroups bulk{};
 };
 
 // An operation under way that nobody has to wait for in order that it lands: a function and what it is called with.
@@ -76,12 +82,12 @@ struct Meeting {
   CollectiveFunction function;
   const char* name;
   Site site;
-  bool orders;  // what its lanes did before is ordered before what they do after
+  Meets kind;
 };
 
 struct Warp {
-  uint32_t alive, ready, at_barrier, waiting;  // waiting: for a condition
-  uint32_t open;  // which of the meetings have begun
+  uint32_t alive = 0, ready = 0, at_barrier = 0, waiting = 0;  // waiting: for a condition
+  uint32_t open = 0;                                           // which of the meetings have begun
   Meeting meetings[32];
 };
 
@@ -90,42 +96,45 @@ class Block {
   // The block that this OS thread runs, or null.
   static Block* current();
 
-  // Prepares one block of a cluster. False: no memory.
-  bool begin(Cluster& cluster, uint32_t rank);
+  Block(Cluster& cluster, uint32_t rank);
   enum class State { ended, stalled, interrupted, faulty };  // stalled: until another block has gone on
   // Lets its threads go on. All until the end, unless the launch says that blocks meet.
   State go_on();
+  bool stalled = false;  // and no other has gone on since
   // Whether a thread has gone on since it was asked last.
   bool has_moved() { return std::exchange(moved_, false); }
-  void forget_launch();
 
   // ---- what primitives read and call, all on a fiber of the block
-  Extent3 index{}, extent{}, grid{};
+  Cluster& cluster;
+  Launch& launch;
+  Grid& grid;
+  const uint32_t rank;  // in the cluster
+  const Extent3 index, extent{grid.shape.block_threads, 1, 1};
+  std::vector<Thread> threads;
+  uint32_t live = extent.x;    // threads that have not exited
+  bool knows_cluster = false;  // that the other blocks of its cluster have started
+  SharedMemory shared;
+  Hopper hopper;
+  UnfencedWrites& unfenced;
+  Races* const races;  // null: nobody looks for them
+  const std::unique_ptr<BlockCounters> counters{launch.counts ? std::make_unique<BlockCounters>(grid.shape.kernel) : nullptr};  // null: nobody counts
+
   Thread& running() { return *running_; }
   uint32_t thread_index() const { return running_->index; }
-  const std::vector<std::unique_ptr<Thread>>& threads() const { return threads_; }
-  Cluster& cluster() { return *cluster_; }
-  Grid& of_grid() { return *grid_; }
-  uint32_t rank() const { return rank_; }
-  uint32_t live() const { return live_; }  // threads that have not exited
   void let_next_grid_start();
-  bool knows_cluster = false;  // that the other blocks of its cluster have started
-
   void barrier(Site site);
-  void collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, bool orders = false);
+  void collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, Meets kind = Meets::plain);
   // Every access of memory: at times another thread goes on here.
   void access() {
     if (--accesses_until_preemption_ == 0) preempt();
   }
   // All of an access must be elements of one operand with this right. Accesses that read and write are atomic.
   void check_global(const void* address, uint64_t bytes, Right wanted, Site site, bool atomic = false) {
-    const RecentRun& recent = recent_[static_cast<uint32_t>(site.line) % recent_count];
-    const uint64_t offset = reinterpret_cast<uintptr_t>(address) - recent.begin;
-    const bool inside = offset < recent.bytes && bytes <= recent.bytes - offset && ((offset | bytes) & recent.element_mask) == 0;
-    const bool found = inside && reinterpret_cast<uintptr_t>(address) % bytes == 0 && recent.operand->allows(wanted);
-    const Operand& operand = found ? *recent.operand : find_operand(address, bytes, wanted, site);
+    const Operand& operand = operand_of(address, bytes, wanted, site);
     if (operand.watched) watch_global(operand, address, bytes, wanted, site, atomic);
   }
+  // The same of any number of bytes, which count as one request.
+  void check_run(const char* address, uint32_t bytes, Right wanted, Site site);
 
   // Calls land() at a random later moment, with a tail of long delays; under seed 0 at once. It runs between two steps of the threads and must not wait for anything.
   template <class F>
@@ -147,26 +156,20 @@ class Block {
   // Something that a condition may look at has changed.
   void changed() { changed_ = true; }
 
-  SharedMemory& shared() { return shared_; }
-  Hopper& hopper() { return hopper_ != nullptr ? *hopper_ : begin_hopper(); }
-  Races* races() { return races_; }  // null: nobody looks for them
   // The running thread reads or writes shared memory.
   void touch_shared(const void* address, uint32_t bytes, bool write, Site site) {
     if (watched_) watch_shared(address, bytes, write, site);
-    if (write) unfenced_->note(address, bytes, running_->id, site);
+    if (write) unfenced.note(address, bytes, running_->id, site);
   }
   // What the running thread does, where it is counted.
   void count_shared(const void* address, uint32_t bytes, bool write, Site site) {
-    if (counters_ != nullptr) counters_->shared(running_->index, shared_.array_at(address), address, bytes, write, site);
+    if (counters != nullptr) counters->shared(running_->index, shared.array_at(address), address, bytes, write, site);
   }
-  BlockCounters* counters() { return counters_.get(); }
-  UnfencedWrites& unfenced_writes() { return *unfenced_; }
   // It issues an access by the asynchronous proxy.
   void begin_asynchronous_access(const void* address, uint32_t bytes, bool write, Site site) {
-    unfenced_->check(address, bytes, write, site);
-    if (races_ != nullptr) races_->begin(address, bytes, write, site);
+    unfenced.check(address, bytes, write, site);
+    if (races != nullptr) races->begin(address, bytes, write, site);
   }
-  size_t shared_bytes() const { return grid_->shape.shared_bytes; }
   // Ends the launch with a report. Never returns: what the fibers of the block were doing is dropped.
   [[noreturn]] __attribute__((format(printf, 3, 4))) void fault(Site site, const char* format, ...);
 
@@ -174,16 +177,21 @@ class Block {
   enum class Order { plain, reverse, uniform, priorities };
 
   // block.cpp
+  const Operand& operand_of(const void* address, uint64_t bytes, Right wanted, Site site) {
+    const RecentRun& recent = recent_[static_cast<uint32_t>(site.line) % recent_count];
+    const uint64_t offset = reinterpret_cast<uintptr_t>(address) - recent.begin;
+    const bool inside = offset < recent.bytes && bytes <= recent.bytes - offset && ((offset | bytes) & recent.element_mask) == 0;
+    const bool found = inside && reinterpret_cast<uintptr_t>(address) % bytes == 0 && recent.operand->allows(wanted);
+    return found ? *recent.operand : find_operand(address, bytes, wanted, site);
+  }
   void watch_shared(const void* address, uint32_t bytes, bool write, Site site);
   void watch_global(const Operand& operand, const void* address, uint64_t bytes, Right wanted, Site site, bool atomic);
-  static void fiber_entry();
-  void thread_finished();
-  bool check_end();
-  Hopper& begin_hopper();
+  static void run_thread();
+  void exit_thread();
+  void check_end();
 
   // fault.cpp
   std::string place(const Thread* thread) const;
-  std::string describe_unfinished() const;
   friend struct Cluster;
   [[noreturn]] void abandon();
   const Operand& find_operand(const void* address, uint64_t bytes, Right wanted, Site site);
@@ -197,43 +205,39 @@ class Block {
   void leave(State state);
   void continue_with(Thread* thread);
   void wait(const char* what, Site site);
-
-  // asynchronous.cpp
+  void release_barrier();
+  bool complete(uint32_t warp, uint32_t number);
   void begin_operation(const char* what, Operation& operation, Site site);
   void wait_for_condition(const char* what, bool (*condition)(void*), void* argument, Site site);
   void land(size_t number);
   void wake();
   void advance();
 
-  // meeting.cpp
-  void release_barrier();
-  bool complete(uint32_t warp, uint32_t number);
-
-  Launch* launch_ = nullptr;
-  Grid* grid_ = nullptr;
-  Cluster* cluster_ = nullptr;
-  uint32_t rank_ = 0;
-  bool watched_ = false;  // there are detectors of races, or counters
-  bool holds_next_grid_ = false;
-  std::vector<std::unique_ptr<Thread>> threads_;
-  Thread* running_ = nullptr;
+  const bool watched_ = races != nullptr || counters != nullptr;  // there are detectors of races, or counters
+  bool holds_next_grid_ = true;
+  Thread* running_;
   Fiber root_;
-  Warp warps_[most_warps];
-  uint32_t warp_count_ = 0, ready_warps_ = 0, live_ = 0;
+  State state_ = State::interrupted;
+  bool moved_ = true;
 
+  Warp warps_[most_warps];
+  const uint32_t warp_count_ = (extent.x + 31) / 32;
+  uint32_t ready_warps_ = 0;
   uint32_t barrier_arrived_ = 0;
   Thread* barrier_first_ = nullptr;
 
+  static constexpr uint64_t never = ~uint64_t{0};
   std::vector<Operation> operations_;
-  uint64_t next_due_ = 0;  // the earliest of them
-  uint32_t waiting_ = 0;   // threads that wait for a condition
+  uint64_t next_due_ = never;  // the earliest of them
+  uint32_t waiting_ = 0;       // threads that wait for a condition
   bool changed_ = false;
   const Thread* issuer_ = nullptr;  // of the operation that is landing: a fault is of this thread
+  bool ending_ = false;             // a fault is of no thread
 
-  Order order_ = Order::plain;
-  uint64_t random_state_ = 1, choices_ = 0, reshuffle_at_ = 0;
-  int64_t accesses_until_preemption_ = 0;
-  uint32_t preemption_gap_ = 0;
+  Order order_;
+  uint64_t random_state_, choices_ = 0, reshuffle_at_ = 0;
+  uint32_t preemption_gap_;
+  int64_t accesses_until_preemption_;
   uint32_t priorities_[most_warps];
 
   struct RecentRun {
@@ -243,18 +247,10 @@ class Block {
   };
   static constexpr uint32_t recent_count = 64;
   RecentRun recent_[recent_count];  // the last run of elements that each source line touched
-
-  SharedMemory shared_;
-  UnfencedWrites* unfenced_ = nullptr;
-  std::shared_ptr<Hopper> hopper_;  // null in blocks that use none of its instructions
-  Races* races_ = nullptr;
-  std::unique_ptr<BlockCounters> counters_;  // null where nobody counts
-  State state_ = State::ended;
-  bool moved_ = false;
 };
 
-// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory of a thread
-// is larger than what a program that runs has left for such libraries.
+// Of this model, because every primitive reads it and the general one makes that a function call. A shared library cannot have it together with the CUDA runtime, whose own memory
+// of a thread is larger than what a program that runs has left for such libraries.
 #if defined(PK_SHARED_LIBRARY)
 extern __thread Block* current_block;
 #else

@@ -3,191 +3,172 @@
 #include <algorithm>
 #include <cstring>
 
-#include "../ptx/tensor_map.cuh"
+#include "../core/status.h"
 #include "cluster.h"
-#include "hopper.h"
 
 namespace PK_BUILD {
 
 namespace {
 
-// As check_global, of any number of bytes.
-void check_run(const char* address, uint32_t bytes, Right wanted, Site site) {
-  BlockCounters* counters = Block::current()->counters();
-  if (counters != nullptr) counters->begin_run();
-  while (bytes > 0) {
-    uint32_t step = 16;
-    while (reinterpret_cast<uintptr_t>(address) % step != 0 || step > bytes) step /= 2;
-    Block::current()->check_global(address, step, wanted, site);
-    address += step;
-    bytes -= step;
-  }
-  if (counters != nullptr) counters->end_run();
-}
-
-void check_box(uint32_t shared, const TensorGeometry& map, uint32_t axes, const int32_t* at, Right wanted, const char* name, Site site) {
+CopiedBox box_of(uint32_t shared, const TensorMap& map, uint32_t axes, const int32_t* at, const char* name, Site site) {
   Block& block = *Block::current();
   block.access();
-  if (!map.valid()) block.fault(site, "%s: this is no tensor map", name);
-  if (map.axes() != axes) block.fault(site, "%s: %u coordinates for a tensor of %u axes", name, axes, map.axes());
-  const uint32_t alignment = map.swizzle() == Swizzle::none ? 128 : 8 * swizzle_bytes(map.swizzle());
+  if (map.magic != TensorMap::valid) block.fault(site, "%s: this is no tensor map", name);
+  if (map.tensor.axes != axes) block.fault(site, "%s: %u coordinates for a tensor of %u axes", name, axes, map.tensor.axes);
+  const uint32_t alignment = map.tensor.swizzle == Swizzle::none ? 128 : 8 * swizzle_bytes(map.tensor.swizzle);
   if (shared % alignment != 0) block.fault(site, "%s: the address in shared memory is %u bytes past a multiple of %u", name, shared % alignment, alignment);
-  shared_bytes_at(shared, map.box_bytes(), name, site);
-  map.each_row(at, [&](uint32_t, const char* global, uint32_t, uint32_t count) { check_run(global, count * map.element_bytes(), wanted, site); });
+  return CopiedBox(map, at);
 }
 
-void check_line(uint32_t shared, const void* other, uint32_t bytes, const char* name, Site site) {
+CopiedBox line_of(uint32_t shared, const void* other, uint32_t bytes, const char* name, Site site) {
   Block& block = *Block::current();
   block.access();
-  if (shared % 16 != 0 || reinterpret_cast<uintptr_t>(other) % 16 != 0 || bytes % 16 != 0 || bytes == 0) {
-    block.fault(site, "%s: the address in shared memory is %u, the other %u bytes past a multiple of 16, and the number of bytes %u", name, shared % 16,
-                static_cast<uint32_t>(reinterpret_cast<uintptr_t>(other) % 16), bytes);
-  }
-  shared_bytes_at(shared, bytes, name, site);
+  const auto past = static_cast<uint32_t>(reinterpret_cast<uintptr_t>(other) % 16);
+  if (shared % 16 == 0 && past == 0 && bytes % 16 == 0 && bytes != 0) return CopiedBox(other, bytes);
+  block.fault(site, "%s: the address in shared memory is %u, the other %u bytes past a multiple of 16, and the number of bytes %u", name, shared % 16, past, bytes);
 }
 
-char* own(uint32_t address) { return Block::current()->shared().begin() + address; }
+// Where 16 bytes of a packed box in shared memory are.
+char* place_of(char* begin, uint32_t offset, Swizzle swizzle) {
+  char* memory = Block::current()->cluster.memory;  // as aligned as a page
+  return memory + swizzled(static_cast<uint32_t>(begin - memory) + offset, swizzle);
+}
 
 // A copy into shared memory, perhaps another block's, that completes bytes of a barrier in the same block.
 struct BulkLoad {
+  CopiedBox box;
   char* to;
+  char* from_shared;  // where it does not read global memory
   BarrierModel* barrier;
-  uint32_t bytes, issuer;
-  bool is_own;
   Site site;
+  uint32_t bytes = box.bytes(), issuer = Block::current()->running().id;
+  bool is_own = rank_of_address(to) == Block::current()->rank;
 
-  BulkLoad(char* target, BarrierModel& of, uint32_t count, Site here)
-      : to(target), barrier(&of), bytes(count), issuer(Block::current()->running().id), is_own(rank_of_address(target) == Block::current()->rank()), site(here) {}
-  Block& target() const { return *Block::current()->cluster().blocks[rank_of_address(to)]; }
-
-  void begin() const {
-    if (!is_own) check_remote(rank_of_address(to), site);
+  void begin(const char* name) const {
+    Block& block = *Block::current();
+    check_remote(rank_of_address(to), site);
     barrier->copy_issued(bytes, is_own, site);
-    Block::current()->begin_asynchronous_access(to, bytes, true, site);
-    if (!is_own) note_remote(to, Races::under_way);
+    for (char* accessed : {to, from_shared}) {
+      if (accessed == nullptr) continue;
+      block.begin_asynchronous_access(accessed, bytes, accessed == to, site);
+      if (!is_own && block.races != nullptr) ++block.cluster.remote_access(accessed, block.races->engine(), site).under_way;
+    }
+    block.cluster.blocks[rank_of_address(to)]->later(name, [copy = *this] { copy.land(); }, site);
   }
-  void end() const {
-    if (Races* races = Block::current()->races()) {
-      const uint32_t clock = races->end_for(barrier, to, bytes, true, issuer);
-      if (!is_own) note_remote(to, clock);
+
+  void land() const {
+    move();
+    Block& block = *Block::current();
+    for (char* accessed : {from_shared, to}) {
+      if (accessed == nullptr || block.races == nullptr) continue;
+      const uint32_t clock = block.races->end_for(barrier, accessed, bytes, accessed == to, issuer);
+      if (is_own) continue;
+      Cluster::RemoteAccess& remote = block.cluster.remote_access(accessed, block.races->engine(), site);
+      remote.clock = clock;  // before the block whose memory it is exits, it must know of this
+      --remote.under_way;
     }
     barrier->copy_landed(bytes, is_own, site);
   }
-  // The block whose memory is accessed must know before it exits that this has ended.
-  void note_remote(const char* accessed, uint32_t clock) const {
-    Block& block = *Block::current();
-    if (block.races() != nullptr) block.cluster().note_remote_copy(rank_of_address(accessed), clock, site);
+
+  void move() const {
+    std::vector<char> row(box.tensor.box[0]);
+    box.each_row([&](uint32_t begin, const char* global, uint32_t first, uint32_t count) {
+      std::fill(row.begin(), row.end(), 0);
+      if (count > 0) memcpy(row.data() + first, global, count);
+      for (uint32_t i = 0; i < row.size(); i += 16) memcpy(place_of(to, begin + i, box.tensor.swizzle), row.data() + i, 16);
+    });
   }
 };
 
-void begin_store(const BulkStore& store, const char* name) {
-  Block::current()->begin_asynchronous_access(own(store.from), store.bytes, false, store.site);
-  std::vector<std::shared_ptr<BulkStore>>& stores = Block::current()->running().bulk.stores;
-  stores.push_back(std::make_shared<BulkStore>(store));
-  BulkStore* begun = stores.back().get();
-  Block::current()->later(name, [begun] { begun->read(); }, store.site);
+void begin_store(uint32_t from, const CopiedBox& box, const char* name, Site site) {
+  Block& block = *Block::current();
+  char* begin = shared_bytes_at(from, box.bytes(), name, site);
+  box.check(Right::write, site);
+  block.begin_asynchronous_access(begin, box.bytes(), false, site);
+  std::vector<std::shared_ptr<BulkStore>>& stores = block.running().bulk.stores;
+  stores.push_back(std::make_shared<BulkStore>(BulkStore{box, begin, block.running().id, site}));
+  block.later(name, [store = stores.back().get()] { store->read(); }, site);
 }
 
 }  // namespace
 
+CopiedBox::CopiedBox(const TensorMap& map, const int32_t* coordinates) : tensor(map.tensor), at{} {
+  std::copy(coordinates, coordinates + tensor.axes, at);
+  tensor.extents[0] *= map.element_bytes;
+  tensor.box[0] *= map.element_bytes;
+  at[0] *= map.element_bytes;
+}
+
+uint32_t CopiedBox::bytes() const {
+  uint32_t product = 1;
+  for (uint32_t axis = 0; axis < tensor.axes; ++axis) product *= tensor.box[axis];
+  return product;
+}
+
+template <class F>
+void CopiedBox::each_row(F visit) const {
+  auto* data = static_cast<char*>(const_cast<void*>(tensor.data));
+  // Of axis 0, what lies inside the tensor.
+  const int64_t first = std::max<int64_t>(-at[0], 0), end = std::min<int64_t>(static_cast<int64_t>(tensor.extents[0]) - at[0], tensor.box[0]);
+  for (uint32_t begin = 0, all = bytes(); begin < all; begin += tensor.box[0]) {
+    bool inside = first < end;
+    int64_t offset = at[0] + first;
+    for (uint32_t axis = 1, rows = begin / tensor.box[0]; axis < tensor.axes; rows /= tensor.box[axis++]) {
+      const int64_t index = at[axis] + rows % tensor.box[axis];
+      inside = inside && index >= 0 && index < static_cast<int64_t>(tensor.extents[axis]);
+      offset += index * static_cast<int64_t>(tensor.stride_bytes[axis - 1]);
+    }
+    visit(begin, inside ? data + offset : nullptr, inside ? static_cast<uint32_t>(first) : 0, inside ? static_cast<uint32_t>(end - first) : 0);
+  }
+}
+
+void CopiedBox::check(Right wanted, Site site) const {
+  each_row([&](uint32_t, const char* global, uint32_t, uint32_t count) { Block::current()->check_run(global, count, wanted, site); });
+}
+
 void load_box(uint32_t to, const TensorMap& map, uint32_t axes, const int32_t* at, BarrierModel& barrier, uint32_t ranks, Site site) {
-  check_box(to, map, axes, at, Right::read, "load_tensor", site);
-  if (ranks == 0) ranks = 1u << Block::current()->rank();
-  for (uint32_t rest = ranks; rest != 0; rest &= rest - 1) {
-    const auto rank = static_cast<uint32_t>(__builtin_ctz(rest));
-    struct Copy {
-      BulkLoad load;
-      uint32_t place;  // in that block's shared memory
-      TensorGeometry map;
-      int32_t at[4];
-    } copy{BulkLoad(in_block(own(to), rank, site), *in_block(&barrier, rank, site), map.box_bytes(), site), to, map, {}};
-    std::copy(at, at + axes, copy.at);
-    copy.load.begin();
-    copy.load.target().later(
-        "load_tensor",
-        [copy] {
-          char* shared = copy.load.to - copy.place;
-          const uint32_t row_bytes = copy.map.row_bytes(), element = copy.map.element_bytes();
-          copy.map.each_row(copy.at, [&](uint32_t row, const char* global, uint32_t first, uint32_t count) {
-            char bytes[1024] = {};
-            if (count > 0) memcpy(bytes + first * element, global, count * element);
-            for (uint32_t i = 0; i < row_bytes; i += 16) memcpy(shared + swizzled(copy.place + row * row_bytes + i, copy.map.swizzle()), bytes + i, 16);
-          });
-          copy.load.end();
-        },
-        site);
+  const CopiedBox box = box_of(to, map, axes, at, "load_tensor", site);
+  char* begin = shared_bytes_at(to, box.bytes(), "load_tensor", site);
+  box.check(Right::read, site);
+  if (ranks == 0) ranks = 1u << Block::current()->rank;
+  for (; ranks != 0; ranks &= ranks - 1) {
+    const auto rank = static_cast<uint32_t>(__builtin_ctz(ranks));
+    BulkLoad{box, in_block(begin, rank, site), nullptr, in_block(&barrier, rank, site), site}.begin("load_tensor");
   }
 }
 
 void load_line(uint32_t to, const void* from, uint32_t bytes, BarrierModel& barrier, Site site) {
-  check_line(to, from, bytes, "load_bulk", site);
-  check_run(static_cast<const char*>(from), bytes, Right::read, site);
-  const BulkLoad load(own(to), barrier, bytes, site);
-  load.begin();
-  Block::current()->later(
-      "load_bulk",
-      [load, from] {
-        memcpy(load.to, from, load.bytes);
-        load.end();
-      },
-      site);
+  const CopiedBox box = line_of(to, from, bytes, "load_bulk", site);
+  char* begin = shared_bytes_at(to, bytes, "load_bulk", site);
+  box.check(Right::read, site);
+  BulkLoad{box, begin, nullptr, &barrier, site}.begin("load_bulk");
 }
 
 void copy_line(char* to, uint32_t from, uint32_t bytes, BarrierModel& barrier, Site site) {
-  Block& block = *Block::current();
-  check_line(from, to, bytes, "copy_bulk", site);
-  if (rank_of_address(&barrier) != rank_of_address(to)) block.fault(site, "copy_bulk: the barrier is not in the block that is copied to");
-  const BulkLoad load(to, barrier, bytes, site);
-  load.begin();
-  const char* source = own(from);
-  block.begin_asynchronous_access(source, bytes, false, site);
-  load.note_remote(source, Races::under_way);
-  load.target().later(
-      "copy_bulk",
-      [load, source] {
-        memcpy(load.to, source, load.bytes);
-        if (Races* races = Block::current()->races()) load.note_remote(source, races->end_for(load.barrier, source, load.bytes, false, load.issuer));
-        load.end();
-      },
-      site);
+  line_of(from, to, bytes, "copy_bulk", site);
+  char* source = shared_bytes_at(from, bytes, "copy_bulk", site);
+  if (rank_of_address(&barrier) != rank_of_address(to)) Block::current()->fault(site, "copy_bulk: the barrier is not in the block that is copied to");
+  BulkLoad{CopiedBox(source, bytes), to, source, &barrier, site}.begin("copy_bulk");
 }
 
 void store_box(uint32_t from, const TensorMap& map, uint32_t axes, const int32_t* at, Site site) {
-  check_box(from, map, axes, at, Right::write, "store_tensor", site);
-  BulkStore store{map, {}, nullptr, from, map.box_bytes(), Block::current()->running().id, site};
-  std::copy(at, at + axes, store.at);
-  begin_store(store, "store_tensor");
+  begin_store(from, box_of(from, map, axes, at, "store_tensor", site), "store_tensor", site);
 }
 
-void store_line(void* to, uint32_t from, uint32_t bytes, Site site) {
-  check_line(from, to, bytes, "store_bulk", site);
-  check_run(static_cast<const char*>(to), bytes, Right::write, site);
-  begin_store({{}, {}, static_cast<char*>(to), from, bytes, Block::current()->running().id, site}, "store_bulk");
-}
+void store_line(void* to, uint32_t from, uint32_t bytes, Site site) { begin_store(from, line_of(from, to, bytes, "store_bulk", site), "store_bulk", site); }
 
 void BulkStore::read() {
-  const char* shared = Block::current()->shared().begin();
-  data.resize(bytes);
-  for (uint32_t i = 0; i < bytes; i += 16) memcpy(data.data() + i, shared + (to != nullptr ? from + i : swizzled(from + i, map.swizzle())), 16);
+  data.resize(box.bytes());
+  for (uint32_t i = 0; i < data.size(); i += 16) memcpy(data.data() + i, place_of(from, i, box.tensor.swizzle), 16);
   is_read = true;
   if (Block::current()->early()) write();
 }
 
 void BulkStore::write() {
-  if (is_written) return;
-  is_written = true;
-  if (to != nullptr) {
-    memcpy(to, data.data(), bytes);
-    return;
-  }
-  map.each_row(at, [&](uint32_t row, char* global, uint32_t first, uint32_t count) {
-    if (count > 0) memcpy(global, data.data() + row * map.row_bytes() + first * map.element_bytes(), count * map.element_bytes());
+  if (std::exchange(is_written, true)) return;
+  box.each_row([&](uint32_t begin, char* global, uint32_t first, uint32_t count) {
+    if (count > 0) memcpy(global, data.data() + begin + first, count);
   });
-}
-
-void commit_stores(Site) {
-  BulkGroups& groups = Block::current()->running().bulk;
-  groups.groups.push_back(groups.stores.size());
 }
 
 void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
@@ -197,29 +178,24 @@ void wait_for_stores(uint32_t pending, bool only_reads, Site site) {
   for (; groups.reads_waited_for < end; ++groups.reads_waited_for) {
     BulkStore* store = groups.stores[groups.reads_waited_for].get();
     block.wait_until(only_reads ? "wait_for_bulk_reads" : "wait_for_bulk_stores", [store] { return store->is_read; }, site);
-    if (Races* races = block.races()) races->end(own(store->from), store->bytes, false, store->issuer);
+    if (block.races != nullptr) block.races->end(store->from, store->box.bytes(), false, store->issuer);
   }
   if (only_reads) return;
   for (; groups.written < end; ++groups.written) groups.stores[groups.written]->write();
 }
 
-int32_t TensorGeometry::encode(const char* what, const TensorBox& from, uint32_t element_size) {
+int32_t TensorMap::encode(const char* what, const TensorBox& from, uint32_t element_size) {
   const auto refuse = [&](const char* reason, uint64_t value) {
     return fail(PK_ERROR_CUDA, "%s: the driver would refuse this tensor map: %s (%llu)", what, reason, static_cast<unsigned long long>(value));
   };
-  *this = TensorGeometry();
+  magic = 0;
   if (from.axes < 1 || from.axes > 4) return refuse("not 1 to 4 axes", from.axes);
   if (from.data == nullptr || reinterpret_cast<uintptr_t>(from.data) % 16 != 0) return refuse("the data are not aligned to 16 bytes", reinterpret_cast<uintptr_t>(from.data) % 16);
-  for (uint32_t axis = 0; axis < 4; ++axis) {
-    const bool used = axis < from.axes;
-    if (used && (from.extents[axis] < 1 || from.extents[axis] > uint64_t{1} << 32)) return refuse("an extent is not 1 to 2^32", from.extents[axis]);
-    if (used && (from.box[axis] < 1 || from.box[axis] > 256)) return refuse("an extent of the box is not 1 to 256", from.box[axis]);
-    last_[axis] = used ? static_cast<uint32_t>(from.extents[axis] - 1) : 0;
-    box_[axis] = used ? static_cast<uint16_t>(from.box[axis]) : 1;
-    if (axis == 0 || !used) continue;
-    const uint64_t stride = from.stride_bytes[axis - 1];
+  for (uint32_t axis = 0; axis < from.axes; ++axis) {
+    if (from.extents[axis] < 1 || from.extents[axis] > uint64_t{1} << 32) return refuse("an extent is not 1 to 2^32", from.extents[axis]);
+    if (from.box[axis] < 1 || from.box[axis] > 256) return refuse("an extent of the box is not 1 to 256", from.box[axis]);
+    const uint64_t stride = axis > 0 ? from.stride_bytes[axis - 1] : 0;
     if (stride % 16 != 0 || stride >= uint64_t{1} << 40) return refuse("a stride is not a multiple of 16 bytes below 2^40", stride);
-    strides_[axis - 1] = stride;
   }
   const uint32_t row = from.box[0] * element_size;
   if (row % 16 != 0) return refuse("the rows of the box are no multiple of 16 bytes", row);
@@ -227,11 +203,9 @@ int32_t TensorGeometry::encode(const char* what, const TensorBox& from, uint32_t
   if (from.swizzle != Swizzle::none && row < swizzle_bytes(from.swizzle)) {
     return fail(PK_ERROR_CUDA, "%s: rows of %u bytes in a swizzle of %u: the emulator knows only whole lines", what, row, swizzle_bytes(from.swizzle));
   }
-  data_ = static_cast<char*>(const_cast<void*>(from.data));
-  axes_ = from.axes;
-  element_bytes_ = element_size;
-  swizzle_ = from.swizzle;
-  magic_ = magic;
+  tensor = from;
+  element_bytes = element_size;
+  magic = valid;
   return PK_OK;
 }
 

@@ -13,7 +13,7 @@ Cluster::~Cluster() {
   munmap(memory, most_cluster_blocks * shared_arena_bytes);
 }
 
-bool Cluster::begin(Launch& of_launch, Grid& of_grid, uint64_t at_position, uint64_t cluster_number) {
+void Cluster::begin(Launch& of_launch, Grid& of_grid, uint64_t at_position, uint64_t cluster_number) {
   launch = &of_launch;
   grid = &of_grid;
   position = at_position;
@@ -24,32 +24,21 @@ bool Cluster::begin(Launch& of_launch, Grid& of_grid, uint64_t at_position, uint
   remote_accesses.clear();
   if (memory == nullptr) {
     void* mapped = mmap(nullptr, most_cluster_blocks * shared_arena_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (mapped == MAP_FAILED) return false;
+    if (mapped == MAP_FAILED) throw std::bad_alloc();
     memory = static_cast<char*>(mapped);
   }
   if (launch->detects_races) races.begin(*this, threads, launch->grids.size() > 1 || grid->clusters > 1);
   unfenced.begin(*this, threads);
-  while (blocks.size() < size) blocks.push_back(std::make_unique<Block>());
-  for (uint32_t rank = 0; rank < size; ++rank) {
-    if (!blocks[rank]->begin(*this, rank)) return false;
-  }
-  return true;
-}
-
-void Cluster::end() {
-  if (launch->detects_races) races.release_global(grid);
-}
-
-void Cluster::forget_launch() {
-  for (const auto& block : blocks) block->forget_launch();
+  while (fibers.size() < threads) fibers.push_back(std::make_unique<Fiber>());
+  for (uint32_t rank = 0; rank < size; ++rank) blocks.push_back(std::make_unique<Block>(*this, rank));
 }
 
 Cluster::Text Cluster::describe_thread(uint32_t id) const {
   const uint32_t count = grid->shape.block_threads;
   const Extent3 of = grid->block_index(number, id / count);
   Text text;
-  if (size == 1) std::snprintf(text.text, sizeof text.text, "thread %u", id);
-  else std::snprintf(text.text, sizeof text.text, "thread %u of block (%u,%u,%u)", id % count, of.x, of.y, of.z);
+  if (size == 1) std::snprintf(text.data(), text.size(), "thread %u", id);
+  else std::snprintf(text.data(), text.size(), "thread %u of block (%u,%u,%u)", id % count, of.x, of.y, of.z);
   return text;
 }
 
@@ -57,12 +46,12 @@ std::string Cluster::describe_place(uintptr_t address) const {
   const uint64_t offset = address - reinterpret_cast<uintptr_t>(memory);
   if (offset < size * shared_arena_bytes) {
     Block& block = *blocks[offset / shared_arena_bytes];
-    const uint32_t array = block.shared().array_at(reinterpret_cast<const void*>(address));
-    const uintptr_t begin = reinterpret_cast<uintptr_t>(block.shared().layout().arrays[array].begin);
-    const std::string of = size == 1 ? "" : " of block " + std::to_string(block.rank()) + " of the cluster";
+    const uint32_t array = block.shared.array_at(reinterpret_cast<const void*>(address));
+    const uintptr_t begin = reinterpret_cast<uintptr_t>(block.shared.layout.arrays[array].begin);
+    const std::string of = size == 1 ? "" : " of block " + std::to_string(block.rank) + " of the cluster";
     return "byte " + std::to_string(address - begin) + " of array " + std::to_string(array) + " of the shared memory" + of;
   }
-  return describe_address(grid->operands, address);
+  return describe_address(grid->operands.all, address);
 }
 
 // ---- the barrier of the cluster ------------------------------------------------------------------------------------------------------------------------------
@@ -82,107 +71,96 @@ void Cluster::thread_exits(Thread& thread) {
 
 void arrive_at_cluster(bool orders, Site site) {
   Block& block = *Block::current();
-  Cluster& cluster = block.cluster();
+  Cluster& cluster = block.cluster;
   block.access();
   Thread& thread = block.running();
   if (thread.at_cluster_barrier) block.fault(site, "arrives at the barrier of the cluster again, and did not wait at it before");
   thread.at_cluster_barrier = true;
   thread.cluster_phase = cluster.phase;
   // Phases in turn, so that who waits for one does not learn what came before the next.
-  if (orders && block.races() != nullptr) block.races()->release(&cluster.phase_keys[cluster.phase % 2]);
+  if (orders && block.races != nullptr) block.races->release(&cluster.phase_keys[cluster.phase % 2]);
   ++cluster.arrived;
   cluster.end_phase_if_complete();
 }
 
 void wait_for_cluster(Site site) {
   Block& block = *Block::current();
-  Cluster& cluster = block.cluster();
+  Cluster& cluster = block.cluster;
   Thread& thread = block.running();
   if (!thread.at_cluster_barrier) block.fault(site, "waits at the barrier of the cluster, and did not arrive at it");
   block.wait_until("cluster_wait", [&] { return cluster.phase != thread.cluster_phase; }, site);
   thread.at_cluster_barrier = false;
   block.knows_cluster = true;
-  if (block.races() != nullptr) block.races()->acquire(&cluster.phase_keys[thread.cluster_phase % 2]);
+  if (block.races != nullptr) block.races->acquire(&cluster.phase_keys[thread.cluster_phase % 2]);
 }
 
 // ---- the shared memory of other blocks -----------------------------------------------------------------------------------------------------------------------
 
 uint32_t rank_of_address(const void* address) {
-  return static_cast<uint32_t>(static_cast<size_t>(static_cast<const char*>(address) - Block::current()->cluster().memory) / shared_arena_bytes);
+  return static_cast<uint32_t>(static_cast<size_t>(static_cast<const char*>(address) - Block::current()->cluster.memory) / shared_arena_bytes);
 }
 
-char* in_block(void* element, uint32_t rank, Site site) {
+std::ptrdiff_t distance_to_block(uint32_t rank, Site site) {
   Block& block = *Block::current();
-  Cluster& cluster = block.cluster();
-  if (rank >= cluster.size) block.fault(site, "names block %u of a cluster of %u", rank, cluster.size);
-  const auto offset = static_cast<size_t>(static_cast<char*>(element) - cluster.memory) % shared_arena_bytes;
-  return cluster.memory + rank * shared_arena_bytes + offset;
+  if (rank >= block.cluster.size) block.fault(site, "names block %u of a cluster of %u", rank, block.cluster.size);
+  return (static_cast<std::ptrdiff_t>(rank) - static_cast<std::ptrdiff_t>(block.rank)) * static_cast<std::ptrdiff_t>(shared_arena_bytes);
 }
 
 void check_remote(uint32_t rank, Site site) {
   Block& block = *Block::current();
-  if (rank == block.rank()) return;
-  Block& target = *block.cluster().blocks[rank];
-  if (!block.knows_cluster) block.fault(site, "accesses shared memory of block %u of the cluster, and no cluster_wait() says that this one has started", rank);
-  if (target.live() == 0) block.fault(site, "accesses shared memory of block %u of the cluster, which has exited", rank);
-  if (!target.shared().layout().arrays.empty()) return;
-  block.fault(site, "accesses shared memory of block %u of the cluster, which has not named it: the emulator wants PK_SHARED before the barrier of the cluster", rank);
+  if (rank == block.rank) return;
+  const Block& target = *block.cluster.blocks[rank];
+  const char* wrong = !block.knows_cluster          ? "and no cluster_wait() says that this one has started"
+                      : target.live == 0            ? "which has exited"
+                      : target.shared.key == nullptr ? "which has not named it: the emulator wants PK_SHARED before the barrier of the cluster"
+                                                    : nullptr;
+  if (wrong != nullptr) block.fault(site, "accesses shared memory of block %u of the cluster, %s", rank, wrong);
 }
 
 void touch_remote(const void* address, uint32_t bytes, bool write, Site site) {
   Block& block = *Block::current();
-  const uint32_t rank = rank_of_address(address), self = block.running().id;
-  check_remote(rank, site);
-  if (write) block.unfenced_writes().note(address, bytes, self, site);
-  if (block.races() == nullptr) return;
-  block.races()->access(address, bytes, write ? Access::write : Access::read, site);
+  check_remote(rank_of_address(address), site);
+  if (write) block.unfenced.note(address, bytes, block.running().id, site);
+  if (block.races != nullptr) block.races->access(address, bytes, write ? Access::write : Access::read, site);
   note_remote(address, site);
 }
 
 void note_remote(const void* address, Site site) {
   Block& block = *Block::current();
-  const uint32_t rank = rank_of_address(address), self = block.running().id;
-  if (rank != block.rank() && block.races() != nullptr) block.cluster().note_remote(rank, self, block.races()->clock(self), site);
+  const uint32_t self = block.running().id;
+  if (rank_of_address(address) != block.rank && block.races != nullptr) block.cluster.remote_access(address, self, site).clock = block.races->clock(self);
 }
 
-// Of the accesses of one thread, the last; of copies, those under way and the last that landed.
-void Cluster::note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site) {
-  const auto same = [&](const RemoteAccess& known) { return known.target == target && known.thread == thread && known.clock != Races::under_way; };
-  const auto known = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), same);
-  if (known != remote_accesses.end()) *known = {target, thread, clock, site};
-  else remote_accesses.push_back({target, thread, clock, site});
-}
-
-void Cluster::note_remote_copy(uint32_t target, uint32_t clock, Site site) {
-  const auto begun = [&](const RemoteAccess& known) { return known.target == target && known.clock == Races::under_way && known.site == site; };
-  const auto found = clock == Races::under_way ? remote_accesses.end() : std::find_if(remote_accesses.begin(), remote_accesses.end(), begun);
-  if (found != remote_accesses.end()) remote_accesses.erase(found);
-  note_remote(target, races.engine(), clock, site);
+Cluster::RemoteAccess& Cluster::remote_access(const void* address, uint32_t thread, Site site) {
+  const uint32_t target = rank_of_address(address);
+  const auto same = [&](const RemoteAccess& known) { return known.target == target && known.thread == thread && known.site == site; };
+  const auto found = std::find_if(remote_accesses.begin(), remote_accesses.end(), same);
+  return found != remote_accesses.end() ? *found : remote_accesses.emplace_back(RemoteAccess{target, thread, site, 0, 0});
 }
 
 void Cluster::check_exit(const Block& block) {
   if (size == 1 || !launch->detects_races) return;
   const uint32_t count = grid->shape.block_threads;
   for (const RemoteAccess& access : remote_accesses) {
-    if (access.target != block.rank() || races.known(block.rank() * count, count, access.thread) >= access.clock) continue;
+    if (access.target != block.rank || (access.under_way == 0 && races.known(block.rank * count, count, access.thread) >= access.clock)) continue;
     const bool copy = access.thread == races.engine();
     const Text who = copy ? Text{"a copy"} : describe_thread(access.thread);
-    Block::current()->fault(access.site, "exits while %s may still access the shared memory of its block, as it does here: nothing orders the two", who.text);
+    Block::current()->fault(access.site, "exits while %s may still access the shared memory of its block, as it does here: nothing orders the two", who.data());
   }
 }
 
 // ---- launches that overlap -----------------------------------------------------------------------------------------------------------------------------------
 
 void Block::let_next_grid_start() {
-  if (launch_->together && std::exchange(holds_next_grid_, false)) --grid_->holding;
+  if (launch.together && std::exchange(holds_next_grid_, false)) --grid.holding;
 }
 
 void wait_for_previous_grid(Site site) {
   Block& block = *Block::current();
-  const Grid* previous = block.of_grid().previous;
+  const Grid* previous = block.grid.previous;
   if (previous == nullptr) return;
   block.wait_until("wait_for_previous_launch", [&] { return previous->running == 0; }, site);
-  if (block.races() != nullptr) block.races()->acquire_global(previous);
+  if (block.races != nullptr) block.races->acquire_global(previous);
 }
 
 }  // namespace PK_BUILD

@@ -1,13 +1,12 @@
 // Blocks that run together, may touch each other's shared memory and have a barrier of their own. In a launch without clusters each block is one.
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "block.h"
-#include "launch.h"
-#include "races.h"
 
 namespace PK_BUILD {
 
@@ -15,12 +14,8 @@ constexpr uint32_t most_cluster_blocks = 8;  // on every chip that has clusters
 
 struct Cluster {
   ~Cluster();
-  // Prepares the blocks at one position of the launch's order. False: no memory.
-  bool begin(Launch& launch, Grid& grid, uint64_t position, uint64_t number);
-  // All its blocks have ended without a fault.
-  void end();
-  // To be called when the launch ends: nothing that was remembered holds for another.
-  void forget_launch();
+  // Makes the blocks at one position of the launch's order. Throws where there is no memory.
+  void begin(Launch& launch, Grid& grid, uint64_t position, uint64_t number);
   // None of its threads can go on.
   void note_deadlock();
 
@@ -28,8 +23,10 @@ struct Cluster {
   Grid* grid = nullptr;
   uint64_t position = 0, number = 0;
   uint32_t size = 0, live = 0;  // blocks; that have not ended
-  std::vector<std::unique_ptr<Block>> blocks;  // of which the first `size` take part
-  char* memory = nullptr;  // the shared memory of all, an arena each
+  std::vector<std::unique_ptr<Block>> blocks;
+  // What stays from one use to the next:
+  std::vector<std::unique_ptr<Fiber>> fibers;  // of the threads of all blocks
+  char* memory = nullptr;                      // the shared memory of all, an arena each
   Races races;
   UnfencedWrites unfenced;
   SiteNumbers sites;
@@ -41,21 +38,18 @@ struct Cluster {
   void thread_exits(Thread& thread);
 
   // A text of its own on the stack of whoever asks.
-  struct Text {
-    char text[96];
-    operator const char*() const { return text; }
-  };
+  using Text = std::array<char, 96>;
   Text describe_thread(uint32_t id) const;
   std::string describe_place(uintptr_t address) const;
 
   // What threads and copies did to the shared memory of other blocks: before these exit, they must know of it.
   struct RemoteAccess {
-    uint32_t target, thread, clock;  // the block it is in; the number of the thread, or the engine
+    uint32_t target, thread;  // the block it is in; the number of the thread, or the engine
     Site site;
+    uint32_t clock, under_way;  // of the last; copies that have not landed
   };
   std::vector<RemoteAccess> remote_accesses;
-  void note_remote(uint32_t target, uint32_t thread, uint32_t clock, Site site);
-  void note_remote_copy(uint32_t target, uint32_t clock, Site site);  // begun: under_way; landed: a clock of the engine
+  RemoteAccess& remote_access(const void* address, uint32_t thread, Site site);
   // The running thread is the last of its block: what others may still do to its memory is a fault.
   void check_exit(const Block& block);
 };
@@ -65,10 +59,10 @@ struct Cluster {
 void arrive_at_cluster(bool orders, Site site);
 void wait_for_cluster(Site site);
 // Where the block of this rank has what this block has at `element`.
-char* in_block(void* element, uint32_t rank, Site site);
+std::ptrdiff_t distance_to_block(uint32_t rank, Site site);
 template <class T>
-T* in_block(const T* element, uint32_t rank, Site site) {
-  return reinterpret_cast<T*>(in_block(const_cast<void*>(static_cast<const void*>(element)), rank, site));
+T* in_block(T* element, uint32_t rank, Site site) {
+  return reinterpret_cast<T*>(reinterpret_cast<char*>(element) + distance_to_block(rank, site));
 }
 // That block must be running, and the running thread's must know that it has started.
 void check_remote(uint32_t rank, Site site);

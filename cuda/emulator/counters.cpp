@@ -11,69 +11,53 @@ namespace {
 
 thread_local std::unique_ptr<CounterRows> active;
 
-bool is_shared(Counted kind) { return kind == Counted::shared_read || kind == Counted::shared_write; }
+Counted global_kind(Right right) { return right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic; }
 
-// The most different words of one bank among these lanes: how often the banks are asked.
-uint64_t wavefronts(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes) {
-  uintptr_t words[64];
-  size_t count = 0;
+// The numbers of the different pieces of memory of this size that these lanes touch.
+std::vector<uintptr_t> pieces_of(const uintptr_t* addresses, uint32_t lanes, uint64_t bytes, uint64_t size) {
+  std::vector<uintptr_t> pieces;
   for (; lanes != 0; lanes &= lanes - 1) {
     const uintptr_t address = addresses[__builtin_ctz(lanes)];
-    for (uint64_t i = 0; i < std::max<uint64_t>(bytes / 4, 1); ++i) words[count++] = address / 4 + i;
+    for (uintptr_t piece = address / size; piece <= (address + bytes - 1) / size; ++piece) pieces.push_back(piece);
   }
-  std::sort(words, words + count);
-  count = static_cast<size_t>(std::unique(words, words + count) - words);
-  uint32_t of_bank[32] = {}, most = 0;
-  for (size_t i = 0; i < count; ++i) most = std::max(most, ++of_bank[words[i] % 32]);
-  return most;
+  std::sort(pieces.begin(), pieces.end());
+  pieces.erase(std::unique(pieces.begin(), pieces.end()), pieces.end());
+  return pieces;
 }
 
 }  // namespace
 
+void CounterRow::add(uint64_t more, uint64_t of_bytes, uint64_t of_parts, uint64_t of_least) {
+  count += more;
+  bytes += of_bytes;
+  parts += of_parts;
+  least += of_least;
+}
+
 CounterRows* active_counters() { return active.get(); }
 
 CounterRow& CounterRows::at(Counted kind, const char* kernel, const char* operand) {
-  for (CounterRow& row : rows_) {
+  for (CounterRow& row : rows) {
     if (row.kind == kind && std::strncmp(row.kernel, kernel, sizeof row.kernel - 1) == 0 && std::strncmp(row.operand, operand, sizeof row.operand - 1) == 0) return row;
   }
-  CounterRow row{};
+  CounterRow& row = rows.emplace_back();
   row.kind = kind;
   std::snprintf(row.kernel, sizeof row.kernel, "%s", kernel);
   std::snprintf(row.operand, sizeof row.operand, "%s", operand);
-  rows_.push_back(row);
-  return rows_.back();
+  return row;
 }
 
 void CounterRows::add(const CounterRows& other) {
-  for (const CounterRow& row : other.rows_) {
-    CounterRow& sum = at(row.kind, row.kernel, row.operand);
-    sum.count += row.count;
-    sum.bytes += row.bytes;
-    sum.parts += row.parts;
-    sum.least += row.least;
-  }
+  for (const CounterRow& row : other.rows) at(row.kind, row.kernel, row.operand).add(row.count, row.bytes, row.parts, row.least);
 }
 
 void BlockCounters::global(uint32_t thread, const Operand& operand, const void* address, uint64_t bytes, Right right, Site site) {
-  const Counted kind = right == Right::read ? Counted::global_read : right == Right::write ? Counted::global_write : Counted::global_atomic;
-  if (!run_.open) return note(thread, kind, &operand, operand.name.c_str(), address, bytes, site);
-  const auto begin = reinterpret_cast<uintptr_t>(address);
-  if (run_.row == nullptr) {
-    run_.row = &rows_.at(kind, kernel_, operand.name.c_str());
-    run_.begin = begin;
-  }
-  run_.end = begin + bytes;
+  note(thread, global_kind(right), &operand, operand.name.c_str(), address, bytes, site);
 }
 
-void BlockCounters::end_run() {
-  if (run_.row != nullptr) {
-    const uint64_t bytes = run_.end - run_.begin;
-    ++run_.row->count;
-    run_.row->bytes += bytes;
-    run_.row->parts += (run_.end - 1) / 32 - run_.begin / 32 + 1;
-    run_.row->least += (bytes + 31) / 32;
-  }
-  run_ = Run{};
+void BlockCounters::run(const Operand& operand, const void* address, uint64_t bytes, Right right) {
+  const auto begin = reinterpret_cast<uintptr_t>(address);
+  rows_.at(global_kind(right), kernel_, operand.name.c_str()).add(1, bytes, (begin + bytes - 1) / 32 - begin / 32 + 1, (bytes + 31) / 32);
 }
 
 void BlockCounters::shared(uint32_t thread, uint32_t array, const void* address, uint32_t bytes, bool write, Site site) {
@@ -108,28 +92,20 @@ void BlockCounters::note(uint32_t thread, Counted kind, const void* of, const ch
 }
 
 void BlockCounters::close(Stream& stream, const Request& request) {
-  CounterRow& row = *stream.row;
-  ++row.count;
-  row.bytes += static_cast<uint64_t>(__builtin_popcount(request.lanes)) * stream.bytes;
-  if (is_shared(stream.kind)) {
-    // 128 bytes at a time: half of a warp of accesses of 8 bytes, a quarter of those of 16.
-    const uint32_t lanes_at_a_time = stream.bytes <= 4 ? 32 : static_cast<uint32_t>(128 / stream.bytes);
-    for (uint32_t begin = 0; begin < 32; begin += lanes_at_a_time) {
-      const uint32_t lanes = request.lanes & static_cast<uint32_t>(((uint64_t{1} << lanes_at_a_time) - 1) << begin);
-      if (lanes == 0) continue;
-      row.parts += wavefronts(request.addresses, lanes, stream.bytes);
-      ++row.least;
-    }
-    return;
+  const uint64_t bytes = stream.bytes, of_lanes = static_cast<uint64_t>(__builtin_popcount(request.lanes)) * bytes;
+  if (stream.kind != Counted::shared_read && stream.kind != Counted::shared_write) {
+    const uint64_t different = pieces_of(request.addresses, request.lanes, bytes, bytes).size() * bytes;  // all are aligned to their size
+    return stream.row->add(1, of_lanes, pieces_of(request.addresses, request.lanes, bytes, 32).size(), (different + 31) / 32);
   }
-  // Accesses of one size, aligned to it, are either the same or disjoint, and lie in one sector.
-  uintptr_t addresses[32];
-  size_t count = 0;
-  for (uint32_t lanes = request.lanes; lanes != 0; lanes &= lanes - 1) addresses[count++] = request.addresses[__builtin_ctz(lanes)];
-  std::sort(addresses, addresses + count);
-  count = static_cast<size_t>(std::unique(addresses, addresses + count) - addresses);
-  row.least += (count * stream.bytes + 31) / 32;
-  for (size_t i = 0; i < count; ++i) row.parts += i == 0 || addresses[i] / 32 != addresses[i - 1] / 32;
+  stream.row->add(1, of_lanes, 0, 0);
+  // 128 bytes at a time: half of a warp of accesses of 8 bytes, a quarter of those of 16. What takes long is the bank with the most different words.
+  const uint32_t lanes_at_a_time = bytes <= 4 ? 32 : static_cast<uint32_t>(128 / bytes);
+  for (uint32_t begin = 0; begin < 32; begin += lanes_at_a_time) {
+    const uint32_t lanes = request.lanes & static_cast<uint32_t>(((uint64_t{1} << lanes_at_a_time) - 1) << begin);
+    uint32_t of_bank[32] = {}, most = 0;
+    for (const uintptr_t word : pieces_of(request.addresses, lanes, bytes, 4)) most = std::max(most, ++of_bank[word % 32]);
+    stream.row->add(0, 0, most, lanes != 0 ? 1 : 0);
+  }
 }
 
 void BlockCounters::lanes_met(uint32_t warp) {
@@ -155,7 +131,7 @@ void pk_emulator_counters_begin(void) { PK_BUILD::active = std::make_unique<PK_B
 // How many rows there are; where they fit, copies them and counts from zero again.
 uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity) {
   if (PK_BUILD::active == nullptr) return 0;
-  const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->all();
+  const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->rows;
   const uint64_t count = all.size();
   if (count > capacity) return count;
   std::copy(all.begin(), all.end(), rows);

@@ -21,16 +21,15 @@ struct CounterRow {
   uint64_t bytes;  // of all lanes, as often as they were asked for
   uint64_t parts;  // sectors of 32 bytes that the requests touched, or wavefronts that they take
   uint64_t least;  // of these, what requests for as many different bytes, or of as many lanes, take at best
+
+  void add(uint64_t more, uint64_t of_bytes, uint64_t of_parts, uint64_t of_least);
 };
 
-class CounterRows {
- public:
+struct CounterRows {
   CounterRow& at(Counted kind, const char* kernel, const char* operand);
   void add(const CounterRows& other);
-  const std::deque<CounterRow>& all() const { return rows_; }
 
- private:
-  std::deque<CounterRow> rows_;  // which stay where they are
+  std::deque<CounterRow> rows;  // which stay where they are
 };
 
 // Where launches from this OS thread are counted, or null.
@@ -45,9 +44,8 @@ class BlockCounters {
   void global(uint32_t thread, const Operand& operand, const void* address, uint64_t bytes, Right right, Site site);
   void shared(uint32_t thread, uint32_t array, const void* address, uint32_t bytes, bool write, Site site);
   void count(Counted kind, const char* what) { ++rows_.at(kind, kernel_, what).count; }
-  // Between the two, accesses of global memory are pieces of one request: a run of bytes.
-  void begin_run() { run_ = Run{true, nullptr, 0, 0}; }
-  void end_run();
+  // A run of bytes is one request.
+  void run(const Operand& operand, const void* address, uint64_t bytes, Right right);
   void lanes_met(uint32_t warp);
   void threads_met();
   const CounterRows& rows() const { return rows_; }
@@ -68,19 +66,12 @@ class BlockCounters {
     uint32_t first;  // the number of the first of these
     std::deque<Request> requests;
   };
-  struct Run {
-    bool open;
-    CounterRow* row;
-    uintptr_t begin, end;
-  };
-
   void note(uint32_t thread, Counted kind, const void* of, const char* name, const void* address, uint64_t bytes, Site site);
   static void close(Stream& stream, const Request& request);
 
   const char* kernel_;
   CounterRows rows_;
   std::vector<Stream> streams_[32];  // of each warp
-  Run run_{};
 };
 
 }  // namespace PK_BUILD

@@ -10,26 +10,27 @@ namespace PK_BUILD {
 
 namespace {
 
+std::string text_of(const char* format, va_list arguments) {
+  char text[1024];
+  std::vsnprintf(text, sizeof text, format, arguments);
+  return text;
+}
+
 __attribute__((format(printf, 1, 2))) std::string text_of(const char* format, ...) {
-  char text[512];
   va_list arguments;
   va_start(arguments, format);
-  std::vsnprintf(text, sizeof text, format, arguments);
+  const std::string text = text_of(format, arguments);
   va_end(arguments);
   return text;
 }
 
 std::string text_of(Extent3 block) { return text_of("block (%u,%u,%u)", block.x, block.y, block.z); }
 
-struct SiteTable {
-  std::mutex mutex;
-  std::vector<Site> sites;
-};
+std::string text_at(const Grid* grid, Site site) { return text_of("%s at %s:%d: ", grid->shape.kernel, site.file, site.line); }
 
-SiteTable& site_table() {
-  static SiteTable& table = *new SiteTable;
-  return table;
-}
+// Never destroyed: a kernel may still run when the process ends.
+std::mutex& sites_mutex = *new std::mutex;
+std::vector<Site>& sites = *new std::vector<Site>;
 
 }  // namespace
 
@@ -38,108 +39,85 @@ bool operator==(const Site& left, const Site& right) {
 }
 
 uint16_t new_site_number(Site site) {
-  SiteTable& table = site_table();
-  std::lock_guard<std::mutex> lock(table.mutex);
-  for (size_t i = 0; i < table.sites.size(); ++i) {
-    if (table.sites[i] == site) return static_cast<uint16_t>(i);
-  }
-  table.sites.push_back(site);
-  return static_cast<uint16_t>(table.sites.size() - 1);
+  std::lock_guard<std::mutex> lock(sites_mutex);
+  const auto number = static_cast<size_t>(std::find(sites.begin(), sites.end(), site) - sites.begin());
+  if (number == sites.size()) sites.push_back(site);
+  return static_cast<uint16_t>(number);
 }
 
 Site site_of_number(uint16_t number) {
-  SiteTable& table = site_table();
-  std::lock_guard<std::mutex> lock(table.mutex);
-  return table.sites[number];
+  std::lock_guard<std::mutex> lock(sites_mutex);
+  return sites[number];
 }
 
-void Launch::note_fault(uint64_t position, const std::string& text) {
+void Launch::note(const FaultOrder& order, const std::string& text) {
   std::lock_guard<std::mutex> lock(mutex);
-  if (position >= fault_position.load(std::memory_order_relaxed)) return;
-  fault_position.store(position, std::memory_order_relaxed);
+  if (!(order < first_fault)) return;
+  first_fault = order;
+  fault_position.store(std::get<0>(order), std::memory_order_relaxed);
   report = text;
-  reports_race = false;
 }
 
 void Launch::note_race(const GlobalRaces::Race& race) {
-  const uint64_t at = race.sides[1].position;
-  std::lock_guard<std::mutex> lock(mutex);
-  const uint64_t known = fault_position.load(std::memory_order_relaxed);
-  if (at > known || (at == known && !(reports_race && race.comes_before(first_race)))) return;
-  fault_position.store(at, std::memory_order_relaxed);
-  first_race = race;
-  reports_race = true;
-  const auto who = [&](const GlobalRaces::Race::Side& side) {
-    const uint32_t threads = side.grid->shape.block_threads;
-    return text_of(side.grid->block_index(side.cluster, side.thread / threads)) + text_of(" thread (%u,0,0)", side.thread % threads);
+  const auto who = [&](const GlobalRaces::Side& side) {
+    const uint32_t threads = side.party.grid->shape.block_threads;
+    return text_of(side.party.grid->block_index(side.party.cluster, side.thread / threads)) + text_of(" thread (%u,0,0)", side.thread % threads);
   };
   const auto &first = race.sides[0], &second = race.sides[1];
-  const Site here = site_of_number(second.site), there = site_of_number(first.site);
-  report = text_of("%s at %s:%d: ", second.grid->shape.kernel, here.file, here.line) + who(second) +
-           text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
-           describe_address(second.grid->operands, race.address) + ", which " + (first.grid == second.grid ? "" : first.grid->shape.kernel + std::string(" ")) + who(first) +
-           text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), there.file, there.line);
+  const Grid &here = *second.party.grid, &there = *first.party.grid;
+  const Site of_first = site_of_number(first.site);
+  note(race.order(), text_at(second.party.grid, site_of_number(second.site)) + who(second) +
+                         text_of(" seed %llu %s %u byte%s at ", static_cast<unsigned long long>(seed), verb_of(second.access), race.bytes, race.bytes == 1 ? "" : "s") +
+                         describe_address(here.operands.all, race.address) + ", which " + (&here == &there ? "" : there.shape.kernel + std::string(" ")) + who(first) +
+                         text_of(" %s at %s:%d: a race, for nothing orders the two blocks", verb_of(first.access), of_first.file, of_first.line));
 }
 
 void Block::abandon() {
-  Fiber::switch_to(running_->fiber, root_, false);
+  Fiber::switch_to(*running_->fiber, root_, false);
   __builtin_trap();
 }
 
 std::string Block::place(const Thread* thread) const {
-  return text_of(index) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") +
-         text_of(" seed %llu", static_cast<unsigned long long>(launch_->seed));
+  return text_of(index) + (thread != nullptr ? text_of(" thread (%u,0,0)", thread->index) : "") + text_of(" seed %llu", static_cast<unsigned long long>(launch.seed));
 }
 
 void Block::fault(Site site, const char* format, ...) {
   {
-    char text[1024];
     va_list arguments;
     va_start(arguments, format);
-    std::vsnprintf(text, sizeof text, format, arguments);
+    launch.note({cluster.position, 0, 0}, text_at(&grid, site) + place(ending_ ? nullptr : issuer_ != nullptr ? issuer_ : running_) + " " + text_of(format, arguments));
     va_end(arguments);
-    launch_->note_fault(cluster_->position, text_of("%s at %s:%d: ", grid_->shape.kernel, site.file, site.line) + place(issuer_ != nullptr ? issuer_ : running_) + " " + text);
-  }
+  }  // the stack is dropped, not unwound: no text may be left
   abandon();
 }
 
-std::string Block::describe_unfinished() const {
-  const Operation& first = operations_.front();
-  return grid_->shape.kernel + text_of(" at %s:%d: ", first.site.file, first.site.line) + place(first.issuer) +
-         text_of(" ends with the block while its %s is under way", first.what);
-}
-
 void Cluster::note_deadlock() {
-  struct Group {
-    const Block* block;
-    const Thread* first;
-    uint32_t count;
-  };
-  std::vector<Group> groups;
-  for (uint32_t rank = 0; rank < size; ++rank) {
-    const Block& block = *blocks[rank];
-    for (uint32_t i = 0; i < block.extent.x; ++i) {
-      const Thread* thread = block.threads()[i].get();
-      if (thread->finished) continue;
-      const auto same = [&](const Group& group) { return group.block == &block && group.first->site == thread->site && std::strcmp(group.first->waits_in, thread->waits_in) == 0; };
+  std::vector<std::pair<const Thread*, uint32_t>> groups;  // the first of each, and how many
+  const auto block_of = [&](const Thread& thread) { return thread.id / grid->shape.block_threads; };
+  for (const auto& block : blocks) {
+    for (const Thread& thread : block->threads) {
+      if (thread.finished) continue;
+      const auto same = [&](const auto& group) {
+        return block_of(*group.first) == block_of(thread) && group.first->site == thread.site && std::strcmp(group.first->waits_in, thread.waits_in) == 0;
+      };
       const auto found = std::find_if(groups.begin(), groups.end(), same);
-      if (found != groups.end()) ++found->count;
-      else groups.push_back({&block, thread, 1});
+      if (found != groups.end()) ++found->second;
+      else groups.push_back({&thread, 1});
     }
   }
   std::string text = grid->shape.kernel + (": " + blocks[0]->place(nullptr)) + text_of(": deadlock, none of %u threads can go on:", threads);
-  for (const Group& group : groups) {
-    const std::string of = size == 1 ? "" : " of " + text_of(group.block->index);
-    const Thread& first = *group.first;
-    text += text_of("%s %u%s (the first is %u) in %s at %s:%d", &group == groups.data() ? "" : ",", group.count, of.c_str(), first.index, first.waits_in, first.site.file, first.site.line);
+  for (const auto& [first, count] : groups) {
+    const std::string of = size == 1 ? "" : " of " + text_of(blocks[block_of(*first)]->index);
+    text += text.back() == ':' ? "" : ",";
+    text += text_of(" %u%s (the first is %u) in %s at %s:%d", count, of.c_str(), first->index, first->waits_in, first->site.file, first->site.line);
   }
-  launch->note_fault(position, text);
+  launch->note({position, 0, 0}, text);
 }
 
 const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wanted, Site site) {
   const auto begin = reinterpret_cast<uintptr_t>(address);
   if (begin % bytes == 0) {
-    for (const Operand& operand : grid_->operands) {
+    for (const Operand& operand : grid.operands.all) {
       uintptr_t run = 0;
       if (!operand.allows(wanted) || !operand.find_run(begin, bytes, &run)) continue;
       if (((begin - run) | bytes) % operand.element_bytes != 0) continue;
@@ -148,7 +126,7 @@ const Operand& Block::find_operand(const void* address, uint64_t bytes, Right wa
     }
   }
   char text[1024];  // no string here: the stack is dropped, not unwound
-  std::snprintf(text, sizeof text, "%s", describe_access(grid_->operands, begin, bytes, wanted).c_str());
+  std::snprintf(text, sizeof text, "%s", describe_access(grid.operands.all, begin, bytes, wanted).c_str());
   fault(site, "%s", text);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <new>
 
 #if PK_EMULATOR_ASAN
 #include <sanitizer/asan_interface.h>
@@ -48,10 +49,10 @@ Fiber::~Fiber() {
   munmap(mapping_, page_bytes + usable_bytes);
 }
 
-bool Fiber::prepare(void (*entry)()) {
+void Fiber::prepare(void (*entry)()) {
   if (mapping_ == nullptr) {
     void* memory = mmap(nullptr, page_bytes + usable_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (memory == MAP_FAILED) return false;
+    if (memory == MAP_FAILED) throw std::bad_alloc();
     mapping_ = static_cast<char*>(memory);
     if (guards.fetch_add(1) < most_guards) mprotect(mapping_, page_bytes, PROT_NONE);
     stack_bottom_ = mapping_ + page_bytes;
@@ -77,7 +78,6 @@ bool Fiber::prepare(void (*entry)()) {
   frame[6] = reinterpret_cast<void*>(entry);
   stack_pointer_ = frame;
 #endif
-  return true;
 }
 
 void Fiber::switch_to(Fiber& from, Fiber& to, bool from_is_finished) {

@@ -33,16 +33,14 @@ class Fiber {
   Fiber& operator=(const Fiber&) = delete;
   ~Fiber();
 
-  // Makes the next switch to this fiber call `entry`, which must not return. Whatever the fiber was doing is dropped. False: no memory for its stack.
-  bool prepare(void (*entry)());
+  // Makes the next switch to this fiber call `entry`, which must not return. Whatever the fiber was doing is dropped. Throws where there is no memory for its stack.
+  void prepare(void (*entry)());
 
   // Leaves the running fiber `from` and continues in `to`. A default-constructed fiber stands for the stack that the OS thread came with.
   static void switch_to(Fiber& from, Fiber& to, bool from_is_finished);
 
   // The first thing `entry` does; `caller` is the fiber of the OS thread's own stack.
   static void entered(Fiber& caller);
-  // Of a fiber that stands for an OS thread's stack, before it stands for another's.
-  void forget_stack() { stack_bottom_ = nullptr; }
 
  private:
 #if defined(PK_EMULATOR_UCONTEXT)

@@ -1,9 +1,6 @@
-#include "global_races.h"
-
 #include <algorithm>
-#include <tuple>
 
-#include "cluster.h"
+#include "races.h"
 
 namespace PK_BUILD {
 
@@ -18,39 +15,34 @@ void join(KnownSegments* known, const KnownSegments& other) {
 
 }  // namespace
 
-bool GlobalRaces::Race::comes_before(const Race& other) const {
-  const auto key = [](const Race& race) { return std::make_tuple(race.sides[1].position, race.sides[0].position, race.address); };
-  return key(*this) < key(other);
-}
-
-uint32_t GlobalRaces::add_party(const Cluster& cluster) {
+uint32_t GlobalRaces::add_party(const Party& party) {
   std::lock_guard<std::mutex> lock(mutex_);
-  parties_.push_back({cluster.position, cluster.number, cluster.grid});
+  parties_.push_back(party);
   return static_cast<uint32_t>(parties_.size() - 1);
 }
 
-bool GlobalRaces::add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage>& log, Race* first) {
+std::optional<GlobalRaces::Race> GlobalRaces::add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage*>& pages) {
   std::lock_guard<std::mutex> lock(mutex_);
-  bool any = false;
-  for (const LoggedPage& logged : log) {
-    std::unique_ptr<Page>& page = pages_[logged.number];
+  std::optional<Race> first;
+  for (const LoggedPage* logged : pages) {
+    std::unique_ptr<Page>& page = pages_[logged->number];
     if (page == nullptr) {
       page = std::make_unique<Page>();
       std::fill(std::begin(page->heads), std::end(page->heads), -1);
     }
     for (uint32_t unit = 0; unit < page_units; ++unit) {
-      const LoggedUnit& of = logged.units[unit];
+      const LoggedUnit& of = logged->log[unit];
       for (uint32_t kind = 0; kind < access_kinds; ++kind) {
         if (of.masks[kind] == 0) continue;
         const Entry entry{-1, party, segment, of.masks[kind], of.last[kind].site, of.last[kind].thread, static_cast<Access>(kind)};
-        add(*page, logged.number * page_units + unit, entry, known, first, &any);
+        add(*page, logged->number * page_units + unit, entry, known, &first);
       }
     }
   }
-  return any;
+  return first;
 }
 
-void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, Race* first, bool* any) {
+void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, std::optional<Race>* first) {
   // Of accesses that do not race with each other, these suffice; the earliest clusters, so that which ones does not depend on who comes first.
   constexpr uint32_t most_alike = 4;
   uint32_t alike = 0;
@@ -68,11 +60,10 @@ void GlobalRaces::add(Page& page, uint64_t unit, Entry entry, const KnownSegment
     const auto found = known.find(other.party);
     if (found != known.end() && found->second > other.segment) continue;
     const bool later = position(entry) > position(other);
-    const auto side = [&](const Entry& of) { return Race::Side{position(of), parties_[of.party].cluster, parties_[of.party].grid, of.access, of.thread, of.site}; };
+    const auto side = [&](const Entry& of) { return Side{parties_[of.party], of.access, of.thread, of.site}; };
     const uint64_t address = unit * unit_bytes + static_cast<uint32_t>(__builtin_ctz(both));
     const Race race{{side(later ? other : entry), side(later ? entry : other)}, address, static_cast<uint32_t>(__builtin_popcount(both))};
-    if (!*any || race.comes_before(*first)) *first = race;
-    *any = true;
+    if (!*first || race.order() < (*first)->order()) *first = race;
   }
   if (alike >= most_alike) {
     if (position(*last_alike) > position(entry)) {
@@ -95,8 +86,7 @@ void GlobalRaces::release(const void* object, uint32_t party, uint32_t segments,
 
 void GlobalRaces::acquire(const void* object, KnownSegments* known) {
   std::lock_guard<std::mutex> lock(mutex_);
-  const auto found = objects_.find(object);
-  if (found != objects_.end()) join(known, found->second);
+  join(known, objects_[object]);
 }
 
 }  // namespace PK_BUILD

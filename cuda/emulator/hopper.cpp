@@ -4,36 +4,21 @@
 
 namespace PK_BUILD {
 
-namespace {
-
-std::string at_line(Site site) { return std::string(" at ") + site.file + ":" + std::to_string(site.line); }
-
-}  // namespace
-
-std::string Hopper::check_end() const {
-  for (uint32_t i = 0; i < 16; ++i) {
-    const NamedBarrier& barrier = named_barriers[i];
-    if (barrier.arrived > 0) {
-      return std::to_string(barrier.arrived) + " of " + std::to_string(barrier.expected) + " threads came to named barrier " + std::to_string(i) + ", the first" + at_line(barrier.site);
-    }
-  }
-  for (uint32_t group = 0; group < register_counts.size(); group += 4) {
-    for (uint32_t warp = group + 1; warp < group + 4 && warp < register_counts.size(); ++warp) {
-      if (register_counts[warp] != register_counts[group]) return "the warps of warpgroup " + std::to_string(group / 4) + " changed their numbers of registers differently";
-    }
-  }
-  return {};
-}
-
-void fence_proxy() {
+void Hopper::check_end() const {
   Block& block = *Block::current();
-  block.unfenced_writes().fence(block.running().id);
+  for (const NamedBarrier& barrier : named_barriers) {
+    if (barrier.arrived == 0) continue;
+    block.fault(barrier.site, "%u of %u threads came to named barrier %d, the first at this line", barrier.arrived, barrier.expected, static_cast<int>(&barrier - named_barriers));
+  }
+  for (uint32_t warp = 0; warp < block.extent.x / 32; ++warp) {
+    if (register_counts[warp] != register_counts[warp / 4 * 4]) block.fault(register_site, "the warps of warpgroup %u changed their numbers of registers differently", warp / 4);
+  }
 }
 
 void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site site) {
   Block& block = *Block::current();
   block.access();
-  NamedBarrier& barrier = block.hopper().named_barriers[number];
+  NamedBarrier& barrier = block.hopper.named_barriers[number];
   if (barrier.arrived == 0) {
     barrier.expected = threads;
     barrier.site = site;
@@ -42,7 +27,7 @@ void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site s
   }
   if (threads > block.extent.x) block.fault(site, "comes to named barrier %u for %u threads, the block has %u", number, threads, block.extent.x);
   const uint32_t generation = barrier.generation;
-  if (Races* races = block.races()) races->release(&barrier);
+  if (Races* races = block.races) races->release(&barrier);
   if (++barrier.arrived == threads) {
     barrier.arrived = 0;
     ++barrier.generation;
@@ -50,27 +35,28 @@ void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site s
   }
   if (!waits) return;
   block.wait_until("named_barrier", [&] { return barrier.generation != generation; }, site);
-  if (Races* races = block.races()) races->acquire(&barrier);
+  if (Races* races = block.races) races->acquire(&barrier);
 }
 
 void set_register_count(uint32_t count, Site site) {
   Block& block = *Block::current();
-  block.collective(all_lanes, "set_register_count", [](void* const*) {}, nullptr, site);
-  const uint32_t thread = block.thread_index();
-  if (thread % 32 != 0) return;
-  std::vector<std::vector<uint32_t>>& counts = block.hopper().register_counts;
-  counts.resize(block.extent.x / 32 + 1);
-  counts[thread / 32].push_back(count);
+  block.hopper.register_site = site;
+  block.collective(
+      all_lanes, "set_register_count",
+      [](void* const* records) {
+        Block::current()->hopper.register_counts[Block::current()->thread_index() / 32].push_back(of_lane<uint32_t>(records, 0));
+      },
+      &count, site, Meets::whole);
 }
 
 // ---- barriers in shared memory ----------------------------------------------------------------------------------------------------------------------------------
 
-bool BarrierModel::is_own() const { return rank_of_address(this) == Block::current()->rank(); }
+bool BarrierModel::is_own() const { return rank_of_address(this) == Block::current()->rank; }
 
 // A thread names the barrier: its initialisation must be ordered before.
 void BarrierModel::check(const char* what, Site site) const {
-  if (!is_own()) check_remote(rank_of_address(this), site);
-  if (Races* races = Block::current()->races()) races->access(&word_, sizeof word_, Access::read, site);
+  check_remote(rank_of_address(this), site);
+  if (Races* races = Block::current()->races) races->access(&word_, sizeof word_, Access::read, site);
   if (word_ != initialised) Block::current()->fault(site, "%s a barrier that is not initialised, or was overwritten", what);
 }
 
@@ -79,21 +65,13 @@ void BarrierModel::initialize(uint32_t count, Site site) {
   block.access();
   if (count == 0 || count > most) block.fault(site, "initialises a barrier for %u arrivals, which is not within 1 and %u", count, most);
   if (word_ == initialised) block.fault(site, "initialises a barrier again, which was initialised at %s:%d", site_.file, site_.line);
-  if (Races* races = block.races()) races->access(&word_, sizeof word_, Access::write, site);
+  if (Races* races = block.races) races->access(&word_, sizeof word_, Access::write, site);
   word_ = initialised;
   count_ = pending_ = count;
   announced_ = issued_ = phase_ = 0;
   initialiser_ = block.thread_index();
-  fenced_ = false;
+  initialised_after_ = block.running().barrier_fences;
   site_ = site;
-  block.hopper().barriers.push_back(this);
-}
-
-void BarrierModel::fence_initialization() {
-  Block& block = *Block::current();
-  for (BarrierModel* barrier : block.hopper().barriers) {
-    if (barrier->initialiser_ == block.thread_index()) barrier->fenced_ = true;
-  }
 }
 
 void BarrierModel::announce(uint32_t bytes, Site site) {
@@ -118,8 +96,8 @@ void BarrierModel::arrive(uint32_t bytes, Site site) {
   if (pending_ == 0) {
     block.fault(site, "arrives at a barrier whose %u arrivals have all come, and which still waits for %d bytes: the phase before was not waited for", count_, announced_);
   }
-  if (!is_own()) note_remote(this, site);
-  if (Races* races = block.races()) races->release(is_own() ? static_cast<const void*>(this) : guard_);
+  note_remote(this, site);
+  if (Races* races = block.races) races->release(is_own() ? static_cast<const void*>(this) : guard_);
   announce(bytes, site);
   --pending_;
   end_phase_if_complete(site);
@@ -137,15 +115,13 @@ void BarrierModel::wait(uint32_t parity, bool for_cluster, Site site) {
   check("waits at", site);
   if (parity > 1) block.fault(site, "waits for parity %u, which is neither 0 nor 1", parity);
   block.wait_until("SharedBarrier::wait", [&] { return phase_ % 2 != parity; }, site);
-  Races* races = block.races();
-  if (races == nullptr) return;
-  races->acquire(this);
-  if (for_cluster) races->acquire(guard_);
+  if (block.races != nullptr) block.races->acquire(this);
+  if (block.races != nullptr && for_cluster) block.races->acquire(guard_);
 }
 
 void BarrierModel::copy_issued(uint32_t bytes, bool by_own_block, Site site) {
   check("names", site);
-  if (!fenced_) {
+  if (Block::current()->cluster.blocks[rank_of_address(this)]->threads[initialiser_].barrier_fences == initialised_after_) {
     Block::current()->fault(site, "names a barrier whose initialisation at %s:%d no fence_barrier_initialization() of thread %u followed", site_.file, site_.line, initialiser_);
   }
   if (!by_own_block) return;

@@ -3,7 +3,6 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
 #include <vector>
 
 #include "shared.h"
@@ -23,7 +22,6 @@ class BarrierModel {
   void expect(uint32_t bytes, Site site);
   // Of arrivals from other blocks, only who waits for the cluster learns what was before them.
   void wait(uint32_t parity, bool for_cluster, Site site);
-  static void fence_initialization();
 
   // A copy that names this barrier: when it is issued, and when its bytes have come. That another block expects bytes is not ordered before the copy; that this one does is.
   void copy_issued(uint32_t bytes, bool by_own_block, Site site);
@@ -44,27 +42,26 @@ class BarrierModel {
   int32_t announced_ = 0;  // bytes of this phase that have not come yet
   uint32_t issued_ = 0;    // those of them with a copy of this block under way
   uint32_t phase_ = 0, initialiser_ = 0;
-  bool fenced_ = false;  // whether asynchronous copies see that it is initialised
+  uint32_t initialised_after_ = 0;  // fences of that thread: after one more, asynchronous copies see it
   Site site_{};          // where it was initialised
 };
 
 struct NamedBarrier {
-  uint32_t expected = 0, arrived = 0;  // threads
-  uint32_t generation = 0;
-  Site site{};  // of the first to arrive
+  uint32_t expected, arrived;  // threads
+  uint32_t generation;
+  Site site;  // of the first to arrive
 };
 
 struct Hopper {
-  std::vector<BarrierModel*> barriers;  // those that were initialised
-  NamedBarrier named_barriers[16];
-  std::vector<std::shared_ptr<Warpgroup>> warpgroups;
-  std::vector<std::vector<uint32_t>> register_counts;  // that each warp asked for
+  NamedBarrier named_barriers[16] = {};
+  std::shared_ptr<Warpgroup> warpgroups[8];
+  // That each warp asked for, and where one did last.
+  std::vector<uint32_t> register_counts[32];
+  Site register_site{};
 
-  // When all threads have exited: what is wrong, or nothing.
-  std::string check_end() const;
+  void check_end() const;
 };
 
-void fence_proxy();
 void meet_at_named_barrier(uint32_t number, uint32_t threads, bool waits, Site site);
 void set_register_count(uint32_t count, Site site);
 

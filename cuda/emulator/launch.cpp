@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <new>
 #include <numeric>
 #include <system_error>
 #include <thread>
@@ -17,7 +18,7 @@ namespace {
 std::mutex& pool_mutex = *new std::mutex;
 std::vector<std::unique_ptr<Cluster>>& pool = *new std::vector<std::unique_ptr<Cluster>>;
 
-std::unique_ptr<Cluster> take_from_pool() {
+std::unique_ptr<Cluster> take() {
   std::lock_guard<std::mutex> lock(pool_mutex);
   if (pool.empty()) return std::make_unique<Cluster>();
   std::unique_ptr<Cluster> cluster = std::move(pool.back());
@@ -26,18 +27,15 @@ std::unique_ptr<Cluster> take_from_pool() {
 }
 
 void give_back(std::unique_ptr<Cluster> cluster) {
-  cluster->forget_launch();
+  cluster->blocks.clear();
   std::lock_guard<std::mutex> lock(pool_mutex);
   pool.push_back(std::move(cluster));
 }
 
 uint64_t os_threads() {
-  static const uint64_t count = [] {
-    const char* text = std::getenv("PEFT_KERNELS_EMULATOR_THREADS");
-    const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
-    return wanted > 0 ? static_cast<uint64_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
-  }();
-  return count;
+  const char* text = std::getenv("PEFT_KERNELS_EMULATOR_THREADS");
+  const long wanted = text != nullptr ? std::strtol(text, nullptr, 10) : 0;
+  return wanted > 0 ? static_cast<uint64_t>(wanted) : std::max(1u, std::thread::hardware_concurrency());
 }
 
 // The order in which clusters start, without a list of them: position -> (multiplier * position + offset) mod clusters.
@@ -52,90 +50,75 @@ uint64_t cluster_at(uint64_t position, uint64_t clusters, uint64_t seed) {
 // Clusters that are resident on one OS thread. Their blocks take turns, which ends a turn only where blocks meet.
 class Residents {
  public:
-  Residents(Launch& launch, uint64_t places) : launch_(launch), places_(places), random_((launch.seed * 0x9e3779b97f4a7c15u) | 1) {}
+  explicit Residents(Launch& launch) : launch_(launch), random_((launch.seed * 0x9e3779b97f4a7c15u) | 1) {}
+  ~Residents() {
+    for (auto& cluster : clusters_) give_back(std::move(cluster));
+  }
   uint64_t below(uint64_t bound) {
     random_ ^= random_ << 13, random_ ^= random_ >> 7, random_ ^= random_ << 17;
     return launch_.seed == 0 ? 0 : (random_ >> 20) % bound;
   }
-  void set_places(uint64_t places) { places_ = places; }
-  // Runs what no other OS thread has taken. False: no memory.
-  bool run();
+  // Runs what no other OS thread has taken, so many clusters at a time. Throws where there is no memory.
+  void run(uint64_t places);
 
  private:
-  bool start();
-  void remove(const Cluster* cluster);
+  void start(uint64_t places);
+  void remove(const Cluster& cluster);
 
   Launch& launch_;
-  uint64_t places_, random_, next_ = Launch::nowhere;  // next_: the position that was taken and has not started
+  uint64_t random_, next_ = Launch::nowhere;  // next_: the position that was taken and has not started
   std::vector<std::unique_ptr<Cluster>> clusters_;
-  struct Turn {
-    Block* block;
-    bool stalled;
-  };
-  std::vector<Turn> turns_;
+  std::vector<Block*> blocks_;  // of these, that have not ended
 };
 
-// Starts as many as there are places for. False: no memory.
-bool Residents::start() {
-  while (clusters_.size() < places_) {
+// Starts as many as there are places for.
+void Residents::start(uint64_t places) {
+  while (clusters_.size() < places) {
     if (next_ == Launch::nowhere) next_ = launch_.next_position.fetch_add(1, std::memory_order_relaxed);
     const Grid* last = &launch_.grids.back();
-    if (next_ >= last->position + last->clusters || next_ > launch_.fault_position.load(std::memory_order_relaxed)) return true;
+    if (next_ >= last->position + last->clusters || next_ > launch_.fault_position.load(std::memory_order_relaxed)) return;
     Grid* grid = &launch_.grids.front();
     while (next_ - grid->position >= grid->clusters) ++grid;
-    if (grid->previous != nullptr && grid->previous->holding > 0) return true;
-    clusters_.push_back(take_from_pool());
-    Cluster& cluster = *clusters_.back();
+    if (grid->previous != nullptr && grid->previous->holding > 0) return;
+    clusters_.push_back(take());
     if (!launch_.together) random_ = (launch_.seed + next_ * 2 + 1) * 0x9e3779b97f4a7c15u;  // whichever OS thread it is
-    if (!cluster.begin(launch_, *grid, next_, cluster_at(next_ - grid->position, grid->clusters, launch_.seed))) return false;
-    for (uint32_t rank = 0; rank < cluster.size; ++rank) turns_.push_back({cluster.blocks[rank].get(), false});
+    clusters_.back()->begin(launch_, *grid, next_, cluster_at(next_ - grid->position, grid->clusters, launch_.seed));
+    for (const auto& block : clusters_.back()->blocks) blocks_.push_back(block.get());
     next_ = Launch::nowhere;
   }
-  return true;
 }
 
-void Residents::remove(const Cluster* cluster) {
-  turns_.erase(std::remove_if(turns_.begin(), turns_.end(), [&](const Turn& turn) { return &turn.block->cluster() == cluster; }), turns_.end());
-  const auto found = std::find_if(clusters_.begin(), clusters_.end(), [&](const auto& resident) { return resident.get() == cluster; });
+void Residents::remove(const Cluster& cluster) {
+  blocks_.erase(std::remove_if(blocks_.begin(), blocks_.end(), [&](const Block* block) { return &block->cluster == &cluster; }), blocks_.end());
+  const auto found = std::find_if(clusters_.begin(), clusters_.end(), [&](const auto& resident) { return resident.get() == &cluster; });
   give_back(std::move(*found));
   clusters_.erase(found);
 }
 
-bool Residents::run() {
-  bool enough_memory = start();
-  while (enough_memory && !turns_.empty()) {
-    const auto ready = [](const Turn& turn) { return !turn.stalled; };
-    if (std::none_of(turns_.begin(), turns_.end(), ready)) {
-      turns_.front().block->cluster().note_deadlock();
-      break;
-    }
-    uint64_t chosen = below(turns_.size());
-    while (turns_[chosen].stalled) chosen = (chosen + 1) % turns_.size();
-    Block& block = *turns_[chosen].block;
+void Residents::run(uint64_t places) {
+  for (start(places); !blocks_.empty(); start(places)) {
+    if (std::all_of(blocks_.begin(), blocks_.end(), [](const Block* block) { return block->stalled; })) return blocks_.front()->cluster.note_deadlock();
+    uint64_t chosen = below(blocks_.size());
+    while (blocks_[chosen]->stalled) chosen = (chosen + 1) % blocks_.size();
+    Block& block = *blocks_[chosen];
+    Cluster& cluster = block.cluster;
     const Block::State state = block.go_on();
     if (block.has_moved()) {
-      for (Turn& turn : turns_) turn.stalled = false;
+      for (Block* other : blocks_) other->stalled = false;
     }
-    turns_[chosen].stalled = state == Block::State::stalled;
-    Cluster& cluster = block.cluster();
+    block.stalled = state == Block::State::stalled;
     if (state == Block::State::faulty) {
-      if (launch_.together) break;
-      remove(&cluster);
+      if (launch_.together) return;
+      remove(cluster);
     } else if (state == Block::State::ended) {
-      turns_.erase(turns_.begin() + static_cast<std::ptrdiff_t>(chosen));
+      blocks_.erase(blocks_.begin() + static_cast<std::ptrdiff_t>(chosen));
       block.let_next_grid_start();
       if (launch_.together) --cluster.grid->running;
-      if (--cluster.live == 0) {
-        cluster.end();
-        remove(&cluster);
-      }
+      if (--cluster.live > 0) continue;
+      if (launch_.detects_races) cluster.races.release_global(cluster.grid);
+      remove(cluster);
     }
-    enough_memory = start();
   }
-  turns_.clear();
-  for (auto& cluster : clusters_) give_back(std::move(cluster));
-  clusters_.clear();
-  return enough_memory;
 }
 
 // As a driver refuses a launch.
@@ -144,31 +127,6 @@ int32_t check_configuration(const LaunchShape& shape, const char* what, uint64_t
   return fail(PK_ERROR_CUDA, "%s: invalid configuration argument: %s %llu, this chip has %llu to %llu", shape.kernel, what, static_cast<unsigned long long>(value),
               static_cast<unsigned long long>(least), static_cast<unsigned long long>(most));
 }
-
-}  // namespace
-
-bool imitated_chip(const pk_queue& queue, pk_chip* chip) {
-  // Compute capability, multiprocessors of its largest product, KiB of shared memory for a block.
-  static constexpr int32_t chips[][3] = {{80, 108, 163}, {86, 84, 99}, {89, 142, 99}, {90, 132, 227}, {100, 148, 227}, {120, 188, 99}};
-  const int32_t capability = queue.device == 0 ? 90 : queue.device;
-  for (const auto& known : chips) {
-    if (known[0] != capability) continue;
-    chip->compute_capability = capability;
-    chip->multiprocessors = known[1];
-    chip->shared_memory_per_block = known[2] * int64_t{1024};
-    return true;
-  }
-  return false;
-}
-
-Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
-  const Extent3& extent = shape.cluster;
-  const auto of = [](uint64_t at, uint32_t blocks, uint32_t place) { return static_cast<uint32_t>(at) * blocks + place; };
-  return {of(cluster % in_clusters.x, extent.x, rank % extent.x), of(cluster / in_clusters.x % in_clusters.y, extent.y, rank / extent.x % extent.y),
-          of(cluster / in_clusters.x / in_clusters.y, extent.z, rank / extent.x / extent.y)};
-}
-
-namespace {
 
 int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
   PK_TRY(check_configuration(shape, "threads per block", shape.block_threads, 1, most_threads));
@@ -191,9 +149,30 @@ int32_t check_shape(const LaunchShape& shape, const pk_chip& chip) {
 
 }  // namespace
 
+int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip) {
+  // Compute capability, multiprocessors of its largest product, KiB of shared memory for a block.
+  static constexpr int32_t chips[][3] = {{80, 108, 163}, {86, 84, 99}, {89, 142, 99}, {90, 132, 227}, {100, 148, 227}, {120, 188, 99}};
+  const int32_t capability = queue.device == 0 ? 90 : queue.device;
+  const auto known = std::find_if(std::begin(chips), std::end(chips), [&](const int32_t(&of)[3]) { return of[0] == capability; });
+  if (known == std::end(chips)) {
+    return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d, expected 80, 86, 89, 90, 100 or 120", what, queue.device);
+  }
+  chip->compute_capability = capability;
+  chip->multiprocessors = (*known)[1];
+  chip->shared_memory_per_block = (*known)[2] * int64_t{1024};
+  return PK_OK;
+}
+
+Extent3 Grid::block_index(uint64_t cluster, uint32_t rank) const {
+  const Extent3& extent = shape.cluster;
+  const auto of = [](uint64_t at, uint32_t blocks, uint32_t place) { return static_cast<uint32_t>(at) * blocks + place; };
+  return {of(cluster % in_clusters.x, extent.x, rank % extent.x), of(cluster / in_clusters.x % in_clusters.y, extent.y, rank / extent.x % extent.y),
+          of(cluster / in_clusters.x / in_clusters.y, extent.z, rank / extent.x / extent.y)};
+}
+
 int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   pk_chip chip{};
-  if (!imitated_chip(queue, &chip)) return fail(PK_ERROR_NO_DEVICE, "%s: the emulator imitates no chip of compute capability %d / 10", prepared[0].shape.kernel, queue.device);
+  PK_TRY(imitated_chip(queue, prepared[0].shape.kernel, &chip));
   CounterRows* counters = active_counters();
   Launch launch;
   launch.seed = queue.stream;
@@ -205,13 +184,11 @@ int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   uint64_t position = 0;
   bool all_resident = false;
   for (size_t i = 0; i < prepared.size(); ++i) {
-    const LaunchShape& shape = prepared[i].shape;
-    PK_TRY(check_shape(shape, chip));
     Grid& grid = launch.grids[i];
-    grid.shape = shape;
-    grid.operands = prepared[i].operands.all();
-    for (Operand& operand : grid.operands) operands.push_back(&operand);
-    grid.call = &prepared[i].call;
+    static_cast<PreparedLaunch&>(grid) = prepared[i];
+    const LaunchShape& shape = grid.shape;
+    PK_TRY(check_shape(shape, chip));
+    for (Operand& operand : grid.operands.all) operands.push_back(&operand);
     grid.previous = i > 0 ? &launch.grids[i - 1] : nullptr;
     grid.in_clusters = {shape.grid.x / shape.cluster.x, shape.grid.y / shape.cluster.y, shape.grid.z / shape.cluster.z};
     grid.clusters = uint64_t{grid.in_clusters.x} * grid.in_clusters.y * grid.in_clusters.z;
@@ -226,24 +203,22 @@ int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared) {
   for (Operand* operand : operands) operand->watched = launch.counts || (launch.detects_races && operand->contended);
 
   std::atomic<bool> out_of_memory{false};
-  const auto work = [&] {
-    Residents residents(launch, 1);
-    if (!residents.run()) out_of_memory = true;
-  };
-  if (launch.together) {
-    Residents residents(launch, 1);
-    residents.set_places(all_resident ? position : 1 + residents.below(std::min<uint64_t>(position, 16)));
-    out_of_memory = !residents.run();
-  } else {
-    std::vector<std::thread> helpers;
+  const auto work = [&](uint64_t places) {
     try {
-      for (uint64_t i = 1; i < std::min(os_threads(), position); ++i) helpers.emplace_back(work);
-    } catch (const std::system_error&) {
-      // fewer threads do it as well
+      Residents residents(launch);
+      residents.run(places != 0 ? places : 1 + residents.below(std::min<uint64_t>(position, 16)));
+    } catch (const std::bad_alloc&) {
+      out_of_memory = true;
     }
-    work();
-    for (std::thread& helper : helpers) helper.join();
+  };
+  std::vector<std::thread> helpers;
+  try {
+    for (uint64_t i = 1; !launch.together && i < std::min(os_threads(), position); ++i) helpers.emplace_back(work, 1);
+  } catch (const std::system_error&) {
+    // fewer threads do it as well
   }
+  work(!launch.together ? 1 : all_resident ? position : 0);
+  for (std::thread& helper : helpers) helper.join();
   if (out_of_memory) return fail(PK_ERROR_EMULATOR, "%s: no memory for the stacks of %u threads", prepared[0].shape.kernel, prepared[0].shape.block_threads);
   if (!launch.report.empty()) return fail(PK_ERROR_EMULATOR, "%s", launch.report.c_str());
   if (counters != nullptr) {

@@ -10,8 +10,8 @@
 #include "../include/peft_kernels.h"
 #include "../ptx/shape.cuh"
 #include "counters.h"
-#include "global_races.h"
 #include "operands.h"
+#include "races.h"
 
 namespace PK_BUILD {
 
@@ -25,14 +25,11 @@ struct PreparedLaunch {
 // One after the other, or where there are several: each may start when the one before lets it.
 int32_t run_grids(const pk_queue& queue, std::vector<PreparedLaunch> prepared);
 
-// What is known of the chip that a queue imitates. False: no such chip.
-bool imitated_chip(const pk_queue& queue, pk_chip* chip);
+// What is known of the chip that a queue imitates.
+int32_t imitated_chip(const pk_queue& queue, const char* what, pk_chip* chip);
 
 // A kernel that runs.
-struct Grid {
-  LaunchShape shape;
-  std::vector<Operand> operands;
-  const std::function<void()>* call;
+struct Grid : PreparedLaunch {
   const Grid* previous;        // that this one overlaps, or null
   Extent3 in_clusters;         // its extent
   uint64_t clusters, position; // of the first among the clusters of the launch
@@ -57,13 +54,12 @@ struct Launch {
   std::atomic<uint64_t> next_position{0};
   std::atomic<uint64_t> fault_position{nowhere};
   std::mutex mutex;
-  std::string report;
+  FaultOrder first_fault{nowhere, 0, 0};
+  std::string report;  // of it
+  void note(const FaultOrder& order, const std::string& text);
+  void note_race(const GlobalRaces::Race& race);
 
   GlobalRaces races;
-  GlobalRaces::Race first_race{};  // if the report is of one
-  bool reports_race = false;
-  void note_race(const GlobalRaces::Race& race);
-  void note_fault(uint64_t position, const std::string& text);
 
   CounterRows counters;
 };

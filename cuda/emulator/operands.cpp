@@ -67,44 +67,27 @@ void find_contended(const std::vector<Operand*>& operands) {
 }
 
 void Operands::add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right) {
-  Operand operand;
-  operand.name = name;
-  operand.shape = " [" + std::to_string(matrix.rows) + ", " + std::to_string(matrix.columns) + (batch_count != 1 ? "] x " + std::to_string(batch_count) : "]");
-  operand.right = right;
-  operand.begin = reinterpret_cast<uintptr_t>(matrix.data);
-  operand.element_bytes = operand.run_bytes = operand.span = bytes_of_element(matrix.element_type);
-
+  const std::string shape = " [" + std::to_string(matrix.rows) + ", " + std::to_string(matrix.columns) + (batch_count != 1 ? "] x " + std::to_string(batch_count) : "]");
+  const bool empty = matrix.columns <= 0 || matrix.rows <= 0 || batch_count <= 0;
+  const uint64_t element_bytes = bytes_of_element(matrix.element_type), least = empty ? 0 : element_bytes;
+  Operand operand{name, shape, right, reinterpret_cast<uintptr_t>(matrix.data), element_bytes, least, least};
   struct {
     int64_t count, stride;
     const char* name;
   } axes[] = {{matrix.columns, matrix.column_stride, "column"}, {matrix.rows, matrix.row_stride, "row"}, {batch_count, matrix.batch_stride, "batch"}};
   std::sort(std::begin(axes), std::end(axes), [](const auto& left, const auto& right_axis) { return left.stride < right_axis.stride; });
   for (const auto& axis : axes) {
-    if (axis.count <= 0) {
-      operand.run_bytes = operand.span = 0;
-      operand.axis_count = 0;
-      break;
-    }
-    if (axis.count == 1 || axis.stride <= 0) continue;
-    const uint64_t count = static_cast<uint64_t>(axis.count), stride = static_cast<uint64_t>(axis.stride) * operand.element_bytes;
+    if (empty || axis.count == 1 || axis.stride <= 0) continue;
+    const uint64_t count = static_cast<uint64_t>(axis.count), stride = static_cast<uint64_t>(axis.stride) * element_bytes;
     operand.span += (count - 1) * stride;
-    if (stride <= operand.run_bytes && operand.axis_count == 0) {
-      operand.run_bytes = operand.span;
-    } else {
-      operand.axes[operand.axis_count++] = {count, stride, axis.name};
-    }
+    if (stride <= operand.run_bytes && operand.axis_count == 0) operand.run_bytes = operand.span;
+    else operand.axes[operand.axis_count++] = {count, stride, axis.name};
   }
-  all_.push_back(std::move(operand));
+  all.push_back(std::move(operand));
 }
 
 void Operands::add(const char* name, const void* begin, uint64_t bytes, Right right) {
-  Operand operand;
-  operand.name = name;
-  operand.shape = " (" + plural(bytes, "byte") + ")";
-  operand.right = right;
-  operand.begin = reinterpret_cast<uintptr_t>(begin);
-  operand.run_bytes = operand.span = bytes;
-  all_.push_back(std::move(operand));
+  all.push_back({name, " (" + plural(bytes, "byte") + ")", right, reinterpret_cast<uintptr_t>(begin), 1, bytes, bytes});
 }
 
 std::string describe_address(const std::vector<Operand>& operands, uintptr_t address) {
@@ -120,27 +103,23 @@ std::string describe_access(const std::vector<Operand>& operands, uintptr_t addr
   const std::string what = verb + plural(bytes, "byte");
   if (address % bytes != 0) return what + " at an address that is " + plural(address % bytes, "byte") + " past a multiple of " + std::to_string(bytes);
 
-  const Operand* nearest = nullptr;
-  uint64_t nearest_distance = 0;
-  for (const Operand& operand : operands) {
-    uintptr_t run = 0;
-    if (operand.find_run(address, bytes, &run)) {
-      if (!operand.allows(wanted)) return what + " of " + operand.name + operand.shape + ", which the launch declared only to be " + (operand.allows(Right::read) ? "read" : "written");
-      return what + " that do not begin and end with elements of " + operand.name + operand.shape;
-    }
-    if (operand.span == 0 && operand.begin == 0) continue;
-    const uint64_t distance = address < operand.begin ? operand.begin - address : address - operand.begin < operand.span ? 0 : address - operand.begin - operand.span;
-    if (nearest == nullptr || distance < nearest_distance) {
-      nearest = &operand;
-      nearest_distance = distance;
-    }
-  }
-  if (nearest == nullptr) return what + ", but the launch declared no operand";
-  const std::string name = nearest->name + nearest->shape;
-  if (address < nearest->begin) return what + ", " + plural(nearest_distance, "byte") + " before the beginning of " + name;
-  const uint64_t offset = address - nearest->begin;
-  if (offset >= nearest->span) return what + (nearest_distance > 0 ? ", " + plural(nearest_distance, "byte") : "") + " past the end of " + name;
+  const auto distance = [&](const Operand& operand) {
+    if (operand.span == 0 && operand.begin == 0) return ~uint64_t{0};
+    return address < operand.begin ? operand.begin - address : address - operand.begin < operand.span ? 0 : address - operand.begin - operand.span;
+  };
   uintptr_t run = 0;
+  for (const Operand& operand : operands) {
+    if (!operand.find_run(address, bytes, &run)) continue;
+    const std::string name = operand.name + operand.shape;
+    if (operand.allows(wanted)) return what + " that do not begin and end with elements of " + name;
+    return what + " of " + name + ", which the launch declared only to be " + (operand.allows(Right::read) ? "read" : "written");
+  }
+  const auto nearest = std::min_element(operands.begin(), operands.end(), [&](const Operand& left, const Operand& right) { return distance(left) < distance(right); });
+  if (nearest == operands.end() || distance(*nearest) == ~uint64_t{0}) return what + ", but the launch declared no operand";
+  const std::string name = nearest->name + nearest->shape;
+  if (address < nearest->begin) return what + ", " + plural(distance(*nearest), "byte") + " before the beginning of " + name;
+  const uint64_t offset = address - nearest->begin;
+  if (offset >= nearest->span) return what + (offset > nearest->span ? ", " + plural(offset - nearest->span, "byte") : "") + " past the end of " + name;
   if (nearest->find_run(address, 1, &run)) return what + " that begin in " + name + " but run over the end of it or of a row";
   return what + " in the padding of " + name + ", " + describe_gap(*nearest, offset);
 }

@@ -22,12 +22,12 @@ struct Operand {
 
   std::string name, shape;
   Right right;
-  uintptr_t begin = 0;
-  uint64_t element_bytes = 1, run_bytes = 0, span = 0;  // span: from the first byte to behind the last
+  uintptr_t begin;
+  uint64_t element_bytes, run_bytes, span;  // span: from the first byte to behind the last
   bool contended = false;  // a block may write what another touches
   bool watched = false;    // accesses of it are counted, or looked at for races
   int axis_count = 0;
-  Axis axes[3];
+  Axis axes[3]{};
 
   bool allows(Right wanted) const { return (static_cast<int>(right) & static_cast<int>(wanted)) == static_cast<int>(wanted); }
   // Finds the run that holds all the bytes at `address`.
@@ -50,13 +50,11 @@ class Operands {
     return table;
   }
 
-  const std::vector<Operand>& all() const { return all_; }
+  std::vector<Operand> all;
 
  private:
   void add(const char* name, const pk_matrix& matrix, int64_t batch_count, Right right);
   void add(const char* name, const void* begin, uint64_t bytes, Right right);
-
-  std::vector<Operand> all_;
 };
 
 // Of all operands of launches that run together: those that a block may write while another touches them.

@@ -3,16 +3,14 @@
 
 #include <cstdint>
 #include <cstring>
+#include <string>
 
-#include "../ptx/types.cuh"
 #include "ampere.h"
 
 namespace PK_BUILD {
 
-inline const char* name_of(MatrixType type) {
-  static constexpr const char* names[] = {"k16.bf16", "k16.f16", "k8.tf32", "k4.f64"};
-  return names[static_cast<int>(type)];
-}
+// "mma.m16n8", "k16.bf16"
+void count_product(const std::string& shape, MatrixType type);
 
 constexpr uint32_t bytes_of(MatrixType type) { return type == MatrixType::f64 ? 8 : type == MatrixType::tf32 ? 4 : 2; }
 

@@ -1,16 +1,10 @@
 // What the C interface asks of a queue, for the emulator: its memory is ordinary memory, and its operations are complete when they return.
 #include "../core/operations.h"
-#include "../core/status.h"
 #include "launch.h"
 
 extern "C" {
 
-int32_t pk_emulator_queue_chip(const pk_queue* queue, pk_chip* chip) {
-  if (!PK_BUILD::imitated_chip(*queue, chip)) {
-    return PK_BUILD::fail(PK_ERROR_NO_DEVICE, "the emulator imitates no chip of compute capability %d, expected 80, 86, 89, 90, 100 or 120", queue->device);
-  }
-  return PK_OK;
-}
+int32_t pk_emulator_queue_chip(const pk_queue* queue, pk_chip* chip) { return PK_BUILD::imitated_chip(*queue, "pk_queue_chip", chip); }
 
 int32_t pk_emulator_prepare(const pk_queue*) {
   PK_TRY(pk_emulator_haar_prepare());

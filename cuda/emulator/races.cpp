@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <numeric>
 
 #include "cluster.h"
 
@@ -31,7 +32,6 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   const bool anew = threads != threads_ || floor_ > near_the_end || engine_clock_ > near_the_end || under_way_ != 0 || units_.size() < unit_count;
   cluster_ = &cluster;
   memory_ = reinterpret_cast<uintptr_t>(cluster.memory);
-  objects_.clear();
   if (anew) {
     threads_ = threads;
     units_.assign(unit_count, Unit{});
@@ -43,31 +43,22 @@ void Races::begin(Cluster& cluster, uint32_t threads, bool logs) {
   }
   join_block(0, threads);
   engine_floor_ = engine_clock_++;
-  used_pages_ = 0;
-  page_of_number_.clear();
-  std::fill(std::begin(recent_), std::end(recent_), nullptr);
-  logged_.clear();
-  logs_ = logs;
-  segment_ = 0;
-  known_segments_.clear();
-  if (logs) party_ = cluster.launch->races.add_party(cluster);
+  run_ = Run();  // what is found, and what is forgotten, does not depend on the clusters before
+  run_.logs = logs;
+  if (logs) run_.party = cluster.launch->races.add_party({cluster.position, cluster.number, cluster.grid});
 }
 
 // ---- accesses -------------------------------------------------------------------------------------------------------------------------------------------------
 
 Races::Page& Races::page(uint64_t number) {
-  Page*& recent = recent_[number % 64];
+  Page*& recent = run_.recent[number % 64];
   if (recent != nullptr && recent->number == number) return *recent;
-  Page*& page = page_of_number_[number];
+  std::unique_ptr<Page>& page = run_.pages[number];
   if (page == nullptr) {
-    if (used_pages_ == pages_.size()) pages_.push_back(std::make_unique<Page>());
-    page = pages_[used_pages_++].get();
+    page = std::make_unique<Page>();
     page->number = number;
-    page->logged = false;
-    for (Unit& unit : page->units) unit.used = unit.writes = 0;
-    for (LoggedUnit& unit : page->log) unit = {};
   }
-  return *(recent = page);
+  return *(recent = page.get());
 }
 
 // Calls visit(unit, the address of its first byte, which of its bytes).
@@ -98,11 +89,11 @@ void Races::refresh(Unit& unit) {
 // Where to note one more access, if need be by forgetting another: what that would have shown is left to the neighbouring units.
 Races::Entry* Races::place_for(Unit& unit) {
   if (unit.used < entries) return &unit.of[unit.used++];
-  Entry* place = &unit.of[turn_++ % entries];
+  Entry* place = &unit.of[run_.turn++ % entries];
   if (unit.writes == 0 && place->clock != under_way) return place;
   place = nullptr;
   for (uint32_t i = 0; i < entries; ++i) {
-    Entry& entry = unit.of[(turn_ + i) % entries];
+    Entry& entry = unit.of[(run_.turn + i) % entries];
     if (entry.clock != under_way && (place == nullptr || place->writes() > entry.writes())) place = &entry;
   }
   if (place != nullptr) unit.writes = static_cast<uint8_t>(unit.writes - place->writes());
@@ -151,10 +142,10 @@ void Races::access(const void* address, uint32_t bytes, Access access, Site site
 
 void Races::access_global(const void* address, uint32_t bytes, Access kind, Site site) {
   access(address, bytes, kind, site);
-  if (!logs_) return;
+  if (!run_.logs) return;
   units(address, bytes, [&](Unit&, uintptr_t begin, uint32_t mask) {
     Page& of = page(begin / page_bytes);
-    if (!of.logged) logged_.push_back(&of);
+    if (!of.logged) run_.logged.push_back(&of);
     of.logged = true;
     LoggedUnit& unit = of.log[begin / unit_bytes % page_units];
     unit.masks[static_cast<uint32_t>(kind)] |= static_cast<uint16_t>(mask);
@@ -168,29 +159,19 @@ void Races::begin(const void* address, uint32_t bytes, bool write, Site site) {
   units(address, bytes, [&](Unit& unit, uintptr_t begin, uint32_t mask) { note(unit, begin, mask, write ? Access::write : Access::read, self, under_way, site); });
 }
 
-// The entry of an asynchronous access that has ended, if it was the last of those that are the same.
-Races::Entry* Races::under_way_of(Unit& unit, uint32_t mask, bool write, uint32_t issuer) {
-  for (Entry& entry : unit.of) {
-    if (entry.clock == under_way && entry.thread == issuer && entry.mask == mask && entry.writes() == write) return --entry.count == 0 ? &entry : nullptr;
-  }
-  return nullptr;
-}
-
-void Races::end(const void* address, uint32_t bytes, bool write, uint32_t issuer) {
+void Races::end_as(uint32_t thread, uint32_t clock, const void* address, uint32_t bytes, bool write, uint32_t issuer) {
   --under_way_;
   units(address, bytes, [&](Unit& unit, uintptr_t, uint32_t mask) {
-    if (Entry* entry = under_way_of(unit, mask, write, issuer)) entry->clock = clocks_[issuer];
+    const auto same = [&](const Entry& entry) { return entry.clock == under_way && entry.thread == issuer && entry.mask == mask && entry.writes() == write; };
+    Entry* entry = std::find_if(unit.of, unit.of + entries, same);
+    if (entry == unit.of + entries || --entry->count > 0) return;
+    entry->clock = clock;
+    entry->thread = static_cast<uint16_t>(thread);
   });
 }
 
 uint32_t Races::end_for(const void* key, const void* address, uint32_t bytes, bool write, uint32_t issuer) {
-  --under_way_;
-  units(address, bytes, [&](Unit& unit, uintptr_t, uint32_t mask) {
-    Entry* entry = under_way_of(unit, mask, write, issuer);
-    if (entry == nullptr) return;
-    entry->clock = engine_clock_;
-    entry->thread = static_cast<uint16_t>(engine());
-  });
+  end_as(engine(), engine_clock_, address, bytes, write, issuer);
   uint32_t& known = object(key)[engine()];
   known = std::max(known, engine_clock_);
   return engine_clock_++;
@@ -199,11 +180,9 @@ uint32_t Races::end_for(const void* key, const void* address, uint32_t bytes, bo
 // ---- order ----------------------------------------------------------------------------------------------------------------------------------------------------
 
 std::vector<uint32_t>& Races::object(const void* key) {
-  for (auto& entry : objects_) {
-    if (entry.first == key) return entry.second;
-  }
-  objects_.push_back({key, std::vector<uint32_t>(threads_ + 1, 0)});
-  return objects_.back().second;
+  std::vector<uint32_t>& known = run_.objects[key];
+  known.resize(threads_ + 1);
+  return known;
 }
 
 void Races::release(const void* key) {
@@ -219,38 +198,35 @@ void Races::acquire(const void* key) {
 }
 
 void Races::end_segment() {
-  if (!logs_) return;
-  std::vector<GlobalRaces::LoggedPage> log;
-  for (const Page* page : logged_) log.push_back({page->number, page->log});
-  GlobalRaces::Race first;
-  if (cluster_->launch->races.add_segment(party_, segment_, known_segments_, log, &first)) cluster_->launch->note_race(first);
-  for (Page* page : logged_) {
+  if (!run_.logs) return;
+  if (const auto first = cluster_->launch->races.add_segment(run_.party, run_.segment, run_.known_segments, run_.logged)) cluster_->launch->note_race(*first);
+  for (GlobalRaces::LoggedPage* page : run_.logged) {
     std::fill(std::begin(page->log), std::end(page->log), LoggedUnit{});
-    page->logged = false;
+    static_cast<Page*>(page)->logged = false;
   }
-  logged_.clear();
-  ++segment_;
+  run_.logged.clear();
+  ++run_.segment;
 }
 
 void Races::release_global(const void* object) {
   if (Block::current() != nullptr) release(object);
-  if (!logs_) return;
+  if (!run_.logs) return;
   end_segment();
-  cluster_->launch->races.release(object, party_, segment_, known_segments_);
+  cluster_->launch->races.release(object, run_.party, run_.segment, run_.known_segments);
 }
 
 void Races::acquire_global(const void* object) {
   acquire(object);
-  if (!logs_) return;
+  if (!run_.logs) return;
   end_segment();
-  cluster_->launch->races.acquire(object, &known_segments_);
+  cluster_->launch->races.acquire(object, &run_.known_segments);
 }
 
 void Races::join_block(uint32_t first, uint32_t count) {
   if (count < threads_) {
     std::vector<uint32_t> members(count);
-    for (uint32_t i = 0; i < count; ++i) members[i] = first + i;
-    return join(members);
+    std::iota(members.begin(), members.end(), first);
+    return join(members, 0, threads_ + 1);
   }
   // All of them: one floor rises.
   for (uint32_t thread = 0; thread < threads_; ++thread) {
@@ -268,24 +244,19 @@ void Races::join_warp(uint32_t first, uint32_t lanes) {
     members.push_back(first + static_cast<uint32_t>(__builtin_ctz(rest)));
     others = others || knows_others_[members.back()];
   }
-  if (others) return join(members);
-  // Of other warps they know what all know: only their own part is to be joined.
-  const uint32_t count = std::min(32u, threads_ - first);
-  uint32_t joined[32] = {};
-  for (const uint32_t thread : members) raise(joined, row(thread) + first, count);
-  for (const uint32_t thread : members) {
-    std::copy(joined, joined + count, row(thread) + first);
-    advance_clock(thread);
-  }
+  // Of other warps they may know no more than what all know: then only their own part is to be joined.
+  if (others) join(members, 0, threads_ + 1);
+  else join(members, first, std::min(first + 32, threads_));
 }
 
-void Races::join(const std::vector<uint32_t>& members) {
-  std::vector<uint32_t> joined(threads_ + 1, 0);
-  for (const uint32_t thread : members) raise(joined.data(), row(thread), threads_ + 1);
+// Each learns what any of them knows of threads begin ... end.
+void Races::join(const std::vector<uint32_t>& members, uint32_t begin, uint32_t end) {
+  std::vector<uint32_t> joined(end - begin, 0);
+  for (const uint32_t thread : members) raise(joined.data(), row(thread) + begin, end - begin);
   for (const uint32_t thread : members) {
-    std::copy(joined.begin(), joined.end(), row(thread));
+    std::copy(joined.begin(), joined.end(), row(thread) + begin);
     advance_clock(thread);
-    knows_others_[thread] = true;
+    if (begin == 0 && end > threads_) knows_others_[thread] = true;
   }
 }
 
@@ -302,7 +273,7 @@ void Races::report(const Entry& other, uintptr_t begin, uint32_t mask, Access ac
   std::snprintf(place, sizeof place, "%s", cluster_->describe_place(first).c_str());
   char who[128];
   if (other.thread == engine()) std::snprintf(who, sizeof who, "an asynchronous access");
-  else std::snprintf(who, sizeof who, "%s%s", other.clock == under_way ? "an asynchronous access of " : "", cluster_->describe_thread(other.thread).text);
+  else std::snprintf(who, sizeof who, "%s%s", other.clock == under_way ? "an asynchronous access of " : "", cluster_->describe_thread(other.thread).data());
   const Site there = site_of_number(other.site);
   const char* does = !asynchronous ? verb_of(access) : access == Access::read ? "issues a read of" : "issues a copy to";
   Block::current()->fault(site, "%s %d bytes at %s, which %s %s at %s:%d: %s", does, __builtin_popcount(both), place, who, verb_of(other.access), there.file, there.line,
@@ -327,7 +298,7 @@ void UnfencedWrites::check(const void* address, uint32_t bytes, bool write, Site
     if (unit.fences == fences_[unit.thread] && unit.fences != 0) {
       const Site there = site_of_number(unit.site);
       Block::current()->fault(site, "%s shared memory asynchronously that %s wrote at %s:%d, and no fence_proxy_async() of that thread came after it", write ? "writes" : "reads",
-                              cluster_->describe_thread(unit.thread).text, there.file, there.line);
+                              cluster_->describe_thread(unit.thread).data(), there.file, there.line);
     }
     if (write) unit.fences = 0;
   }

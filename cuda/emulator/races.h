@@ -5,17 +5,94 @@
 
 #include <cstdint>
 #include <memory>
+#include <mutex>
+#include <optional>
+#include <tuple>
 #include <unordered_map>
 #include <utility>
 #include <vector>
 
-#include "global_races.h"
 #include "site.h"
 
 namespace PK_BUILD {
 
 struct Cluster;
-struct Launch;
+struct Grid;
+
+// Atomic ones race with the others but not with each other.
+enum class Access : uint8_t { read, write, atomic };
+constexpr uint32_t access_kinds = 3;
+inline bool conflict(Access left, Access right) { return left == Access::write || right == Access::write || left != right; }
+inline const char* verb_of(Access access) { return access == Access::read ? "reads" : access == Access::write ? "writes" : "updates atomically"; }
+
+// Of memory: 16 bytes, and 64 times as many.
+constexpr uint32_t unit_bytes = 16, page_units = 64, page_bytes = unit_bytes * page_units;
+
+// What a cluster did to a unit in one segment.
+struct LoggedUnit {
+  uint16_t masks[access_kinds];
+  struct {
+    uint16_t thread, site;
+  } last[access_kinds];
+};
+
+// How many segments of other clusters are ordered before what a cluster does now.
+using KnownSegments = std::unordered_map<uint32_t, uint32_t>;
+
+// Of all faults of a launch the least is reported, the same on any number of OS threads: of the first cluster in the order of clusters, and of races the one with the first other
+// cluster, and then the first address.
+using FaultOrder = std::tuple<uint64_t, uint64_t, uint64_t>;
+
+// Which accesses of global memory by different clusters of a launch, or of launches that overlap, are ordered. Each cluster keeps a log of the bytes it touched, and hands it over
+// when it ends; two that touch the same byte, one of them to write it, race under every schedule, unless one released what the other acquired in between. What lies between two
+// such operations of a cluster is a segment.
+class GlobalRaces {
+ public:
+  struct Party {
+    uint64_t position, cluster;
+    const Grid* grid;
+  };
+  struct Side {
+    Party party;
+    Access access;
+    uint16_t thread, site;
+  };
+  struct Race {
+    Side sides[2];  // by position
+    uintptr_t address;
+    uint32_t bytes;
+    FaultOrder order() const { return {sides[1].party.position, sides[0].party.position, address}; }
+  };
+
+  uint32_t add_party(const Party& party);
+  void release(const void* object, uint32_t party, uint32_t segments, const KnownSegments& known);
+  void acquire(const void* object, KnownSegments* known);
+
+  struct LoggedPage {
+    uint64_t number;
+    LoggedUnit log[page_units];
+  };
+  // Compares what a party did in a segment with all that was handed over before. The first race, if there is one.
+  std::optional<Race> add_segment(uint32_t party, uint32_t segment, const KnownSegments& known, const std::vector<LoggedPage*>& pages);
+
+ private:
+  struct Entry {
+    int32_t next;
+    uint32_t party, segment;
+    uint16_t mask, site, thread;
+    Access access;
+  };
+  struct Page {
+    int32_t heads[page_units];
+    std::vector<Entry> entries;
+  };
+  void add(Page& page, uint64_t unit, Entry entry, const KnownSegments& known, std::optional<Race>* first);
+
+  std::mutex mutex_;
+  std::vector<Party> parties_;
+  std::unordered_map<uint64_t, std::unique_ptr<Page>> pages_;
+  std::unordered_map<const void*, KnownSegments> objects_;
+};
 
 // Whether launches from this OS thread look for races: what was set last, at first what PEFT_KERNELS_EMULATOR_RACES says.
 bool detects_races();
@@ -37,7 +114,7 @@ class Races {
   // as well, until it has ended.
   void begin(const void* address, uint32_t bytes, bool write, Site site);
   // Its issuer has waited for it: from now on it is the issuer's own.
-  void end(const void* address, uint32_t bytes, bool write, uint32_t issuer);
+  void end(const void* address, uint32_t bytes, bool write, uint32_t issuer) { end_as(issuer, clocks_[issuer], address, bytes, write, issuer); }
   // It has ended by itself: it is ordered before what acquires `object` from now on. Its clock, as one of the engine's.
   uint32_t end_for(const void* object, const void* address, uint32_t bytes, bool write, uint32_t issuer);
 
@@ -48,7 +125,7 @@ class Races {
   void release_global(const void* object);
   void acquire_global(const void* object);
   void end_segment();
-  // The threads first ... first + count of a block, or those lanes of a warp, meet.
+  // The threads first ... first + count of a block meet, or those lanes of a warp of which `first` is the first.
   void join_block(uint32_t first, uint32_t count);
   void join_warp(uint32_t first, uint32_t lanes);
 
@@ -75,11 +152,9 @@ class Races {
     uint8_t used, writes;
   };
   // Of global memory that the cluster has touched.
-  struct Page {
-    uint64_t number;
+  struct Page : GlobalRaces::LoggedPage {
     bool logged;  // in this segment
     Unit units[page_units];
-    LoggedUnit log[page_units];
   };
 
   uint32_t* row(uint32_t thread) { return rows_.data() + size_t{thread} * (threads_ + 1); }
@@ -89,12 +164,12 @@ class Races {
   template <class F>
   void units(const void* address, uint32_t bytes, F visit);
   void note(Unit& unit, uintptr_t begin, uint32_t mask, Access access, uint32_t self, uint32_t clock, Site site);
-  Entry* under_way_of(Unit& unit, uint32_t mask, bool write, uint32_t issuer);
+  void end_as(uint32_t thread, uint32_t clock, const void* address, uint32_t bytes, bool write, uint32_t issuer);
   void refresh(Unit& unit);
   Entry* place_for(Unit& unit);
   [[noreturn]] void report(const Entry& other, uintptr_t begin, uint32_t mask, Access access, bool asynchronous, Site site);
   std::vector<uint32_t>& object(const void* key);
-  void join(const std::vector<uint32_t>& members);
+  void join(const std::vector<uint32_t>& members, uint32_t begin, uint32_t end);
 
   Cluster* cluster_ = nullptr;
   uintptr_t memory_ = 0;  // the shared memory of the cluster
@@ -106,18 +181,17 @@ class Races {
   std::vector<bool> knows_others_;  // than its own warp
   uint32_t floor_ = 0, engine_floor_ = 0, engine_clock_ = 1;
   uint64_t under_way_ = 0;
-  uint32_t turn_ = 0;
-  std::vector<std::pair<const void*, std::vector<uint32_t>>> objects_;
-
-  std::vector<std::unique_ptr<Page>> pages_;
-  size_t used_pages_ = 0;
-  std::unordered_map<uint64_t, Page*> page_of_number_;
-  Page* recent_[64] = {};
-
-  bool logs_ = false;
-  std::vector<Page*> logged_;  // pages of this segment
-  uint32_t party_ = 0, segment_ = 0;
-  KnownSegments known_segments_;
+  // Of one cluster:
+  struct Run {
+    bool logs = false;
+    uint32_t party = 0, segment = 0;
+    uint32_t turn = 0;  // which accesses are forgotten
+    KnownSegments known_segments{};
+    std::unordered_map<const void*, std::vector<uint32_t>> objects{};
+    std::unordered_map<uint64_t, std::unique_ptr<Page>> pages{};
+    Page* recent[64] = {};
+    std::vector<GlobalRaces::LoggedPage*> logged{};  // pages of this segment
+  } run_;
 };
 
 // Which bytes of the shared memory of a cluster threads have written without a fence between that and an asynchronous access: bulk copies and wgmma reach memory another way, and

@@ -7,19 +7,6 @@
 
 namespace PK_BUILD {
 
-namespace {
-
-constexpr uint64_t never = std::numeric_limits<uint64_t>::max();
-
-uint32_t nth_bit(uint32_t bits, uint32_t n) {
-  for (; n > 0; --n) bits &= bits - 1;
-  return static_cast<uint32_t>(__builtin_ctz(bits));
-}
-
-uint32_t count_bits(uint32_t bits) { return static_cast<uint32_t>(__builtin_popcount(bits)); }
-
-}  // namespace
-
 uint32_t Block::random(uint32_t bound) {
   random_state_ ^= random_state_ >> 12;
   random_state_ ^= random_state_ << 25;
@@ -36,11 +23,11 @@ void Block::make_ready(uint32_t warp, uint32_t lanes) {
 // The thread to go on with, if the block is to go on.
 Thread* Block::next() {
   for (;;) {
-    if (cluster_->position > launch_->fault_position.load(std::memory_order_relaxed)) abandon();
+    if (cluster.position > launch.fault_position.load(std::memory_order_relaxed)) abandon();
     if (choices_ >= next_due_ || changed_ || ready_warps_ == 0) advance();
     if (ready_warps_ != 0) break;
-    if (!launch_->blocks_meet) {
-      cluster_->note_deadlock();
+    if (!launch.blocks_meet) {
+      cluster.note_deadlock();
       abandon();
     }
     leave(State::stalled);
@@ -52,53 +39,47 @@ Thread* Block::next() {
 // Lets other blocks go on, on the stack of the running thread.
 void Block::leave(State state) {
   state_ = state;
-  Fiber::switch_to(running_->fiber, root_, false);
+  Fiber::switch_to(*running_->fiber, root_, false);
 }
 
 // Takes one of the threads that are ready.
 Thread* Block::choose() {
-  uint32_t warp = 0, lane = 0;
+  const auto pick = [&](uint32_t bits) {
+    if (order_ == Order::plain) return static_cast<uint32_t>(__builtin_ctz(bits));
+    if (order_ == Order::reverse) return 31 - static_cast<uint32_t>(__builtin_clz(bits));
+    for (uint32_t n = random(static_cast<uint32_t>(__builtin_popcount(bits))); n > 0; --n) bits &= bits - 1;
+    return static_cast<uint32_t>(__builtin_ctz(bits));
+  };
   ++choices_;
-  switch (order_) {
-    case Order::plain:
-      warp = static_cast<uint32_t>(__builtin_ctz(ready_warps_));
-      lane = static_cast<uint32_t>(__builtin_ctz(warps_[warp].ready));
-      break;
-    case Order::reverse:
-      warp = 31 - static_cast<uint32_t>(__builtin_clz(ready_warps_));
-      lane = 31 - static_cast<uint32_t>(__builtin_clz(warps_[warp].ready));
-      break;
-    case Order::uniform:
-      warp = nth_bit(ready_warps_, random(count_bits(ready_warps_)));
-      lane = nth_bit(warps_[warp].ready, random(count_bits(warps_[warp].ready)));
-      break;
-    case Order::priorities:
-      // One warp runs as far ahead of the others as it can: a uniform choice keeps warps in step and never finds what running ahead breaks.
-      if (choices_ > reshuffle_at_) {
-        for (uint32_t i = warp_count_ - 1; i > 0; --i) std::swap(priorities_[i], priorities_[random(i + 1)]);
-        reshuffle_at_ = choices_ + (16u << random(8));
-      }
-      while ((ready_warps_ >> priorities_[warp] & 1) == 0) ++warp;
-      warp = priorities_[warp];
-      lane = nth_bit(warps_[warp].ready, random(count_bits(warps_[warp].ready)));
-      break;
+  uint32_t warp = 0;
+  if (order_ != Order::priorities) {
+    warp = pick(ready_warps_);
+  } else {
+    // One warp runs as far ahead of the others as it can: a uniform choice keeps warps in step and never finds what running ahead breaks.
+    if (choices_ > reshuffle_at_) {
+      for (uint32_t i = warp_count_ - 1; i > 0; --i) std::swap(priorities_[i], priorities_[random(i + 1)]);
+      reshuffle_at_ = choices_ + (16u << random(8));
+    }
+    while ((ready_warps_ >> priorities_[warp] & 1) == 0) ++warp;
+    warp = priorities_[warp];
   }
+  const uint32_t lane = pick(warps_[warp].ready);
   warps_[warp].ready &= ~(1u << lane);
   if (warps_[warp].ready == 0) ready_warps_ &= ~(1u << warp);
-  return threads_[warp * 32 + lane].get();
+  return &threads[warp * 32 + lane];
 }
 
 void Block::continue_with(Thread* thread) {
   Thread* from = running_;
   if (thread == from) return;
   running_ = thread;
-  Fiber::switch_to(from->fiber, thread->fiber, from->finished);
+  Fiber::switch_to(*from->fiber, *thread->fiber, from->finished);
 }
 
 void Block::preempt() {
   accesses_until_preemption_ = preemption_gap_ > 0 ? 1 + random(preemption_gap_) : std::numeric_limits<int64_t>::max();
   make_ready(running_->index / 32, 1u << running_->index % 32);
-  if (launch_->blocks_meet && random(4) == 0) leave(State::interrupted);
+  if (launch.blocks_meet && random(4) == 0) leave(State::interrupted);
   continue_with(next());
 }
 
@@ -118,22 +99,17 @@ void Block::barrier(Site site) {
   } else if (barrier_first_->site != site) {
     fault(site, "divergent barrier: this thread is here, thread %u is in the barrier at %s:%d", barrier_first_->index, barrier_first_->site.file, barrier_first_->site.line);
   }
-  ++barrier_arrived_;
   warps_[running_->index / 32].at_barrier |= 1u << running_->index % 32;
-  if (barrier_arrived_ == live_) {
-    release_barrier();
-    continue_with(next());
-  } else {
-    wait("barrier", site);
-  }
+  if (++barrier_arrived_ == live) release_barrier();
+  wait("barrier", site);
 }
 
 void Block::release_barrier() {
   barrier_arrived_ = 0;
-  if (races_ != nullptr) races_->join_block(threads_[0]->id, extent.x);
-  if (counters_ != nullptr) {
-    counters_->count(Counted::barriers, "");
-    counters_->threads_met();
+  if (races != nullptr) races->join_block(threads[0].id, extent.x);
+  if (counters != nullptr) {
+    counters->count(Counted::barriers, "");
+    counters->threads_met();
   }
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
     make_ready(warp, warps_[warp].at_barrier);
@@ -141,7 +117,7 @@ void Block::release_barrier() {
   }
 }
 
-void Block::collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, bool orders) {
+void Block::collective(uint32_t mask, const char* name, CollectiveFunction function, void* record, Site site, Meets kind) {
   const uint32_t warp_index = running_->index / 32, lane = running_->index % 32;
   Warp& warp = warps_[warp_index];
   if ((mask >> lane & 1) == 0) fault(site, "%s: lane %u is not in its own mask %08x", name, lane, mask);
@@ -149,22 +125,20 @@ void Block::collective(uint32_t mask, const char* name, CollectiveFunction funct
   for (uint32_t open = warp.open; open != 0; open &= open - 1) {
     const auto candidate = static_cast<uint32_t>(__builtin_ctz(open));
     const Meeting& other = warp.meetings[candidate];
-    if (other.mask == mask && other.function == function && other.site == site) number = candidate;
+    if (other.mask == mask && other.function == function && other.name == name && other.site == site) {
+      number = candidate;
+    } else if ((other.mask >> lane & 1) != 0 && (mask & other.arrived) != 0) {
+      // Lanes of a larger mask may wait for some that are still in a smaller one, but not these for those as well.
+      fault(site, "lanes of one warp in different collectives: lane %u in %s with mask %08x, others in %s at %s:%d with mask %08x", lane, name, mask, other.name, other.site.file,
+            other.site.line, other.mask);
+    }
   }
   if (number == 32) {
     number = static_cast<uint32_t>(__builtin_ctz(~warp.open));  // an open meeting has a lane in it, so that there is room for this one
     warp.open |= 1u << number;
-    warp.meetings[number] = {mask, 0, function, name, site, orders};
+    warp.meetings[number] = {mask, 0, function, name, site, kind};
   }
-  Meeting& meeting = warp.meetings[number];
-  meeting.arrived |= 1u << lane;
-  for (uint32_t open = warp.open & ~(1u << number); open != 0; open &= open - 1) {
-    // Lanes of a larger mask may wait for some that are still in a smaller one, but not these for those as well.
-    const Meeting& other = warp.meetings[__builtin_ctz(open)];
-    if ((other.mask & meeting.arrived) == 0 || (meeting.mask & other.arrived) == 0) continue;
-    fault(site, "lanes of one warp in different collectives: lane %u in %s with mask %08x, others in %s at %s:%d with mask %08x", lane, name, mask, other.name, other.site.file,
-          other.site.line, other.mask);
-  }
+  warp.meetings[number].arrived |= 1u << lane;
   running_->record = record;
   if (!complete(warp_index, number)) wait(name, site);
   else if (preemption_gap_ > 0 && random(4) == 0) preempt();
@@ -175,14 +149,17 @@ bool Block::complete(uint32_t warp_index, uint32_t number) {
   Warp& warp = warps_[warp_index];
   const Meeting& meeting = warp.meetings[number];
   if ((meeting.mask & warp.alive & ~meeting.arrived) != 0) return false;
+  if (meeting.kind == Meets::whole && meeting.arrived != all_lanes) {
+    fault(meeting.site, "%s: an instruction of a whole warp, of which lane %d has exited or never was", meeting.name, __builtin_ctz(~meeting.arrived));
+  }
   warp.open &= ~(1u << number);
   void* records[32] = {};
   for (uint32_t lanes = meeting.arrived; lanes != 0; lanes &= lanes - 1) {
     const int lane = __builtin_ctz(lanes);
-    records[lane] = threads_[warp_index * 32 + static_cast<uint32_t>(lane)]->record;
+    records[lane] = threads[warp_index * 32 + static_cast<uint32_t>(lane)].record;
   }
-  if (meeting.orders && races_ != nullptr) races_->join_warp(threads_[warp_index * 32]->id, meeting.arrived);
-  if (counters_ != nullptr && meeting.mask == all_lanes) counters_->lanes_met(warp_index);
+  if (meeting.kind == Meets::orders && races != nullptr) races->join_warp(threads[warp_index * 32].id, meeting.arrived);
+  if (counters != nullptr && meeting.mask == all_lanes) counters->lanes_met(warp_index);
   meeting.function(records);
   const uint32_t self = running_->finished || running_->index / 32 != warp_index ? 0 : 1u << running_->index % 32;
   make_ready(warp_index, meeting.arrived & ~self);
@@ -222,19 +199,17 @@ void Block::advance() {
     }
     next_due_ = never;
     for (const Operation& operation : operations_) next_due_ = std::min(next_due_, operation.due);
-    if (changed_) wake();
+    if (std::exchange(changed_, false) && waiting_ > 0) wake();
     if (ready_warps_ != 0 || operations_.empty()) return;
     land(random(static_cast<uint32_t>(operations_.size())));
   }
 }
 
 void Block::wake() {
-  changed_ = false;
-  if (waiting_ == 0) return;
   for (uint32_t warp = 0; warp < warp_count_; ++warp) {
     uint32_t awake = 0;
     for (uint32_t lanes = warps_[warp].waiting; lanes != 0; lanes &= lanes - 1) {
-      const Thread& thread = *threads_[warp * 32 + static_cast<uint32_t>(__builtin_ctz(lanes))];
+      const Thread& thread = threads[warp * 32 + static_cast<uint32_t>(__builtin_ctz(lanes))];
       if (thread.condition(thread.record)) awake |= lanes & -lanes;
     }
     warps_[warp].waiting &= ~awake;

@@ -3,7 +3,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <string>
 #include <vector>
 
 #include "site.h"
@@ -24,22 +23,17 @@ struct SharedLayout {
   size_t device_alignment = 1;
 };
 
-class SharedMemory {
- public:
-  void begin_block(char* memory);
-  // The memory for a struct. The layout is empty when its arrays are yet to be constructed.
-  void* claim(const void* key, size_t bytes);
-  SharedLayout& layout() { return layout_; }
-  char* begin() const { return memory_; }
+struct SharedMemory {
+  explicit SharedMemory(char* memory);
   // The number of the array that holds an element.
   uint32_t array_at(const void* element) const;
-  // At the end of a block: what is wrong with the guards, or nothing.
-  std::string check_guards() const;
+  // At the end of a block.
+  void check_guards() const;
 
- private:
-  char* memory_ = nullptr;
-  const void* key_ = nullptr;
-  SharedLayout layout_;
+  char* const begin;
+  const void* key = nullptr;  // of the kernel's struct, once it is named
+  Site site{};                // where
+  SharedLayout layout;
 };
 
 // Called by the constructor of an array: fills it with NaN and writes its guard.

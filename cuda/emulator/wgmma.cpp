@@ -1,12 +1,10 @@
 #include "wgmma.h"
 
 #include <algorithm>
-#include <cstdio>
 #include <limits>
 
 #include "../ptx/swizzle.cuh"
 #include "block.h"
-#include "hopper.h"
 #include "product.h"
 
 namespace PK_BUILD {
@@ -17,29 +15,27 @@ Warpgroup& warpgroup_of_running_thread(Site site) {
   Block& block = *Block::current();
   const uint32_t number = block.thread_index() / 128;
   if (number * 128 + 128 > block.extent.x) block.fault(site, "uses wgmma in a warpgroup that the block has only %u threads of", block.extent.x - number * 128);
-  std::vector<std::shared_ptr<Warpgroup>>& all = block.hopper().warpgroups;
-  if (all.size() <= number) all.resize(number + 1);
-  if (all[number] == nullptr) all[number] = std::make_shared<Warpgroup>();
-  return *all[number];
+  std::shared_ptr<Warpgroup>& group = block.hopper.warpgroups[number];
+  if (group == nullptr) group = std::make_shared<Warpgroup>();
+  return *group;
 }
 
 uint32_t warp_in_warpgroup() { return Block::current()->thread_index() / 32 % 4; }
 
+// Where the records of a collective are its sites.
+Warpgroup::Warp& running_warp(void* const* sites) { return warpgroup_of_running_thread(of_lane<Site>(sites, 0)).warps[warp_in_warpgroup()]; }
+
 // An operand in shared memory as lines of 16-byte chunks: of 2 (k-major) along k, else along the rows.
 struct Operand16 {
-  uint32_t start, leading, stride;
-  Swizzle swizzle;
+  char name;
+  uint64_t bits;  // of its descriptor
   bool mn_major;
-  uint32_t lines, chunks;
+  uint32_t rows;
 
-  Operand16(uint64_t bits, bool is_mn_major, uint32_t rows)
-      : start(static_cast<uint32_t>(bits & 0x3fff) << 4),
-        leading(static_cast<uint32_t>(bits >> 16 & 0x3fff) << 4),
-        stride(static_cast<uint32_t>(bits >> 32 & 0x3fff) << 4),
-        swizzle(static_cast<Swizzle>((4 - (bits >> 62)) % 4)),
-        mn_major(is_mn_major),
-        lines(is_mn_major ? 16 : rows),
-        chunks(is_mn_major ? rows / 8 : 2) {}
+  uint32_t field(uint32_t at) const { return static_cast<uint32_t>(bits >> at & 0x3fff) << 4; }
+  uint32_t start = field(0), leading = field(16), stride = field(32);
+  Swizzle swizzle = static_cast<Swizzle>((4 - (bits >> 62)) % 4);
+  uint32_t lines = mn_major ? 16 : rows, chunks = mn_major ? rows / 8 : 2;
 
   uint32_t address(uint32_t line, uint32_t chunk) const {
     if (swizzle == Swizzle::none) return start + line % 8 * 16 + line / 8 * (mn_major ? leading : stride) + chunk * (mn_major ? stride : leading);
@@ -49,7 +45,7 @@ struct Operand16 {
   }
 
   // What a descriptor must be for the formula above to hold, and what no descriptor of ours is.
-  void check(uint64_t bits, char name, Site site) const {
+  void check(Site site) const {
     Block& block = *Block::current();
     if ((bits >> 49 & 7) != 0) block.fault(site, "wgmma: the descriptor of %c has a base offset, which the emulator does not know", name);
     if (swizzle == Swizzle::none) return;
@@ -74,14 +70,14 @@ struct Operand16 {
 // Visits what an operation reads of shared memory.
 template <class F>
 void each_operand(const WgmmaCall& call, F visit) {
-  if (!call.a_in_registers) visit('A', call.a, Operand16(call.a, call.a_is_mn_major, 64));
-  visit('B', call.b, Operand16(call.b, call.b_is_mn_major, call.columns));
+  if (!call.a_in_registers) visit(Operand16{'A', call.a, call.a_is_mn_major, 64});
+  visit(Operand16{'B', call.b, call.b_is_mn_major, call.columns});
 }
 
 // values[row * row_step + k * k_step]
 template <MatrixType TYPE>
 void unpack(const Operand16& operand, float* values, uint32_t row_step, uint32_t k_step) {
-  const char* memory = Block::current()->shared().begin();
+  const char* memory = Block::current()->shared.begin;
   constexpr uint32_t width = bytes_of(TYPE), count = 16 / width;
   const uint32_t line_step = operand.mn_major ? k_step : row_step, element_step = operand.mn_major ? row_step : k_step;
   operand.each_chunk([&](uint32_t line, uint32_t chunk, uint32_t address) {
@@ -94,8 +90,8 @@ template <MatrixType TYPE>
 void run_operation(const WgmmaOperation& operation) {
   const WgmmaCall& call = operation.call;
   float a[64 * 16], b[16 * 256];
-  each_operand(call, [&](char name, uint64_t, const Operand16& operand) {
-    if (name == 'A') unpack<TYPE>(operand, a, 16, 1);
+  each_operand(call, [&](const Operand16& operand) {
+    if (operand.name == 'A') unpack<TYPE>(operand, a, 16, 1);
     else unpack<TYPE>(operand, b, 1, 256);
   });
   for (uint32_t thread = 0; call.a_in_registers && thread < 128; ++thread) unpack_a<TYPE>(&operation.a[thread * 4], thread % 32, a + thread / 32 * 16 * 16);
@@ -126,9 +122,11 @@ void AccumulatorModel::touch(int i, Site here) {
 
 // ---- operations ---------------------------------------------------------------------------------------------------------------------------------------------
 
-void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorModel* const* accumulators, const uint32_t* const* a) {
+void Warpgroup::issue(void* const* calls) {
   Block& block = *Block::current();
+  const uint32_t warp_index = warp_in_warpgroup();
   Warp& warp = warps[warp_index];
+  const WgmmaCall& call = of_lane<WgmmaCall>(calls, 0);
   const uint64_t number = warp.issued++;
   if (number - first_ == operations_.size()) {
     operations_.emplace_back();
@@ -139,9 +137,13 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   if (operation.call != call) {
     block.fault(call.site, "wgmma: its warps are in different ones, another is at %s:%d or has other operands", operation.call.site.file, operation.call.site.line);
   }
+  AccumulatorModel* accumulators[32];
   for (uint32_t lane = 0; lane < 32; ++lane) {
+    const WgmmaCall& of = of_lane<WgmmaCall>(calls, lane);
+    if (of != call) block.fault(call.site, "wgmma: lane %u of the warp has other descriptors than lane 0", lane);
+    accumulators[lane] = of.accumulator;
     if (accumulators[lane]->touched_after_fence == warp.fences) block.fault(call.site, "wgmma: no wgmma_fence() since lane %u accessed its accumulators", lane);
-    if (call.a_in_registers) std::copy(a[lane], a[lane] + 4, operation.a.begin() + (warp_index * 32 + lane) * 4);
+    if (call.a_in_registers) std::copy(of.a_registers, of.a_registers + 4, operation.a.begin() + (warp_index * 32 + lane) * 4);
   }
   if (call.a_in_registers && warp.fences == warp.fences_before_group) block.fault(call.site, "wgmma: no wgmma_fence() in this group, and A is in registers");
 
@@ -163,11 +165,9 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   if (++operation.warps < 4) return;
 
   operation.issuer = block.running().id;
-  if (BlockCounters* counters = block.counters()) {
-    counters->count(Counted::matrix_instructions, ("wgmma.m64n" + std::to_string(call.columns) + name_of(call.type)).c_str());
-  }
-  each_operand(call, [&](char name, uint64_t bits, const Operand16& operand) {
-    operand.check(bits, name, call.site);
+  count_product("wgmma.m64n" + std::to_string(call.columns), call.type);
+  each_operand(call, [&](const Operand16& operand) {
+    operand.check(call.site);
     operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) {
       block.begin_asynchronous_access(shared_bytes_at(address, 16, "wgmma", call.site), 16, false, call.site);
     });
@@ -176,28 +176,20 @@ void Warpgroup::issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorMod
   if (block.early()) run_before(number + 1);
 }
 
-bool Warpgroup::all_issued(uint64_t end) const {
-  for (const Warp& warp : warps) {
-    if (warp.issued < end) return false;
-  }
-  return true;
-}
+uint64_t Warpgroup::least(uint64_t Warp::*count) const { return std::min({warps[0].*count, warps[1].*count, warps[2].*count, warps[3].*count}); }
 
 void Warpgroup::run_before(uint64_t end) {
-  for (; run_ < end; ++run_) run(operations_[run_ - first_]);
-}
-
-void Warpgroup::run(const WgmmaOperation& operation) {
-  if (operation.call.type == MatrixType::bf16) run_operation<MatrixType::bf16>(operation);
-  else if (operation.call.type == MatrixType::f16) run_operation<MatrixType::f16>(operation);
-  else run_operation<MatrixType::tf32>(operation);
+  static constexpr void (*runs[])(const WgmmaOperation&) = {run_operation<MatrixType::bf16>, run_operation<MatrixType::f16>, run_operation<MatrixType::tf32>};
+  for (; run_ < end; ++run_) runs[static_cast<int>(operations_[run_ - first_].call.type)](operations_[run_ - first_]);
 }
 
 // A warp has waited for the operations before this one.
-void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
+void Warpgroup::retire(uint64_t end) {
   Block& block = *Block::current();
   run_before(end);
+  const uint32_t warp_index = warp_in_warpgroup();
   Warp& warp = warps[warp_index];
+  while (!warp.groups.empty() && warp.groups.front() <= end) warp.groups.pop_front();
   for (; warp.retired < end; ++warp.retired) {
     AccumulatorTile& tile = *operations_[warp.retired - first_].tiles[warp_index];
     if (--tile.under_way > 0) continue;
@@ -210,96 +202,48 @@ void Warpgroup::retire(uint32_t warp_index, uint64_t end) {
   // Their reads of shared memory have ended for all four warps when one of them has waited.
   for (; ended_ < end; ++ended_) {
     const WgmmaOperation& operation = operations_[ended_ - first_];
-    if (block.races() == nullptr) continue;
-    each_operand(operation.call, [&](char, uint64_t, const Operand16& operand) {
-      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.races()->end_for(this, block.shared().begin() + address, 16, false, operation.issuer); });
+    if (block.races == nullptr) continue;
+    each_operand(operation.call, [&](const Operand16& operand) {
+      operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) { block.races->end_for(this, block.shared.begin + address, 16, false, operation.issuer); });
     });
   }
-  while (!operations_.empty() && warps[0].retired > first_ && warps[1].retired > first_ && warps[2].retired > first_ && warps[3].retired > first_) {
-    operations_.pop_front();
-    ++first_;
-  }
+  for (; first_ < least(&Warp::retired); ++first_) operations_.pop_front();
 }
 
 // ---- what the primitives call -------------------------------------------------------------------------------------------------------------------------------
 
-namespace {
-
-struct IssueRecord {
-  Warpgroup* group;
-  const WgmmaCall* call;
-  AccumulatorModel* accumulator;
-  const uint32_t* a;
-};
-
-struct WaitRecord {
-  Warpgroup* group;
-  uint64_t end;
-};
-
-// Where the record is the warpgroup's address.
-Warpgroup::Warp& warp_of(void* const* records) { return (*static_cast<Warpgroup* const*>(records[Block::current()->thread_index() % 32]))->warps[warp_in_warpgroup()]; }
-
-}  // namespace
-
-void issue_wgmma(const WgmmaCall& call, AccumulatorModel& accumulator, const uint32_t* a) {
-  IssueRecord record{&warpgroup_of_running_thread(call.site), &call, &accumulator, a};
+void issue_wgmma(WgmmaCall call) {
   Block::current()->access();
   Block::current()->collective(
-      all_lanes, "wgmma",
-      [](void* const* records) {
-        const IssueRecord* first = nullptr;
-        AccumulatorModel* accumulators[32];
-        const uint32_t* registers[32];
-        for (uint32_t lane = 0; lane < 32; ++lane) {
-          const auto* of = static_cast<const IssueRecord*>(records[lane]);
-          if (first == nullptr && of != nullptr) first = of;
-          if (of == nullptr || *of->call != *first->call) {
-            Block::current()->fault(first != nullptr ? first->call->site : Site{"", 0}, "wgmma: lane %u of the warp has exited, or has other descriptors than lane 0", lane);
-          }
-          accumulators[lane] = of->accumulator;
-          registers[lane] = of->a;
-        }
-        first->group->issue(warp_in_warpgroup(), *first->call, accumulators, registers);
-      },
-      &record, call.site);
+      all_lanes, "wgmma", [](void* const* calls) { warpgroup_of_running_thread(of_lane<WgmmaCall>(calls, 0).site).issue(calls); }, &call, call.site, Meets::whole);
 }
 
 void fence_wgmma(Site site) {
-  Warpgroup* group = &warpgroup_of_running_thread(site);
   Block::current()->collective(
-      all_lanes, "wgmma_fence", [](void* const* records) { ++warp_of(records).fences; }, &group, site);
+      all_lanes, "wgmma_fence", [](void* const* sites) { ++running_warp(sites).fences; }, &site, site, Meets::whole);
 }
 
 void commit_wgmma(Site site) {
-  Warpgroup* group = &warpgroup_of_running_thread(site);
   Block::current()->collective(
       all_lanes, "wgmma_commit",
-      [](void* const* records) {
-        Warpgroup::Warp& warp = warp_of(records);
+      [](void* const* sites) {
+        Warpgroup::Warp& warp = running_warp(sites);
         warp.groups.push_back(warp.issued);
         warp.fences_before_group = warp.fences;
       },
-      &group, site);
+      &site, site, Meets::whole);
 }
 
 void wait_for_wgmma(uint32_t pending, Site site) {
   Block& block = *Block::current();
   Warpgroup& group = warpgroup_of_running_thread(site);
   const std::deque<uint64_t>& groups = group.warps[warp_in_warpgroup()].groups;
-  WaitRecord record{&group, groups.size() > pending ? groups[groups.size() - pending - 1] : 0};
-  block.wait_until("wgmma_wait", [&] { return group.all_issued(record.end); }, site);
+  uint64_t end = groups.size() > pending ? groups[groups.size() - pending - 1] : 0;
+  block.wait_until("wgmma_wait", [&] { return group.least(&Warpgroup::Warp::issued) >= end; }, site);
   block.collective(
       all_lanes, "wgmma_wait",
-      [](void* const* records) {
-        const auto* of = static_cast<const WaitRecord*>(records[Block::current()->thread_index() % 32]);
-        const uint32_t warp = warp_in_warpgroup();
-        std::deque<uint64_t>& open = of->group->warps[warp].groups;
-        while (!open.empty() && open.front() <= of->end) open.pop_front();
-        of->group->retire(warp, of->end);
-      },
-      &record, site);
-  if (Races* races = block.races()) races->acquire(&group);
+      [](void* const* ends) { warpgroup_of_running_thread({}).retire(of_lane<uint64_t>(ends, 0)); }, &end, site, Meets::whole);
+  if (block.races != nullptr) block.races->acquire(&group);
 }
 
 }  // namespace PK_BUILD

@@ -5,21 +5,14 @@
 #include <deque>
 #include <memory>
 #include <tuple>
-#include <type_traits>
 #include <vector>
 
-#include "../ptx/types.cuh"
 #include "ampere.h"
 #include "site.h"
 
 namespace PK_BUILD {
 
-struct tf32;
-
-template <class T>
-constexpr MatrixType wgmma_type() {
-  return std::is_same<T, bf16>::value ? MatrixType::bf16 : std::is_same<T, f16>::value ? MatrixType::f16 : MatrixType::tf32;
-}
+class AccumulatorModel;
 
 struct WgmmaCall {
   uint32_t columns;
@@ -27,6 +20,9 @@ struct WgmmaCall {
   bool a_is_mn_major, b_is_mn_major, a_in_registers, accumulate;
   uint64_t a, b;  // descriptors
   Site site;
+  // Of one thread:
+  AccumulatorModel* accumulator;
+  const uint32_t* a_registers;
 
   auto key() const { return std::make_tuple(columns, type, a_is_mn_major, b_is_mn_major, a_in_registers, accumulate, a, b, site.line); }
   bool operator!=(const WgmmaCall& other) const { return key() != other.key() || site != other.site; }
@@ -39,8 +35,6 @@ class AccumulatorModel {
  public:
   AccumulatorModel(float* registers, uint32_t register_count, Site created);
   ~AccumulatorModel();
-  AccumulatorModel(const AccumulatorModel&) = delete;
-  AccumulatorModel& operator=(const AccumulatorModel&) = delete;
 
   // An ordinary instruction reads or writes one.
   void touch(int i, Site here);
@@ -78,21 +72,21 @@ class Warpgroup {
   };
   Warp warps[4];
 
-  // On a fiber of the warp, the last of its lanes to arrive.
-  void issue(uint32_t warp_index, const WgmmaCall& call, AccumulatorModel* const* accumulators, const uint32_t* const* a);
-  void retire(uint32_t warp_index, uint64_t end);
-  bool all_issued(uint64_t end) const;
+  // On a fiber of a warp, the last of its lanes to arrive.
+  void issue(void* const* calls);
+  void retire(uint64_t end);
+  // Of the warp that is behind the others.
+  uint64_t least(uint64_t Warp::*count) const;
 
  private:
   void run_before(uint64_t end);
-  static void run(const WgmmaOperation& operation);
 
   std::deque<WgmmaOperation> operations_;  // that some warp has not waited for
   uint64_t first_ = 0, run_ = 0, ended_ = 0;  // numbers of operations: the first of these, the first that has not run, the first that nobody has waited for
 };
 
 void fence_wgmma(Site site);
-void issue_wgmma(const WgmmaCall& call, AccumulatorModel& accumulator, const uint32_t* a);
+void issue_wgmma(WgmmaCall call);
 void commit_wgmma(Site site);
 void wait_for_wgmma(uint32_t pending, Site site);
 

@@ -71,9 +71,9 @@ PK_DEVICE void store_bulk(void* to, uint32_t from, uint32_t bytes PK_COMMA_SITE)
 }
 
 // cp.async.bulk.commit_group: this thread's stores since the last one are a group.
-PK_DEVICE void commit_bulk_stores(PK_SITE) {
+PK_DEVICE void commit_bulk_stores() {
 #if PK_EMULATED
-  commit_stores(pk_site);
+  Block::current()->running().bulk.commit();
 #else
   PK_ASM_90("cp.async.bulk.commit_group;" ::: "memory");
 #endif

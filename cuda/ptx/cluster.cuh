@@ -22,7 +22,7 @@ namespace PK_BUILD {
 // %cluster_ctarank: the number of this block in its cluster, x first.
 PK_DEVICE uint32_t cluster_rank() {
 #if PK_EMULATED
-  return Block::current()->rank();
+  return Block::current()->rank;
 #else
   uint32_t rank = 0;
   PK_READ_90(rank, "cluster_ctarank");
@@ -33,7 +33,7 @@ PK_DEVICE uint32_t cluster_rank() {
 // %cluster_nctarank: how many blocks it has.
 PK_DEVICE uint32_t cluster_size() {
 #if PK_EMULATED
-  return Block::current()->cluster().size;
+  return Block::current()->cluster.size;
 #else
   uint32_t size = 1;
   PK_READ_90(size, "cluster_nctarank");

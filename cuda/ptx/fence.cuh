@@ -4,16 +4,12 @@
 #include "architecture.cuh"
 #include "site.cuh"
 
-#if PK_EMULATED
-#include "../emulator/hopper.h"
-#endif
-
 namespace PK_BUILD {
 
 // fence.proxy.async: makes this thread's ordinary accesses of shared memory so far come before later ones of bulk copies and wgmma. Then the threads meet at a barrier.
 PK_DEVICE void fence_proxy_async() {
 #if PK_EMULATED
-  fence_proxy();
+  Block::current()->unfenced.fence(Block::current()->running().id);
 #else
   PK_ASM_90("fence.proxy.async.shared::cta;" ::: "memory");
 #endif

@@ -14,9 +14,9 @@ uint32_t touch_flag(const uint32_t* flag, Right right, Order order, Site site, F
   Block& block = *Block::current();
   block.access();
   block.check_global(flag, sizeof *flag, right, site, true);
-  if (block.races() != nullptr && (order == Order::release || order == Order::both)) block.races()->release_global(flag);
+  if (block.races != nullptr && (order == Order::release || order == Order::both)) block.races->release_global(flag);
   const uint32_t value = touch(const_cast<uint32_t*>(flag));
-  if (block.races() != nullptr && (order == Order::acquire || order == Order::both)) block.races()->acquire_global(flag);
+  if (block.races != nullptr && (order == Order::acquire || order == Order::both)) block.races->acquire_global(flag);
   if (right != Right::read) block.changed();
   return value;
 }
@@ -89,9 +89,9 @@ PK_DEVICE void wait_global_at_least(const uint32_t* flag, uint32_t value PK_COMM
 #if PK_EMULATED
   touch_flag(flag, Right::read, Order::relaxed, pk_site, [](uint32_t* at) { return *at; });
   Block& block = *Block::current();
-  if (block.of_grid().shape.blocks_wait == BlocksWait::none) block.fault(pk_site, "waits for another block, but the launch does not say that blocks wait for each other");
+  if (block.grid.shape.blocks_wait == BlocksWait::none) block.fault(pk_site, "waits for another block, but the launch does not say that blocks wait for each other");
   block.wait_until("wait_global_at_least", [=] { return __atomic_load_n(flag, __ATOMIC_ACQUIRE) >= value; }, pk_site);
-  if (block.races() != nullptr) block.races()->acquire_global(flag);
+  if (block.races != nullptr) block.races->acquire_global(flag);
 #else
   while (load_acquire(flag) < value) {}
 #endif

@@ -16,9 +16,9 @@ template <bool TRANSPOSED = false, int COUNT, class T, int N, int ALIGNMENT>
 PK_DEVICE void load_matrices(uint32_t (&fragments)[COUNT], const SharedArray<T, N, ALIGNMENT>& array, uint32_t index PK_COMMA_SITE) {
   static_assert((COUNT == 1 || COUNT == 2 || COUNT == 4) && ALIGNMENT % 16 == 0, "one, two or four matrices");
 #if PK_EMULATED
-  const void* row = lane() < 8 * COUNT ? array.at(index, 16 / sizeof(T), pk_site) : nullptr;
+  const T* row = lane() < 8 * COUNT ? array.at(index, 16 / sizeof(T), pk_site) : nullptr;
   if (row != nullptr) Block::current()->touch_shared(row, 16, false, pk_site);
-  load_matrices(fragments, COUNT, row, TRANSPOSED, pk_site);
+  move_matrices("load_matrices", {false, TRANSPOSED, COUNT, fragments, const_cast<T*>(row)}, pk_site);
 #else
 #define PK_LDMATRIX(count, outputs, ...)                                                                                                       \
   if constexpr (TRANSPOSED) asm volatile("ldmatrix.sync.aligned.m8n8." count ".trans.shared.b16 " outputs ";" : __VA_ARGS__ : "r"(array.address(index)) : "memory"); \
@@ -41,7 +41,7 @@ PK_DEVICE void store_matrices(SharedArray<T, N, ALIGNMENT>& array, uint32_t inde
 #if PK_EMULATED
   void* row = lane() < 8 * COUNT ? array.at(index, 16 / sizeof(T), pk_site) : nullptr;
   if (row != nullptr) Block::current()->touch_shared(row, 16, true, pk_site);
-  store_matrices(row, fragments, COUNT, TRANSPOSED, pk_site);
+  move_matrices("store_matrices", {true, TRANSPOSED, COUNT, const_cast<uint32_t*>(fragments), row}, pk_site);
 #else
 #define PK_STMATRIX(count, inputs, ...)                                                                                                          \
   if constexpr (TRANSPOSED) PK_ASM_90("stmatrix.sync.aligned.m8n8." count ".trans.shared.b16 [%0], " inputs ";" ::"r"(array.address(index)), __VA_ARGS__ : "memory"); \

@@ -84,10 +84,9 @@ class SharedBarrier {
 };
 
 // fence.mbarrier_init: after this thread's initialize() calls, so that asynchronous copies see them too.
-PK_DEVICE void fence_barrier_initialization(PK_SITE) {
+PK_DEVICE void fence_barrier_initialization() {
 #if PK_EMULATED
-  BarrierModel::fence_initialization();
-  static_cast<void>(pk_site);
+  ++Block::current()->running().barrier_fences;
 #else
   PK_ASM_90("fence.mbarrier_init.release.cluster;" ::: "memory");
 #endif

@@ -16,7 +16,7 @@ PK_DEVICE void mma_m16n8k16(float (&sums)[4], const uint32_t (&a)[4], uint32_t b
   static_assert(std::is_same<T, f16>::value || std::is_same<T, bf16>::value, "of two bytes");
 #if PK_EMULATED
   const uint32_t b[2] = {b0, b1};
-  multiply_matrices(std::is_same<T, bf16>::value ? MatrixType::bf16 : MatrixType::f16, sums, a, b, pk_site);
+  multiply_matrices(matrix_type<T>(), sums, a, b, pk_site);
 #else
 #define PK_MMA(kind)                                                                                                            \
   asm volatile("mma.sync.aligned." kind " {%0, %1, %2, %3}, {%4, %5, %6, %7}, {%8, %9}, {%0, %1, %2, %3};"                      \

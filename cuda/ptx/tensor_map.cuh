@@ -4,7 +4,7 @@
 #include <type_traits>
 
 #include "../core/status.h"
-#include "swizzle.cuh"
+#include "tensor_box.cuh"
 #include "types.cuh"
 
 #if PK_EMULATED
@@ -26,16 +26,6 @@ namespace PK_BUILD {
 #if !PK_EMULATED
 using TensorMap = CUtensorMap;
 #endif
-
-// A tensor of 1 to 4 axes, and the box of it that one copy moves. Axis 0 is contiguous.
-struct TensorBox {
-  const void* data;          // aligned to 16 bytes
-  uint32_t axes;
-  uint64_t extents[4];       // elements, up to 2^32
-  uint64_t stride_bytes[3];  // of axes 1, 2, 3: multiples of 16, less than 2^40
-  uint32_t box[4];           // elements, up to 256; along axis 0 a multiple of 16 bytes, and with a swizzle as many as its line has
-  Swizzle swizzle;
-};
 
 // cuTensorMapEncodeTiled. T: uint8_t, f16, bf16 or float. `what` is for the text of a failure.
 template <class T>

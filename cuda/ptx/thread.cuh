@@ -41,7 +41,7 @@ PK_DEVICE Extent3 block_extent() {
 
 PK_DEVICE Extent3 grid_extent() {
 #if PK_EMULATED
-  return Block::current()->grid;
+  return Block::current()->grid.shape.grid;
 #else
   return {gridDim.x, gridDim.y, gridDim.z};
 #endif
@@ -64,7 +64,7 @@ PK_DEVICE void barrier(PK_SITE) {
 // bar.warp.sync
 PK_DEVICE void warp_barrier(uint32_t mask = all_lanes PK_COMMA_SITE) {
 #if PK_EMULATED
-  Block::current()->collective(mask, "warp_barrier", [](void* const*) {}, nullptr, pk_site, true);
+  Block::current()->collective(mask, "warp_barrier", [](void* const*) {}, nullptr, pk_site, Meets::orders);
 #else
   __syncwarp(mask);
 #endif

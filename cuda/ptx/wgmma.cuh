@@ -163,7 +163,7 @@ template <class T, Major A_MAJOR = Major::k, Major B_MAJOR = Major::k, int N>
 PK_DEVICE void wgmma(Accumulator<N>& d, MatrixDescriptor a, MatrixDescriptor b, bool accumulate = true PK_COMMA_SITE) {
   PK_REQUIRE_WGMMA_TYPE(T);
 #if PK_EMULATED
-  issue_wgmma({N, wgmma_type<T>(), A_MAJOR == Major::mn, B_MAJOR == Major::mn, false, accumulate, a.bits, b.bits, pk_site}, d.registers(), nullptr);
+  issue_wgmma({N, matrix_type<T>(), A_MAJOR == Major::mn, B_MAJOR == Major::mn, false, accumulate, a.bits, b.bits, pk_site, &d.registers(), nullptr});
 #else
   WgmmaInstruction<N>::template from_shared<T, static_cast<int>(A_MAJOR), static_cast<int>(B_MAJOR)>(d.registers(), a.bits, b.bits, accumulate);
 #endif
@@ -175,7 +175,7 @@ PK_DEVICE void wgmma(Accumulator<N>& d, const uint32_t (&a)[4], MatrixDescriptor
   constexpr Major A_MAJOR = Major::k;
   PK_REQUIRE_WGMMA_TYPE(T);
 #if PK_EMULATED
-  issue_wgmma({N, wgmma_type<T>(), false, B_MAJOR == Major::mn, true, accumulate, 0, b.bits, pk_site}, d.registers(), a);
+  issue_wgmma({N, matrix_type<T>(), false, B_MAJOR == Major::mn, true, accumulate, 0, b.bits, pk_site, &d.registers(), a});
 #else
   WgmmaInstruction<N>::template from_registers<T, static_cast<int>(B_MAJOR)>(d.registers(), a, b.bits, accumulate);
 #endif

@@ -10,7 +10,8 @@ mod objects;
 
 /// What runs on a GPU too.
 #[cfg(feature = "cuda")]
-const CONFORMANCE: [&str; 6] = ["device", "hopper", "hopper_product", "matrices", "primitives", "tensor_product"];
+const CONFORMANCE: [&str; 7] =
+    ["clusters", "device", "hopper", "hopper_product", "matrices", "primitives", "tensor_product"];
 
 #[cfg(feature = "cuda")]
 fn device() -> Result<(), String> {

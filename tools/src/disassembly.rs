@@ -1,6 +1,6 @@
 //! What nvcc made of each kernel, as cuobjdump lists it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -20,6 +20,8 @@ pub struct Kernel {
     pub code_bytes: u64,
     /// How often each instruction stands there, without its suffixes.
     pub instructions: BTreeMap<String, u64>,
+    /// By its PTX, it accesses shared memory of other blocks, and nothing of which the address space is not known.
+    pub reaches_other_blocks: bool,
 }
 
 impl Kernel {
@@ -33,9 +35,9 @@ impl Kernel {
         self.count(&["LDL", "STL"])
     }
 
-    /// Accesses whose address space is decided when they run.
+    /// Accesses whose address space is decided when they run. Those of another block's shared memory have the same instructions.
     pub fn generic_accesses(&self) -> u64 {
-        self.count(&["LD", "ST", "ATOM"])
+        if self.reaches_other_blocks { 0 } else { self.count(&["LD", "ST", "ATOM"]) }
     }
 
     /// Why no kernel may be like this one.
@@ -81,15 +83,25 @@ impl Disassembler {
 
     /// The kernels of an object, by architecture and name.
     pub fn kernels(&self, object: &Path) -> Result<Vec<Kernel>, Box<dyn Error>> {
-        self.kernels_of_cubin(object, "")
+        let ptx = run(self.command().arg("-ptx").arg(object))?;
+        self.kernels_of_cubin(object, "", &ptx)
     }
 
-    /// The kernels of a cubin, whose resources are listed without the architecture.
-    pub fn kernels_of_cubin(&self, object: &Path, architecture: &str) -> Result<Vec<Kernel>, Box<dyn Error>> {
+    /// The kernels of a cubin and its PTX; its resources are listed without the architecture.
+    pub fn kernels_of_cubin(
+        &self,
+        object: &Path,
+        architecture: &str,
+        ptx: &str,
+    ) -> Result<Vec<Kernel>, Box<dyn Error>> {
+        let reaching = reaching_other_blocks(ptx);
         let usage = run(self.command().arg("-res-usage").arg(object))?;
         let mut kernels = resources(&usage, architecture)?;
         let code = run(self.command().arg("-sass").arg(object))?;
         add_instructions(&code, &mut kernels)?;
+        for ((_, symbol), kernel) in &mut kernels {
+            kernel.reaches_other_blocks = reaching.contains(symbol);
+        }
         let mut kernels: Vec<_> = kernels.into_values().collect();
         kernels.sort_by(|a, b| (&a.architecture, &a.name).cmp(&(&b.architecture, &b.name)));
         Ok(kernels)
@@ -166,6 +178,29 @@ fn add_instructions(text: &str, kernels: &mut Kernels) -> Result<(), Box<dyn Err
     }
 }
 
+/// Of a text of PTX, the kernels that access shared memory of other blocks and make no generic access.
+fn reaching_other_blocks(ptx: &str) -> BTreeSet<String> {
+    let (mut reaching, mut generic) = (BTreeSet::new(), BTreeSet::new());
+    let mut kernel = "";
+    for line in ptx.lines() {
+        if let Some((_, rest)) = line.split_once(".entry ") {
+            kernel = rest.trim_end().trim_end_matches('(');
+        }
+        let Some(word) = line.split_whitespace().find(|word| !word.starts_with('@')) else { continue };
+        let mut parts = word.split('.');
+        if !matches!(parts.next(), Some("ld" | "st" | "atom" | "red")) {
+            continue;
+        }
+        let spaces = ["global", "shared", "shared::cta", "shared::cluster", "param", "const", "local"];
+        match parts.find(|part| spaces.contains(part)) {
+            Some("shared::cluster") => reaching.insert(kernel.to_string()),
+            Some(_) => false,
+            None => generic.insert(kernel.to_string()),
+        };
+    }
+    reaching.difference(&generic).cloned().collect()
+}
+
 /// The instruction of a line of code, without predicate and suffixes.
 fn instruction(line: &str) -> Option<&str> {
     let (address, rest) = line.strip_prefix("/*")?.split_once("*/")?;
@@ -229,6 +264,18 @@ mod tests {
         assert_eq!((kernel.local_accesses(), kernel.generic_accesses(), kernel.count(&["HMMA"])), (1, 1, 1));
         let refusal = kernel.refusal().unwrap();
         assert!(refusal.contains("8 bytes of stack, 1 accesses of local memory, 1 generic accesses"), "{refusal}");
+    }
+
+    #[test]
+    fn accesses_of_other_blocks_are_not_taken_for_generic_ones() {
+        let ptx = ".visible .entry reaches(\n\tld.param.u64 %rd1, [p];\n\t@%p1 st.shared::cluster.u32 [%r1], %r2;\n\
+             .visible .entry both(\n\tld.shared::cluster.u32 %r1, [%r2];\n\tld.volatile.u32 %r1, [%rd1];\n\
+             .visible .entry neither(\n\tst.shared.u32 [%r1], %r2;\n";
+        assert_eq!(reaching_other_blocks(ptx), BTreeSet::from(["reaches".to_string()]));
+        let mut kernel = Kernel { instructions: BTreeMap::from([("LD".to_string(), 3)]), ..Kernel::default() };
+        assert!(kernel.refusal().is_some());
+        kernel.reaches_other_blocks = true;
+        assert_eq!(kernel.refusal(), None);
     }
 
     #[test]

@@ -113,7 +113,7 @@ pub fn kernels_of_ptx(
             let cubin = text.with_extension(format!("{chip}.cubin"));
             let refuse = ["--warning-as-error", "--warn-on-spills", "--warn-on-local-memory-usage", "--fmad=false"];
             run(Command::new(&assembler).arg("-arch").arg(chip).args(refuse).arg(&text).arg("-o").arg(&cubin))?;
-            kernels.extend(disassembler.kernels_of_cubin(&cubin, chip)?);
+            kernels.extend(disassembler.kernels_of_cubin(&cubin, chip, &std::fs::read_to_string(&text)?)?);
         }
     }
     Ok(kernels)

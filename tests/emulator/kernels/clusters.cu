@@ -2,9 +2,9 @@
 // its name.
 #include "ptx/cluster.cuh"
 #include "ptx/fence.cuh"
-#include "ptx/launch.cuh"
 #include "ptx/overlap.cuh"
 #include "ptx/ptx.cuh"
+#include "staged.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -19,6 +19,9 @@ enum class Fault : uint32_t {
   PK_FAULTS(PK_NAME)
 #undef PK_NAME
 };
+
+// They are for the emulator to find: nobody runs them on a GPU.
+PK_DEVICE Fault built(Fault fault) { return PK_EMULATED ? fault : Fault::none; }
 
 constexpr uint32_t kThreads = 64, kWords = 256, kRounds = 5, kMostBlocks = 8;
 
@@ -51,7 +54,7 @@ PK_DEVICE void move_words(const RemoteArray<uint32_t, kWords, 128>& from, const 
 PK_KERNEL void exchange(Problem problem, PK_GRID_CONSTANT const TensorMap) {
   PK_SHARED(Shared, shared);
   const uint32_t thread = thread_index().x, size = cluster_size(), rank = cluster_rank();
-  const Fault fault = problem.fault;
+  const Fault fault = built(problem.fault);
   for (uint32_t i = thread; i < kWords; i += kThreads) shared.first.store(i, load_global(problem.input + block_number() * kWords + i));  // planted: relaxed_arrival
   if (fault == Fault::waits_without_arrival && thread == 5) cluster_wait();                                                              // planted: waits_without_arrival
   if (fault == Fault::relaxed_arrival) cluster_arrive_relaxed();
@@ -79,7 +82,7 @@ PK_KERNEL void exchange(Problem problem, PK_GRID_CONSTANT const TensorMap) {
 PK_KERNEL void pass_on(Problem problem, PK_GRID_CONSTANT const TensorMap) {
   PK_SHARED(Shared, shared);
   const uint32_t thread = thread_index().x, size = cluster_size(), rank = cluster_rank(), at = block_number() * kWords + thread;
-  const Fault fault = problem.fault;
+  const Fault fault = built(problem.fault);
   if (thread == 0 && fault != Fault::barrier_not_initialised) {
     shared.full.initialize(kThreads);
     shared.empty.initialize(kThreads);
@@ -107,7 +110,7 @@ PK_KERNEL void pass_on(Problem problem, PK_GRID_CONSTANT const TensorMap) {
 PK_KERNEL void share_tile(Problem problem, PK_GRID_CONSTANT const TensorMap map) {
   PK_SHARED(Shared, shared);
   const uint32_t thread = thread_index().x, size = cluster_size(), rank = cluster_rank(), bytes = size * kWords * 4;
-  const Fault fault = problem.fault;
+  const Fault fault = built(problem.fault);
   if (thread == 0) {
     shared.full.initialize(1);
     fence_barrier_initialization();
@@ -129,7 +132,7 @@ PK_KERNEL void share_tile(Problem problem, PK_GRID_CONSTANT const TensorMap map)
 PK_KERNEL void send_line(Problem problem, PK_GRID_CONSTANT const TensorMap) {
   PK_SHARED(Shared, shared);
   const uint32_t thread = thread_index().x, size = cluster_size(), rank = cluster_rank(), next = (rank + 1) % size;
-  const Fault fault = problem.fault;
+  const Fault fault = built(problem.fault);
   if (thread == 0) {
     shared.full.initialize(1);
     shared.full.arrive_expect(kWords * 4);
@@ -171,15 +174,16 @@ PK_KERNEL void first_of_two(Overlap overlap) {
 }
 
 PK_KERNEL void second_of_two(Overlap overlap) {
+  const Fault fault = built(overlap.fault);
   const uint32_t at = block_index().x * kThreads + thread_index().x, other = grid_extent().x * kThreads - 1 - at;
   if (thread_index().x == 0) store_global(overlap.seen + block_index().x, atomic_add(overlap.started, 0));
-  if (overlap.fault == Fault::overwrites_before_wait) store_global(overlap.input + other, 7u);  // planted: overwrites_before_wait
-  uint32_t value = overlap.fault == Fault::reads_before_wait ? load_global(overlap.between + other) : 0;  // planted: reads_before_wait
-  if (overlap.fault != Fault::no_wait_for_primary) wait_for_previous_launch();
+  if (fault == Fault::overwrites_before_wait) store_global(overlap.input + other, 7u);  // planted: overwrites_before_wait
+  uint32_t value = fault == Fault::reads_before_wait ? load_global(overlap.between + other) : 0;  // planted: reads_before_wait
+  if (fault != Fault::no_wait_for_primary) wait_for_previous_launch();
   value = load_global(overlap.between + other);  // planted: no_wait_for_primary
   store_global(overlap.results + at, value + 5);
   barrier();
-  if (overlap.fault == Fault::none) store_global(overlap.input + other, value);
+  if (fault == Fault::none) store_global(overlap.input + other, value);
 }
 
 const char* const names[] = {
@@ -195,10 +199,10 @@ using namespace PK_BUILD;
 
 extern "C" {
 
-const char* emulator_test_cluster_fault_name(uint32_t fault) { return fault < sizeof names / sizeof names[0] ? names[fault] : nullptr; }
+const char* CONFORMANCE(cluster_fault_name)(uint32_t fault) { return fault < sizeof names / sizeof names[0] ? names[fault] : nullptr; }
 
 // kernel: 0 exchange, 1 pass_on, 2 share_tile, 3 send_line; extents: of the grid [3], of a cluster [3]
-int32_t emulator_test_cluster(const pk_queue* queue, uint32_t kernel, uint32_t fault, const uint32_t* extents, const uint32_t* input, uint32_t* results) {
+int32_t CONFORMANCE(cluster)(const pk_queue* queue, uint32_t kernel, uint32_t fault, const uint32_t* extents, const uint32_t* input, uint32_t* results) {
   using Kernel = void (*)(Problem, TensorMap);
   static constexpr struct {
     const char* name;
@@ -207,17 +211,24 @@ int32_t emulator_test_cluster(const pk_queue* queue, uint32_t kernel, uint32_t f
   const uint64_t blocks = uint64_t{extents[0]} * extents[1] * extents[2], size = kernel == 2 ? extents[3] * extents[4] * extents[5] : 1;
   LaunchShape shape{kernels[kernel].name, {extents[0], extents[1], extents[2]}, kThreads, shared_bytes<Shared>()};
   shape.cluster = {extents[3], extents[4], extents[5]};
+  Staged operands(*queue);
+  input = operands.read_bytes("input", input, blocks * kWords * 4);
+  results = operands.write_bytes("results", results, blocks * size * kWords * 4);
+  PK_TRY(operands.status());
   TensorMap map;
   PK_TRY(make_tensor_map<float>("share_tile", {input, 2, {64, blocks * 4}, {256}, {64, 4}, Swizzle::none}, &map));
-  Operands operands;
-  operands.read_bytes("input", input, blocks * kWords * 4);
-  operands.write_bytes("results", results, blocks * size * kWords * 4);
-  return launch(*queue, shape, operands, kernels[kernel].kernel, Problem{input, results, static_cast<Fault>(fault)}, map);
+  return launch_staged(*queue, shape, operands, kernels[kernel].kernel, Problem{input, results, static_cast<Fault>(fault)}, map);
 }
 
 // input, between, results: [blocks, 64]; started [1], seen [blocks]
-int32_t emulator_test_overlap(const pk_queue* queue, uint32_t fault, uint32_t blocks, uint32_t* input, uint32_t* between, uint32_t* results, uint32_t* started, uint32_t* seen) {
+int32_t CONFORMANCE(overlap)(const pk_queue* queue, uint32_t fault, uint32_t blocks, uint32_t* input, uint32_t* between, uint32_t* results, uint32_t* started, uint32_t* seen) {
   const uint64_t bytes = uint64_t{blocks} * kThreads * 4;
+  Staged memory(*queue);
+  input = memory.read_write_bytes("input", input, bytes);
+  between = memory.read_write_bytes("between", between, bytes);
+  results = memory.write_bytes("results", results, bytes);
+  started = memory.read_write_bytes("started", started, 4);
+  seen = memory.write_bytes("seen", seen, blocks * 4);
   Operands first, second;
   first.read_bytes("input", input, bytes);
   first.write_bytes("between", between, bytes);
@@ -228,8 +239,10 @@ int32_t emulator_test_overlap(const pk_queue* queue, uint32_t fault, uint32_t bl
   second.read_write_bytes("started", started, 4);
   second.write_bytes("seen", seen, blocks * 4);
   const Overlap overlap{input, between, results, started, seen, static_cast<Fault>(fault)};
-  return launch_overlapping(*queue, prepared({"first_of_two", {blocks, 1, 1}, kThreads, 0}, first, first_of_two, overlap),
-                            prepared({"second_of_two", {blocks, 1, 1}, kThreads, 0}, second, second_of_two, overlap));
+  PK_TRY(memory.status());
+  PK_TRY(launch_overlapping(*queue, prepared({"first_of_two", {blocks, 1, 1}, kThreads, 0}, first, first_of_two, overlap),
+                            prepared({"second_of_two", {blocks, 1, 1}, kThreads, 0}, second, second_of_two, overlap)));
+  return memory.finish("second_of_two");
 }
 
 }  // extern "C"

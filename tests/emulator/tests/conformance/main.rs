@@ -2,6 +2,7 @@
 //!
 //! PEFT_KERNELS_REQUIRE=device makes trials that need a device fail where there is none; otherwise they are ignored.
 
+mod clusters;
 mod hopper_copies;
 mod hopper_product;
 mod hopper_wgmma;
@@ -18,6 +19,8 @@ use libtest_mimic::{Arguments, Trial};
 pub enum Chips {
     /// From 8.0 on.
     All,
+    /// From 9.0 on: clusters, and launches that overlap.
+    Clusters,
     /// 9.0.
     Hopper,
 }
@@ -39,6 +42,9 @@ impl Trials {
         let reason = match (emulator_tests::device(), chips) {
             (Err(reason), _) => Some(reason),
             (Ok(chip), Chips::All) if chip < 80 => Some("needs a device of compute capability 8.0 or higher".into()),
+            (Ok(chip), Chips::Clusters) if chip < 90 => {
+                Some("needs a device of compute capability 9.0 or higher".into())
+            }
             (Ok(chip), Chips::Hopper) if chip != 90 => Some("needs a device of compute capability 9.0".into()),
             (Ok(_), _) => None,
         };
@@ -94,6 +100,7 @@ macro_rules! measures {
 fn main() -> std::process::ExitCode {
     let arguments = Arguments::from_args();
     let mut trials = Trials::default();
+    clusters::trials(&mut trials);
     hopper_copies::trials(&mut trials);
     hopper_product::trials(&mut trials);
     hopper_wgmma::trials(&mut trials);

@@ -4,18 +4,11 @@ use std::ffi::{CStr, c_char};
 
 use emulator_tests::{ERROR_CUDA, ERROR_EMULATOR, Queue, Random, outcome};
 
-unsafe extern "C" {
-    fn emulator_test_cluster_fault_name(fault: u32) -> *const c_char;
-    fn emulator_test_cluster(
-        queue: &Queue,
-        kernel: u32,
-        fault: u32,
-        extents: *const u32,
-        input: *const u32,
-        results: *mut u32,
-    ) -> i32;
-    fn emulator_test_overlap(
-        queue: &Queue,
+use crate::{Chips, Trials, conforms, on_emulator};
+
+emulator_tests::kernels! {
+    fn cluster(kernel: u32, fault: u32, extents: *const u32, input: *const u32, results: *mut u32);
+    fn overlap(
         fault: u32,
         blocks: u32,
         input: *mut u32,
@@ -23,11 +16,15 @@ unsafe extern "C" {
         results: *mut u32,
         started: *mut u32,
         seen: *mut u32,
-    ) -> i32;
+    );
+}
+
+unsafe extern "C" {
+    fn emulator_test_cluster_fault_name(fault: u32) -> *const c_char;
     fn emulator_test_detect_races(on: i32);
 }
 
-const SOURCE: &str = include_str!("../kernels/clusters.cu");
+const SOURCE: &str = include_str!("../../kernels/clusters.cu");
 const WORDS: usize = 256;
 const THREADS: usize = 64;
 const ROUNDS: u32 = 5;
@@ -96,7 +93,7 @@ fn run(kernel: u32, fault: &str, shape: &Shape, seed: u64, input: &[u32]) -> Out
     let extents = [shape.grid, shape.cluster];
     // SAFETY: the arrays have the extents of the shape
     outcome(unsafe {
-        emulator_test_cluster(
+        kernels::cluster(
             &Queue::new(seed),
             kernel,
             fault_number(fault),
@@ -149,8 +146,7 @@ fn expected(kernel: u32, shape: &Shape, input: &[u32]) -> Vec<u32> {
     results
 }
 
-#[test]
-fn blocks_reach_each_other() {
+fn agree_with_their_definition(kernels: &[u32]) {
     let shapes = [
         ([6, 1, 1], [1, 1, 1]),
         ([6, 1, 1], [2, 1, 1]),
@@ -159,7 +155,7 @@ fn blocks_reach_each_other() {
         ([2, 4, 4], [1, 2, 4]),
         ([16, 1, 1], [8, 1, 1]),
     ];
-    for kernel in [EXCHANGE, PASS_ON, SHARE_TILE, SEND_LINE] {
+    for &kernel in kernels {
         for (number, &(grid, cluster)) in shapes.iter().enumerate() {
             let shape = Shape { grid, cluster };
             let input = random_input(&shape, number as u64);
@@ -172,7 +168,14 @@ fn blocks_reach_each_other() {
     }
 }
 
-#[test]
+fn blocks_reach_each_other() {
+    agree_with_their_definition(&[EXCHANGE, PASS_ON, SEND_LINE]);
+}
+
+fn multicasts_reach_all_blocks() {
+    agree_with_their_definition(&[SHARE_TILE]);
+}
+
 fn what_a_chip_cannot_launch_is_refused() {
     let run_on = |device: i32, grid: [u32; 3], cluster: [u32; 3]| {
         let shape = Shape { grid, cluster };
@@ -181,7 +184,7 @@ fn what_a_chip_cannot_launch_is_refused() {
         let extents = [shape.grid, shape.cluster];
         // SAFETY: as in run()
         outcome(unsafe {
-            emulator_test_cluster(
+            kernels::cluster(
                 &Queue::of_chip(device, 1),
                 SEND_LINE,
                 0,
@@ -233,7 +236,6 @@ fn check(kernel: u32, fault: &str, line: &str, texts: &[&str]) {
     }
 }
 
-#[test]
 fn misuse_of_the_barrier_of_the_cluster() {
     check(EXCHANGE, "no_first_barrier", "remote_access", &["no cluster_wait() says that this one has started"]);
     check(EXCHANGE, "relaxed_arrival", "relaxed_arrival", &["a race, for nothing orders the two"]);
@@ -244,7 +246,6 @@ fn misuse_of_the_barrier_of_the_cluster() {
     check(EXCHANGE, "one_thread_missing", "one_thread_missing", &["1 of block (1,0,0)", "1 of block (5,0,0)"]);
 }
 
-#[test]
 fn misuse_of_another_blocks_memory() {
     check(EXCHANGE, "no_such_block", "no_such_block", &["of a cluster of 4"]);
     check(EXCHANGE, "past_end", "remote_access", &["at index 256 of a shared array of 256"]);
@@ -256,7 +257,6 @@ fn misuse_of_another_blocks_memory() {
     );
 }
 
-#[test]
 fn misuse_of_barriers_between_blocks() {
     check(PASS_ON, "overrun_stage", "", &["a race, for nothing orders the two", "deadlock"]);
     check(PASS_ON, "waits_in_block_only", "waits_in_block_only", &["a race, for nothing orders the two"]);
@@ -264,7 +264,6 @@ fn misuse_of_barriers_between_blocks() {
     check(PASS_ON, "barrier_not_initialised", "", &["a barrier that is not initialised"]);
 }
 
-#[test]
 fn misuse_of_multicasts() {
     check(SHARE_TILE, "rank_left_out", "full", &["deadlock"]);
     check(
@@ -278,7 +277,6 @@ fn misuse_of_multicasts() {
     check(SHARE_TILE, "into_no_block", "multicast", &["into no block"]);
 }
 
-#[test]
 fn misuse_of_copies_between_blocks() {
     check(SEND_LINE, "source_overwritten", "source_overwritten", &["a race"]);
     check(SEND_LINE, "no_proxy_fence", "no_proxy_fence", &["no fence_proxy_async() of that thread"]);
@@ -298,7 +296,7 @@ fn overlap(fault: &str, seed: u64) -> Outcome<[Vec<u32>; 3]> {
     let (mut between, mut results, mut started, mut seen) = (vec![0; count], vec![0; count], 0, vec![0; BLOCKS]);
     // SAFETY: the arrays are as the kernels expect
     outcome(unsafe {
-        emulator_test_overlap(
+        kernels::overlap(
             &Queue::new(seed),
             fault_number(fault),
             BLOCKS as u32,
@@ -312,24 +310,24 @@ fn overlap(fault: &str, seed: u64) -> Outcome<[Vec<u32>; 3]> {
     Ok([results, input, seen])
 }
 
-#[test]
 fn the_second_grid_waits_for_the_first() {
     let mut random = Random(11);
     let between: Vec<u32> = (0..BLOCKS * THREADS).map(|_| random.bits32().wrapping_mul(3).wrapping_add(1)).collect();
     let results: Vec<u32> = between.iter().rev().map(|value| value.wrapping_add(5)).collect();
-    let mut overlapped = 0;
     for seed in 0..50 {
-        let [found, input, seen] = overlap("none", seed).unwrap();
+        let [found, input, _] = overlap("none", seed).unwrap();
         assert!(found == results && input == between, "seed {seed}");
-        overlapped += usize::from(seen.iter().any(|&blocks| blocks < BLOCKS as u32));
     }
-    assert!(
-        (20..50).contains(&overlapped),
-        "of 50 schedules {overlapped} begin the second grid before the first has ended"
-    );
 }
 
-#[test]
+fn many_schedules_begin_the_second_grid_before_the_first_has_ended() {
+    let overlapped = (0..50).filter(|&seed| {
+        let [_, _, seen] = overlap("none", seed).unwrap();
+        seen.iter().any(|&blocks| blocks < BLOCKS as u32)
+    });
+    assert!((20..50).contains(&overlapped.count()));
+}
+
 fn what_does_not_wait_for_the_first_grid_is_a_race() {
     for seed in 0..8 {
         for fault in ["no_wait_for_primary", "overwrites_before_wait"] {
@@ -341,7 +339,6 @@ fn what_does_not_wait_for_the_first_grid_is_a_race() {
     }
 }
 
-#[test]
 fn without_the_detector_exits_are_seen_where_they_come_too_early() {
     // SAFETY: it sets a variable of this thread
     unsafe { emulator_test_detect_races(0) };
@@ -367,7 +364,6 @@ fn fingerprint() -> String {
     runs.map(|(fault, kernel, seed)| format!("{:?} ", run(kernel, fault, &shape, seed, &input))).collect()
 }
 
-#[test]
 fn nothing_depends_on_the_number_of_os_threads() {
     if std::env::var_os("EMULATOR_TESTS_PRINT").is_some() {
         println!("fingerprint: {}", fingerprint());
@@ -375,7 +371,7 @@ fn nothing_depends_on_the_number_of_os_threads() {
     }
     let of = |threads: &str| {
         let output = std::process::Command::new(std::env::current_exe().unwrap())
-            .args(["--exact", "nothing_depends_on_the_number_of_os_threads", "--nocapture"])
+            .args(["--exact", "clusters::nothing_depends_on_the_number_of_os_threads/emulator", "--nocapture"])
             .envs([("EMULATOR_TESTS_PRINT", "1"), ("PEFT_KERNELS_EMULATOR_THREADS", threads)])
             .output()
             .unwrap();
@@ -386,4 +382,22 @@ fn nothing_depends_on_the_number_of_os_threads() {
     };
     let alone = of("1");
     assert!(of("4") == alone && of("3") == alone);
+}
+
+pub fn trials(trials: &mut Trials) {
+    conforms!(trials, Chips::Clusters, blocks_reach_each_other, the_second_grid_waits_for_the_first);
+    conforms!(trials, Chips::Hopper, multicasts_reach_all_blocks);
+    on_emulator!(
+        trials,
+        what_a_chip_cannot_launch_is_refused,
+        misuse_of_the_barrier_of_the_cluster,
+        misuse_of_another_blocks_memory,
+        misuse_of_barriers_between_blocks,
+        misuse_of_multicasts,
+        misuse_of_copies_between_blocks,
+        many_schedules_begin_the_second_grid_before_the_first_has_ended,
+        what_does_not_wait_for_the_first_grid_is_a_race,
+        without_the_detector_exits_are_seen_where_they_come_too_early,
+        nothing_depends_on_the_number_of_os_threads
+    );
 }
