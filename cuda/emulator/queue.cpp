@@ -1,5 +1,6 @@
 // What the C interface asks of a queue, for the emulator: its memory is ordinary memory, and its operations are complete when they return.
 #include "../core/operations.h"
+#include "../core/status.h"
 #include "launch.h"
 
 extern "C" {

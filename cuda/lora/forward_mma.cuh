@@ -49,15 +49,18 @@ PK_DEVICE bool add_splits(typename Config::Product::Sums& sums, typename Config:
   barrier();
   if (shared.arrived.load(0) != static_cast<uint32_t>(problem.splits - 1)) return false;
   if (active) {
-    for (int32_t part = 0; part < problem.splits; ++part) {  // outermost, so that the loads of all fragments wait together
 #pragma unroll
-      for (int i = 0; i < Product::kRowFragments; ++i) {
+    for (int i = 0; i < Product::kRowFragments; ++i) {
 #pragma unroll
-        for (int j = 0; j < Product::kColumnFragments; ++j) {
-          const auto more = load_global(at(part, i, j));
+      for (int j = 0; j < Product::kColumnFragments; ++j) {
+        auto sum = load_global(at(0, i, j));
+        for (int32_t other = 1; other < problem.splits; ++other) {
+          const auto more = load_global(at(other, i, j));
 #pragma unroll
-          for (int e = 0; e < 4; ++e) sums[i][j][e] = part == 0 ? more.values[e] : sums[i][j][e] + more.values[e];
+          for (int e = 0; e < 4; ++e) sum.values[e] += more.values[e];
         }
+#pragma unroll
+        for (int e = 0; e < 4; ++e) sums[i][j][e] = sum.values[e];
       }
     }
   }
