@@ -14,12 +14,15 @@ constexpr uint32_t lanes = 32;
 
 void move_all(void* const* records) {
   const auto of = [&](uint32_t lane) -> const MatrixMove& { return of_lane<MatrixMove>(records, lane); };
-  const auto [stores, transposed, count, first_fragments, first_row] = of(0);
-  for (uint32_t i = 0; i < count * lanes * 2; ++i) {
-    const uint32_t matrix = i / 64, lane = i / 2 % lanes, row = lane / 4, column = lane % 4 * 2 + i % 2;
-    auto* in_fragment = reinterpret_cast<char*>(of(lane).fragments + matrix) + i % 2 * 2;
-    auto* in_row = static_cast<char*>(of(matrix * 8 + (transposed ? column : row)).row) + (transposed ? row : column) * 2;
-    std::memcpy(stores ? in_row : in_fragment, stores ? in_fragment : in_row, 2);
+  const bool stores = of(0).stores, transposed = of(0).transposed;
+  for (uint32_t i = 0; i < of(0).count * lanes; ++i) {
+    const uint32_t matrix = i / lanes, lane = i % lanes, row = lane / 4;
+    auto* pair = reinterpret_cast<char*>(of(lane).fragments + matrix);
+    for (uint32_t column = lane % 4 * 2, end = column + 2; column < end; ++column, pair += 2) {
+      char* in_row = static_cast<char*>(of(matrix * 8 + (transposed ? column : row)).row) + (transposed ? row : column) * 2;
+      if (stores) std::memcpy(in_row, pair, 2);
+      else std::memcpy(pair, in_row, 2);
+    }
   }
 }
 
@@ -69,9 +72,9 @@ void land(PendingCopy& copy) {
 
 }  // namespace
 
-void count_product(const std::string& shape, MatrixType type) {
+void count_product(const char* shape, MatrixType type) {
   static constexpr const char* kinds[] = {"k16.bf16", "k16.f16", "k8.tf32", "k4.f64"};
-  if (const auto& counters = Block::current()->counters) counters->count(Counted::matrix_instructions, (shape + kinds[static_cast<int>(type)]).c_str());
+  if (const auto& counters = Block::current()->counters) counters->count(Counted::matrix_instructions, (std::string(shape) + kinds[static_cast<int>(type)]).c_str());
 }
 
 void move_matrices(const char* name, MatrixMove move, Site site) { Block::current()->collective(all_lanes, name, move_all, &move, site, Meets::whole); }

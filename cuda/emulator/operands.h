@@ -1,7 +1,6 @@
 // What a launch may touch in global memory: the elements of its operands, and nothing between them.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 #include <string>
 #include <vector>

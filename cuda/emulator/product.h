@@ -3,14 +3,13 @@
 
 #include <cstdint>
 #include <cstring>
-#include <string>
 
 #include "ampere.h"
 
 namespace PK_BUILD {
 
 // "mma.m16n8", "k16.bf16"
-void count_product(const std::string& shape, MatrixType type);
+void count_product(const char* shape, MatrixType type);
 
 constexpr uint32_t bytes_of(MatrixType type) { return type == MatrixType::f64 ? 8 : type == MatrixType::tf32 ? 4 : 2; }
 

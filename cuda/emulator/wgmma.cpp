@@ -165,7 +165,7 @@ void Warpgroup::issue(void* const* calls) {
   if (++operation.warps < 4) return;
 
   operation.issuer = block.running().id;
-  count_product("wgmma.m64n" + std::to_string(call.columns), call.type);
+  count_product(("wgmma.m64n" + std::to_string(call.columns)).c_str(), call.type);
   each_operand(call, [&](const Operand16& operand) {
     operand.check(call.site);
     operand.each_chunk([&](uint32_t, uint32_t, uint32_t address) {
