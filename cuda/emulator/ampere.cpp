@@ -106,8 +106,6 @@ void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid
   else std::memset(target, 0xff, bytes);  // NaN until it lands
 }
 
-void commit_copies() { ++Block::current()->running().copy_groups; }
-
 void wait_for_copies(uint32_t pending_groups) {
   Block& block = *Block::current();
   block.access();

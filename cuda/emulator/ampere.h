@@ -28,7 +28,6 @@ void multiply_matrices(MatrixType type, void* sums, const void* a, const void* b
 
 // cp.async: each copy lands when it is issued, or only when it is waited for. The target has been checked; the source is checked here.
 void copy_async(void* target, const void* source, uint32_t bytes, uint32_t valid_bytes, Site site);
-void commit_copies();
 void wait_for_copies(uint32_t pending_groups);
 
 }  // namespace PK_BUILD

@@ -44,7 +44,7 @@ Block::Block(Cluster& of, uint32_t rank_in_cluster)
   threads.reserve(extent.x);
   for (uint32_t i = 0; i < extent.x; ++i) {
     const uint32_t id = rank * extent.x + i;
-    threads.push_back({of.fibers[id].get(), i, id});
+    threads.push_back({&of.fibers[id], i, id});
     threads[i].fiber->prepare(run_thread);
   }
   running_ = choose();

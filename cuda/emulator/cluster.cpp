@@ -29,7 +29,7 @@ void Cluster::begin(Launch& of_launch, Grid& of_grid, uint64_t at_position, uint
   }
   if (launch->detects_races) races.begin(*this, threads, launch->grids.size() > 1 || grid->clusters > 1);
   unfenced.begin(*this, threads);
-  while (fibers.size() < threads) fibers.push_back(std::make_unique<Fiber>());
+  while (fibers.size() < threads) fibers.emplace_back();
   for (uint32_t rank = 0; rank < size; ++rank) blocks.push_back(std::make_unique<Block>(*this, rank));
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -25,8 +26,8 @@ struct Cluster {
   uint32_t size = 0, live = 0;  // blocks; that have not ended
   std::vector<std::unique_ptr<Block>> blocks;
   // What stays from one use to the next:
-  std::vector<std::unique_ptr<Fiber>> fibers;  // of the threads of all blocks
-  char* memory = nullptr;                      // the shared memory of all, an arena each
+  std::deque<Fiber> fibers;  // of the threads of all blocks
+  char* memory = nullptr;    // the shared memory of all, an arena each
   Races races;
   UnfencedWrites unfenced;
   SiteNumbers sites;

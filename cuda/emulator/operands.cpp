@@ -6,14 +6,7 @@ namespace PK_BUILD {
 
 namespace {
 
-uint64_t bytes_of_element(int32_t element_type) {
-  switch (element_type) {
-    case PK_F16:
-    case PK_BF16: return 2;
-    case PK_F64: return 8;
-    default: return 4;
-  }
-}
+uint64_t bytes_of_element(int32_t type) { return type == PK_F64 ? 8 : type == PK_F16 || type == PK_BF16 ? 2 : 4; }
 
 // The same search among the runs below axis `level`, with an offset from where they start.
 bool find_offset(const Operand& operand, int level, uint64_t offset, uint64_t bytes, uint64_t* run_offset) {

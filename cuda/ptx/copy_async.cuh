@@ -27,7 +27,7 @@ PK_DEVICE void copy_async(SharedArray<T, COUNT, ALIGNMENT>& target, uint32_t ind
 // cp.async.commit_group: the copies of this thread since the last one are a group, also if there are none.
 PK_DEVICE void commit_group() {
 #if PK_EMULATED
-  commit_copies();
+  ++Block::current()->running().copy_groups;
 #else
   asm volatile("cp.async.commit_group;" ::: "memory");
 #endif
