@@ -68,7 +68,7 @@ pub(crate) fn check(operation: &'static str, status: i32) -> Result<()> {
     if status == PK_OK {
         return Ok(());
     }
-    let message = last_error();
+    let message = without_function(last_error());
     Err(match status {
         PK_ERROR_VERSION => Error::Version { operation, message },
         PK_ERROR_NO_DEVICE => Error::NoDevice { operation, message },
@@ -77,6 +77,14 @@ pub(crate) fn check(operation: &'static str, status: i32) -> Result<()> {
         PK_ERROR_CUDA => Error::Cuda { operation, message },
         _ => Error::Refused { operation, message },
     })
+}
+
+/// The C side begins with the name of its function; here the operation stands there already.
+fn without_function(message: String) -> String {
+    match message.split_once(": ") {
+        Some((function, rest)) if function.starts_with("pk_") => rest.into(),
+        _ => message,
+    }
 }
 
 #[cfg(any(feature = "emulator", feature = "cuda"))]

@@ -93,9 +93,7 @@ fn texts<Q: HostQueue>(queue: &Q) -> Result<(), String> {
     )?;
     let text = match std::any::type_name::<Q>().contains("Cpu") {
         true => "haar::forward_2d: algorithm 9 does not exist on the CPU queue, expected 0",
-        false => {
-            "haar::forward_2d: pk_haar_forward: algorithm 9 does not exist, expected 0 (automatic), 1 (simt) or 2 (tile)"
-        }
+        false => "haar::forward_2d: algorithm 9 does not exist, expected 0 (automatic), 1 (simt) or 2 (tile)",
     };
     refused(queue, [[8, 8], [8, 8]], 1, |call| call.algorithm(9), haar::forward_2d, text)
 }

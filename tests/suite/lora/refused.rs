@@ -271,7 +271,7 @@ fn merge() -> std::result::Result<(), String> {
             let mut parts = MergeParts::new();
             spoil(&mut parts);
             results.push(check(name, expected, &arena, parts.run::<bf16, Q>(&arena, queue, true)));
-            let expected = expected.replace("lora::merge", "lora::unmerge").replace("pk_lora_merge", "pk_lora_unmerge");
+            let expected = expected.replace("lora::merge", "lora::unmerge");
             results.push(check(name, &expected, &arena, parts.run::<bf16, Q>(&arena, queue, false)));
         }
     }

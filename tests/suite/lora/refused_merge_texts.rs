@@ -92,12 +92,12 @@ pub const MERGE: &[Case<MergeParts>] = &[
     (
         "emulator: an algorithm that does not exist",
         |p| p.algorithm = 5,
-        "Algorithm | lora::merge: pk_lora_merge: algorithm 5 does not exist, expected 0 (automatic), 1 (lora_merge_simt) or 2 (lora_merge_mma)",
+        "Algorithm | lora::merge: algorithm 5 does not exist, expected 0 (automatic), 1 (lora_merge_simt) or 2 (lora_merge_mma)",
     ),
     (
         "emulator: a residual from tensor cores",
         |p| (p.residual, p.algorithm) = (Some(from(1000, p.destination)), 2),
-        "Algorithm | lora::merge: pk_lora_merge: algorithm 2 (lora_merge_mma) needs compute capability 8.0 and no residual, this chip has 9.0, and there is a residual",
+        "Algorithm | lora::merge: algorithm 2 (lora_merge_mma) needs compute capability 8.0 and no residual, this chip has 9.0, and there is a residual",
     ),
     (
         "cpu: an algorithm that does not exist",
