@@ -49,7 +49,7 @@ fn results_fit_the_schema_and_tell_the_errors_of_every_case() {
             assert!(error > 0.0 && error <= limit, "{row}");
         }
     }
-    for (queue, kernel) in [("cpu", "reference"), ("emulator", "lora_forward_simt")] {
+    for (queue, kernel) in [("cpu", "reference"), ("emulator", "lora_forward_mma_small")] {
         assert!(rows.iter().any(|row| row["queue"] == queue && row["kernel"] == kernel), "{queue}");
     }
     assert_eq!(rows.iter().filter(|row| row["arm"] == "copy").count() * 2, rows.len());
