@@ -14,6 +14,13 @@ pub struct Mutant {
     pub removed: String,
 }
 
+impl Mutant {
+    /// The same in a text that begins `begin` bytes later.
+    pub fn moved_by(&self, begin: usize) -> Self {
+        Self { range: self.range.start - begin..self.range.end - begin, ..self.clone() }
+    }
+}
+
 /// Statements whose absence no type checker notices.
 const SYNCHRONISATION: &str = r"(?:\w+(?:\.|->))?\b(?:\w*barrier|\w*wait\w*|\w*fence\w*|\w*commit\w*|\w*arrive\w*|\w*expect\w*|\w*release\w*)(?:<[^;<>]*>)?\([^;{}]*\);";
 
@@ -37,7 +44,8 @@ pub fn find(source: &str) -> Vec<Mutant> {
         let value = code[value].trim().to_string();
         mutants.push(mutant(source, range, &format!("({value})")));
     }
-    mutants.sort_by_key(|mutant| (mutant.range.start, mutant.range.end));
+    // One that holds others comes before them.
+    mutants.sort_by_key(|mutant| (mutant.range.start, std::cmp::Reverse(mutant.range.end)));
     mutants
 }
 
@@ -86,7 +94,7 @@ pub fn code(source: &str) -> String {
 }
 
 /// The source with comments blanked, so that positions stay.
-fn without_comments(source: &str) -> String {
+pub fn without_comments(source: &str) -> String {
     let comment = Regex::new(r"//[^\n]*|(?s:/\*.*?\*/)").expect("a valid expression");
     comment.replace_all(source, |found: &regex::Captures<'_>| " ".repeat(found[0].len())).into_owned()
 }
