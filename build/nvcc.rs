@@ -47,6 +47,13 @@ fn gencode(name: &str) -> Result<String, String> {
             "PEFT_KERNELS_ARCH names `{name}`, expected compute capabilities such as 80, 90a or 90-ptx, separated by semicolons"
         ));
     }
+    // Kernels need the tensor cores and copies of 8.0. On chips from 9.0 on their launches overlap, which code for earlier ones would not wait for.
+    let least = if ptx { 90 } else { 80 };
+    if digits.parse::<u32>().is_ok_and(|number| number < least) {
+        return Err(format!(
+            "PEFT_KERNELS_ARCH names `{name}`, expected at least 80, and for PTX, which later chips run, at least 90-ptx"
+        ));
+    }
     let code = if ptx { "compute" } else { "sm" };
     Ok(format!("-gencode=arch=compute_{number},code={code}_{number}"))
 }

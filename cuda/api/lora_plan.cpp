@@ -66,7 +66,7 @@ double shrink_blocks(const Forward& forward) {
 
 // Whether a grid's first axis has as many blocks as a kernel needs, in however many parts: only the plain kernels walk through more.
 bool fits_grid(const Forward& forward, int32_t algorithm) {
-  const double blocks = std::max({tiles_of(forward, lora_forward_tile(algorithm, is_f32(forward))), shrink_blocks(forward), static_cast<double>(forward.descriptor.batch_count)});
+  const double blocks = std::max({tiles_of(forward, lora_forward_tile(algorithm, is_f32(forward))), shrink_blocks(forward) * lora_shrink_slots(INT32_MAX), static_cast<double>(forward.descriptor.batch_count)});
   return algorithm == PK_LORA_FORWARD_SIMT || blocks * kMostParts <= INT32_MAX;
 }
 

@@ -37,6 +37,8 @@ static constexpr LoraTile lora_forward_tile(int32_t algorithm, bool f32) {
 // Of H = x * A^T.
 constexpr int32_t kLoraShrinkRows = 64, kLoraShrinkStageBytes = 128;
 static constexpr int32_t lora_shrink_columns(int64_t rank) { return rank <= 16 ? 16 : 64; }
+// Blocks that share out the adapters of a table among the same rows; those that find none to do end at once.
+static constexpr int32_t lora_shrink_slots(int64_t adapters) { return static_cast<int32_t>(adapters < 1 ? 1 : adapters < 8 ? adapters : 8); }
 
 // Of all targets' H in the workspace, a multiple of its alignment.
 static constexpr int64_t lora_h_bytes(const LoraForwardPlan& plan, int64_t rows, int64_t total_rank) {

@@ -40,27 +40,31 @@ PK_DEVICE void store_b(typename Product::Shared& shared, const Adapter& adapter,
   gather_operand<Layout, 1, Product::kThreads, float>(b, column0, rank0, adapter.rank, [&](int, int row, int chunk, const auto& values) { store_parts<Layout>(shared.right, row, chunk, values); });
 }
 
+// Four ranks of a row of scale * H; an infinite scale is not the padding's.
+template <class T>
+PK_DEVICE Vector<float, 4> scaled_h(const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile, const Adapter& adapter, int row, int64_t rank) {
+  const int64_t rows = problem.batches * problem.m, plane = rows * target.adapters.max_rank;
+  Vector<float, 4> values{};
+#pragma unroll 4  // loads that wait together
+  for (int32_t i = 0; i < problem.h_planes; ++i) {
+    const Matrix<const float> h{target.h + i * plane, target.adapters.max_rank, 1};
+    values = values + Quads<const float>(h, rows, adapter.rank).load(tile.batch * problem.m + tile.row0 + row, rank);
+  }
+#pragma unroll
+  for (int i = 0; i < 4; ++i) values.values[i] = rank + i < adapter.rank ? adapter.scale * values.values[i] : 0.0f;
+  return values;
+}
+
 // The tiles of scale * H.
 template <class Product, class T, class Adapters>
 PK_DEVICE void store_h(typename Product::Shared& shared, const Adapters& adapters, const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile, int32_t index,
                        const Adapter& adapter, int64_t rank0) {
   using Layout = typename BranchLayouts<Product>::H;
-  const int64_t rows = problem.batches * problem.m, plane = rows * target.adapters.max_rank;
 #pragma unroll 1
   for (int at = static_cast<int>(thread_index().x); at < Layout::kLines * Layout::kChunks; at += Product::kThreads) {
     const int row = at / Layout::kChunks, chunk = at % Layout::kChunks;
-    Vector<float, 4> values{};
-    if (adapters.load(static_cast<uint32_t>(row)) == index) {
-      const int64_t row_of_all = tile.batch * problem.m + tile.row0 + row, rank = rank0 + 4 * chunk;
-#pragma unroll 4  // loads that wait together
-      for (int32_t i = 0; i < problem.h_planes; ++i) {
-        const Matrix<const float> h{target.h + i * plane, target.adapters.max_rank, 1};
-        values = values + Quads<const float>(h, rows, adapter.rank).load(row_of_all, rank);
-      }
-#pragma unroll
-      for (int i = 0; i < 4; ++i) values.values[i] = rank + i < adapter.rank ? adapter.scale * values.values[i] : 0.0f;  // an infinite scale is not the padding's
-    }
-    store_parts<Layout>(shared.left, row, chunk, values);
+    const bool mine = adapters.load(static_cast<uint32_t>(row)) == index;
+    store_parts<Layout>(shared.left, row, chunk, mine ? scaled_h(problem, target, tile, adapter, row, rank0 + 4 * chunk) : Vector<float, 4>{});
   }
 }
 
@@ -138,14 +142,16 @@ PK_DEVICE void multiply_branch_of(typename Product::Sums& sums, const typename P
   }
 }
 
-// Every thread of the block calls it, with the rows' adapters in shared memory, be there a barrier since or not.
+// Every thread of the block calls it, with the rows' adapters in shared memory, be there a barrier since or not. The splits of a tile share out the adapters, by their indices: a row's sums do
+// not depend on the others' adapters.
 template <class Product, class T, class Adapters>
 PK_DEVICE void add_branch(typename Product::Sums& sums, typename Product::Shared& shared, const Adapters& adapters, const ForwardProblem<T>& problem, const ForwardTarget<T>& target,
-                          const ForwardTile& tile) {
+                          const ForwardTile& tile, int32_t split) {
   if (target.adapters.max_rank == 0) return;
   const bool in_f32 = target.adapters.in_f32 != 0;
   barrier();  // the rows' adapters are there, and the base's last stage has been read
   for (int32_t index = -1; (index = next_adapter<Product::kTileRows>(adapters, index)) != -1;) {
+    if (index % problem.splits != split) continue;
     const Adapter adapter = adapter_at(target.adapters, index, tile.batch);
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += BranchLayouts<Product>::kRanks) {
       if (in_f32) store_b<Product, float>(shared, adapter, target.n, tile.column0, rank0);

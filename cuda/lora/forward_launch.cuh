@@ -123,9 +123,11 @@ auto shrink_mma(const Operands& operands, const ForwardProblem<T>& problem) {
   using Config = ShrinkMmaConfig<Math, COLUMNS>;
   static_assert(Config::Product::kStageDepth * sizeof(typename Config::Product::Element) == kLoraShrinkStageBytes, "as the plan counts stages");
   const auto rank_tiles = static_cast<int32_t>(tiles_of(largest_rank(problem), COLUMNS));
-  const int64_t blocks = problem.target_count * problem.batches * tiles_of(problem.m, kLoraShrinkRows) * rank_tiles * problem.h_planes;
+  int32_t slots = 1;
+  for (int32_t i = 0; i < problem.target_count; ++i) slots = std::max(slots, lora_shrink_slots(problem.targets[i].adapters.count));
+  const int64_t blocks = problem.target_count * problem.batches * tiles_of(problem.m, kLoraShrinkRows) * rank_tiles * slots * problem.h_planes;
   const LaunchShape shape{"lora_shrink_mma", grid_of(blocks), Config::Product::kThreads, shared_bytes<typename Config::Shared>()};
-  return prepared(shape, operands, lora_shrink_mma<Config, T, P>, problem, rank_tiles);
+  return prepared(shape, operands, lora_shrink_mma<Config, T, P>, problem, rank_tiles, slots);
 }
 
 // Calls run(Math, P, columns of a tile) for the shrink kernel of a call.

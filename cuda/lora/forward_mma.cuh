@@ -6,12 +6,12 @@
 // cache), a base in y m * n. Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
 // The branch is not rounded to 16 bits: H is f32, multiplied as two numbers of tf32, and a factor of f32 likewise.
 // Roundings of an element of y: those of algorithms.h, for the base k + k / 16 (27 / 8 * k where f32 is multiplied in parts), the warps that share depth and the splits, for the branch those of H
-// and of its ranks; then three sums, then the one to y's type. B is read once for each adapter that a tile's rows have.
+// and of its ranks; then three sums, then the one to y's type. With a table, B is read once for each adapter that a tile's rows have, or once for each row of a tile of 16.
 // Any rank, stride, order and alignment.
 #pragma once
 
 #include "../ptx/overlap.cuh"
-#include "branch.cuh"
+#include "branch_rows.cuh"
 
 namespace PK_BUILD {
 
@@ -112,7 +112,12 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   }
   add_depth_warps<Product>(sums, shared.product);
   wait_for_previous_launch();  // H is there, and arrivals are cleared: until here the shrink kernel may still run
-  if (split == 0) add_branch<Product>(sums, shared.product, shared.adapters, problem, target, tile);
+  if constexpr (BranchRows<Product>::kPossible) {
+    if (target.adapters.table != nullptr) add_branch_of_rows<Product>(sums, shared.product, shared.adapters, problem, target, tile, split);
+    else add_branch<Product>(sums, shared.product, shared.adapters, problem, target, tile, split);
+  } else {
+    add_branch<Product>(sums, shared.product, shared.adapters, problem, target, tile, split);
+  }
   if (problem.splits > 1 && !add_splits<Config>(sums, shared, problem, work, split)) return;
   barrier();  // operands and partial sums have been read
   store_tile<Product>(sums, shared.product, problem, target, tile);

@@ -1,7 +1,7 @@
 // H = x * A^T with tensor cores, for every row of every target, each row with the adapter that it uses.
 //
 // x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite). A block makes 64 rows and 16 or 64 ranks of one plane: planes share k,
-// so that few rows fill a chip as well, and whoever reads H adds them up. Rows of several adapters: the block goes through x once for each.
+// so that few rows fill a chip as well, and whoever reads H adds them up. Rows of several adapters: x is gone through once for each, by the blocks of `slots` in turn.
 // Loads, in elements: x m * k * ceil(rank / tile columns), A rank * k * ceil(m / 64), each as often as there are adapters in 64 rows. Stores: H planes * m * rank, and a
 // count of arrivals for each tile of y that is split. 2 * m * k * rank flops.
 // Factors of f32 with 16-bit x: x becomes f32, exactly, and A is multiplied as two numbers of tf32.
@@ -27,13 +27,13 @@ struct ShrinkMmaConfig {
 };
 
 template <class Config, class T, class P>
-PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_shrink_mma(ForwardProblem<T> problem, int32_t rank_tiles) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_shrink_mma(ForwardProblem<T> problem, int32_t rank_tiles, int32_t slots) {
   using Product = typename Config::Product;
   PK_SHARED(typename Config::Shared, shared);
   let_next_launch_start();
   clear_arrivals(problem);
 
-  // Blocks in the order target, batch, rows, ranks, plane.
+  // Blocks in the order target, batch, rows, ranks, slot, plane.
   uint32_t rest = block_index().x;
   const auto next = [&](int64_t extent) {
     const uint32_t before = rest;
@@ -41,6 +41,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
     return before - rest * static_cast<uint32_t>(extent);
   };
   const auto plane = static_cast<int32_t>(next(problem.h_planes));
+  const auto slot = static_cast<int32_t>(next(slots));
   const int64_t rank0 = int64_t{next(rank_tiles)} * Product::kTileColumns;
   const int64_t row0 = int64_t{next((problem.m + Product::kTileRows - 1) / Product::kTileRows)} * Product::kTileRows;
   const int64_t batch = next(problem.batches);
@@ -59,7 +60,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   const int64_t depth_begin = stages * plane / problem.h_planes * Product::kStageDepth;
   const int64_t depth_end = minimum(stages * (plane + 1) / problem.h_planes * Product::kStageDepth, problem.k);
   const auto x = product_operand<typename Product::Element>(problem.x.batch(batch), problem.m);
-  for (int32_t index = -1; (index = next_adapter<Product::kTileRows>(shared.adapters, index)) != -1;) {
+  int32_t turn = 0;
+  for (int32_t index = -1; (index = next_adapter<Product::kTileRows>(shared.adapters, index)) != -1; turn = (turn + 1) % slots) {
+    if (turn != slot) continue;
     const Adapter adapter = adapter_at(target.adapters, index, batch);
     typename Product::Sums sums = {};
     const auto a = product_operand<typename Product::Element>(adapter.a.matrix<P>(), adapter.rank);

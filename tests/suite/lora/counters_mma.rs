@@ -196,8 +196,8 @@ impl Call {
             check_count(rows, SHRINK, Kind::MatrixInstructions, instruction, of_shrink)?;
         }
 
-        // One for each stage, one where warps share the depth, two for each round of the branch and one before them, two where splits meet, two for each 16 rows of a warp on their way out.
-        let of_branch = if rank > 0 { 1 + 2 * rounds } else { 0 };
+        // One for each stage, one where warps share the depth, two for each round of the branch, and one before them in each split, two where splits meet, two for each 16 rows of a warp on their way out.
+        let of_branch = if rank > 0 { splits + 2 * rounds } else { 0 };
         let of_splits = splits * (usize::from(tile.depth_warps > 1) + if splits > 1 { 2 } else { 0 });
         let of_quads = 2 * tile.rows / 16 / tile.row_warps;
         check_count(rows, kernel, Kind::Barriers, "", tiles * (self.stages() + of_branch + of_splits + of_quads))?;

@@ -1,9 +1,9 @@
 //! Bases, biases, several targets, batches, tables, rows and segments.
 
-use peft_kernels::Element;
+use peft_kernels::{Element, Emulator};
 
-use super::case::{AdapterSpec, Arrangement, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
-use super::forward::check_everywhere;
+use super::case::{AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
+use super::forward::{check_case, check_everywhere};
 use crate::buffer::Cell;
 use crate::numbers::{Numbers, Random};
 use crate::queues::Trials;
@@ -100,6 +100,29 @@ fn row_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// More adapters than blocks share out, on depths that several blocks share.
+fn many_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let table =
+        |n, ranks: &[usize]| TargetSpec { adapters: AdapterSpec::Table(ranks.to_vec()), ..TargetSpec::dense(n, 0) };
+    let targets = [table(21, &[3, 130, 0, 16, 1, 8, 2, 5, 7, 64, 4]), table(34, &[2; 11])];
+    for (algorithm, m, k_bytes) in [(3, 35, 540), (4, 9, 4120)] {
+        let index = (0..m).map(|row| (row * 5 % 12) - 1).collect();
+        let spec = Spec::new(m as usize, 0, k_bytes / size_of::<T>(), 0, Numbers::Reals);
+        let spec = spec.with(|spec| {
+            (spec.algorithm, spec.rows, spec.targets) = (algorithm, RowSpec::Index(index), targets.to_vec());
+        });
+        if crate::cuda::is_active() {
+            check_everywhere::<T, P>(&spec)?;
+            continue;
+        }
+        let case = Case::<T, P>::new(&spec);
+        for seed in [1, 6] {
+            check_case(&case, &case.oracle(), &Emulator::new(seed))?;
+        }
+    }
+    Ok(())
+}
+
 /// Indices that no table has: the first is named, its row is the base alone, all else is right.
 fn bad_row_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for (bad, value) in [(0, 4), (17, -2), (69, i32::MAX), (33, i32::MIN), (5, 1_000_000)] {
@@ -154,6 +177,7 @@ pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::forward::many_targets", many_targets);
     for_types_and_devices!(trials, "lora::forward::batches", batches);
     for_types_and_devices!(trials, "lora::forward::row_adapters", row_adapters);
+    for_types_and_devices!(trials, "lora::forward::many_adapters", many_adapters);
     for_types_and_devices!(trials, "lora::forward::bad_row_adapters", bad_row_adapters);
     for_types_and_devices!(trials, "lora::forward::segments", segments);
 }
