@@ -148,7 +148,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         self
     }
 
-    /// Asks for a row's bits to be the same in a batch of any size and among any other rows; small batches are slower then.
+    /// Asks for a row's bits to be the same in a batch of any size and among any other rows; small batches are slower then. (y of more than 2²⁷ tiles of 64 × 64 is the plain kernel's, whose
+    /// bits are others.)
     pub fn batch_invariant(mut self) -> Self {
         self.flags |= ffi::PK_FLAG_BATCH_INVARIANT as u32;
         self
@@ -163,7 +164,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to y's type: the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the
 /// [`Kernel::rounding_steps`]. `x·Aᵀ` is kept in f32: it does not overflow where y is finite. NaN and infinities pass through as arithmetic says (`s = 0` times infinity is NaN).
 /// The same bits on every run on the same kind of chip: how many parts k is summed in depends on the chip's size. f32 is multiplied as sums of two numbers of 11 bits: factors below 2⁻¹¹⁷ have
-/// fewer bits than the bound assumes, as has tf32 where it is allowed, which also takes the largest 2⁻¹¹ of f32's range for infinity.
+/// fewer bits than the bound assumes, as has tf32 where it is allowed, which also takes the largest 2⁻¹¹ of f32's range for infinity;
+/// an infinity times a factor below 2⁻¹³⁶ gives NaN.
 ///
 /// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target; x, W, A, B read and y written once, as far as the caches reach. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
