@@ -10,6 +10,8 @@ use crate::objects::{self, Unit};
 struct Toolkit {
     nvcc: PathBuf,
     root: PathBuf,
+    /// Whether it can make machine code small at some cost of loading it: half of it is the numbers of lines.
+    compresses: bool,
 }
 
 const NOT_FOUND: &str = "no nvcc, which the feature `cuda` needs. Three ways to get one:\n\
@@ -29,7 +31,9 @@ fn toolkit() -> Result<Toolkit, String> {
     let nvcc = candidates.into_iter().flatten().find(|file| file.is_file()).ok_or(NOT_FOUND)?;
     let nvcc = nvcc.canonicalize().map_err(|error| format!("{}: {error}", nvcc.display()))?;
     let root = nvcc.parent().and_then(Path::parent).ok_or("nvcc is in no folder")?.to_path_buf();
-    Ok(Toolkit { nvcc, root })
+    let help = Command::new(&nvcc).arg("--help").output().map_err(|error| format!("{}: {error}", nvcc.display()))?;
+    let compresses = String::from_utf8_lossy(&help.stdout).contains("--compress-mode");
+    Ok(Toolkit { nvcc, root, compresses })
 }
 
 /// `80;90a;90-ptx` becomes the flags for machine code of 8.0 and 9.0a, and PTX of 9.0 for later chips.
@@ -79,6 +83,9 @@ fn unit(
         "-fPIC,-Wall,-fvisibility=hidden",
     ]);
     command.args(["-Xptxas", "--warn-on-spills,--warn-on-local-memory-usage", "-lineinfo"]);
+    if toolkit.compresses {
+        command.arg("--compress-mode=size");
+    }
     command
         .args(architectures)
         .arg("-MMD")

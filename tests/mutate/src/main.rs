@@ -4,10 +4,10 @@
 mod mutants;
 mod suite;
 mod switches;
+mod table;
 
 use std::collections::BTreeMap;
 use std::error::Error;
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -17,8 +17,8 @@ use std::time::Instant;
 
 use clap::Parser;
 use mutants::Mutant;
-use regex::Regex;
 use suite::{Bench, Outcome};
+use table::{SURVIVED, Table};
 
 #[derive(Parser)]
 struct Arguments {
@@ -28,10 +28,10 @@ struct Arguments {
     /// Runs nothing: fails if the committed table is of other sources, or has a survivor.
     #[arg(long)]
     check: bool,
-    /// Runs only if the sources are not those of the committed table.
+    /// Only mutants of files that are not as they were for the committed table.
     #[arg(long)]
     changed: bool,
-    /// Only mutants of files whose path contains this; the table is then not written.
+    /// Only mutants of files whose path contains this.
     #[arg(long)]
     only: Option<String>,
 }
@@ -39,7 +39,6 @@ struct Arguments {
 /// A source by its path within `cuda/`.
 type Sources = BTreeMap<PathBuf, String>;
 
-/// One line of the table.
 struct Case {
     path: PathBuf,
     mutant: Mutant,
@@ -49,6 +48,10 @@ impl Case {
     /// What the table says of it before the outcome, and how it is found in the table of other sources.
     fn description(&self) -> String {
         format!("`{}` | `{}`", self.mutant.removed.replace('|', "\\|"), self.mutant.replacement)
+    }
+
+    fn row(&self, outcome: &str) -> String {
+        format!("| {}:{} | {} | {outcome} |", self.path.display(), self.mutant.line, self.description())
     }
 }
 
@@ -64,21 +67,6 @@ fn sources(cuda: &Path, family: &str) -> Result<Sources, Box<dyn Error>> {
         }
     }
     Ok(sources)
-}
-
-/// Of the code alone, without comments and spaces: FNV-1a, which no version of a library changes.
-fn fingerprint(sources: &Sources) -> String {
-    let bytes = sources.iter().flat_map(|(path, text)| [path.to_string_lossy().into_owned(), mutants::code(text)]);
-    let hash = bytes
-        .flat_map(String::into_bytes)
-        .fold(0xcbf2_9ce4_8422_2325u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
-    format!("{hash:016x}")
-}
-
-/// The tests that failed for the mutants of a table, by what was taken away.
-fn known_failures(table: &str) -> Result<BTreeMap<String, String>, Box<dyn Error>> {
-    let row = Regex::new(r"(?m)^\| \S+ \| (`.*` \| `.*`) \| (\S+) fails \|$")?;
-    Ok(row.captures_iter(table).map(|found| (found[1].to_string(), found[2].to_string())).collect())
 }
 
 /// Builds all mutants that can be chosen at run time into one suite; those that the compiler does not take so are left out. The suite, and which mutants it has.
@@ -134,118 +122,119 @@ fn build_alone(bench: &Bench, source: &str, case: &Case) -> Result<suite::Build,
     build
 }
 
-/// Tests of a family, the likeliest to fail first.
-struct Tests<'a> {
-    bench: &'a Bench,
-    family: &'a str,
-    known: BTreeMap<String, String>,
-    /// Those that failed for other mutants.
-    seen: Mutex<Vec<String>>,
+/// How a mutant ended: by the test that failed for the same one before, by those that count every access and barrier, by any; `None` if it survived.
+fn judge(
+    bench: &Bench,
+    family: &str,
+    known: Option<&String>,
+    suite: &Path,
+    number: Option<usize>,
+) -> Result<Option<String>, Box<dyn Error>> {
+    let counters = format!("{family}::counters");
+    let runs = known.map(|test| (test.as_str(), true)).into_iter().chain([(counters.as_str(), false), (family, false)]);
+    for (filter, exact) in runs {
+        match bench.run(suite, number, filter, exact)? {
+            Outcome::Failed { test } => return Ok(Some(format!("{test} fails"))),
+            Outcome::Ended { how } => return Ok(Some(how)),
+            Outcome::Passed => {}
+        }
+    }
+    Ok(None)
 }
 
-impl Tests<'_> {
-    /// How a mutant ended; `None` if it survived.
-    fn outcome(&self, suite: &Path, number: Option<usize>, case: &Case) -> Result<Option<String>, Box<dyn Error>> {
-        let mut first: Vec<String> = self.known.get(&case.description()).cloned().into_iter().collect();
-        first.extend(self.seen.lock().map_err(|error| error.to_string())?.iter().take(4).cloned());
-        let runs = first.iter().map(|test| (test.as_str(), true)).chain([(self.family, false)]);
-        for (filter, exact) in runs {
-            match self.bench.run(suite, number, filter, exact)? {
-                Outcome::Failed { test } => {
-                    let mut seen = self.seen.lock().map_err(|error| error.to_string())?;
-                    seen.retain(|other| *other != test);
-                    seen.insert(0, test.clone());
-                    return Ok(Some(format!("{test} fails")));
-                }
-                Outcome::Ended { how } => return Ok(Some(how)),
-                Outcome::Passed => {}
+/// What became of each case, in their order; and of none, which all tests must pass.
+fn outcomes(
+    bench: &Bench,
+    family: &str,
+    sources: &Sources,
+    cases: &[Case],
+    known: &BTreeMap<String, String>,
+) -> Result<Vec<String>, Box<dyn Error>> {
+    let (switched, chosen) = build_switched(bench, sources, cases)?;
+    let outcomes: Vec<Mutex<String>> = cases.iter().map(|_| Mutex::default()).collect();
+    let one = |i: usize, suite: &Path, number: Option<usize>| -> Result<(), String> {
+        let begin = Instant::now();
+        let case = &cases[i];
+        let outcome =
+            judge(bench, family, known.get(&case.description()), suite, number).map_err(|error| error.to_string())?;
+        let outcome = outcome.unwrap_or_else(|| SURVIVED.into());
+        println!(
+            "{}:{} {} {outcome} ({:.0} s)",
+            case.path.display(),
+            case.mutant.line,
+            case.description(),
+            begin.elapsed().as_secs_f64()
+        );
+        *outcomes[i].lock().map_err(|error| error.to_string())? = outcome;
+        Ok(())
+    };
+    let sound = || -> Result<(), String> {
+        match bench.run(&switched, None, family, false).map_err(|error| error.to_string())? {
+            Outcome::Failed { test } => Err(format!("without a mutant: {test} fails")),
+            Outcome::Ended { how } => Err(format!("without a mutant: {how}")),
+            Outcome::Passed => Ok(()),
+        }
+    };
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), String> {
+        loop {
+            // The sound kernels first: their tests run to the end.
+            match next.fetch_add(1, Ordering::Relaxed) {
+                0 => sound()?,
+                i if i > cases.len() => return Ok(()),
+                i if chosen[i - 1] => one(i - 1, &switched, Some(i - 1))?,
+                _ => {}
             }
         }
-        Ok(None)
+    };
+    std::thread::scope(|scope| {
+        let count = std::thread::available_parallelism().map_or(1, |count| count.get());
+        let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
+    })?;
+    for (i, case) in cases.iter().enumerate().filter(|(i, _)| !chosen[*i]) {
+        match build_alone(bench, &sources[&case.path], case)? {
+            Ok(suite) => one(i, &suite, None)?,
+            Err(_) => *outcomes[i].lock().map_err(|error| error.to_string())? = "does not compile".into(),
+        }
     }
+    Ok(outcomes.into_iter().map(Mutex::into_inner).collect::<Result<_, _>>()?)
 }
 
 fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("no folder above the tests")?.to_path_buf();
-    let table_path = root.join("tests/mutate").join(&arguments.family).with_extension("md");
+    let path = root.join("tests/mutate").join(&arguments.family).with_extension("md");
     let sources = sources(&root.join("cuda"), &arguments.family)?;
-    let fingerprint = fingerprint(&sources);
-    let committed = fs::read_to_string(&table_path).unwrap_or_default();
-    let current = committed.contains(&fingerprint);
-    if arguments.check || arguments.changed && current {
-        println!("{}: {}", table_path.display(), if current { "describes the sources" } else { "is of other sources" });
-        return Ok(current && !committed.contains("| survived |"));
+    let committed = Table::read(&fs::read_to_string(&path).unwrap_or_default())?;
+    let stale: Vec<&PathBuf> =
+        sources.iter().filter(|(path, source)| !committed.describes(path, source)).map(|(path, _)| path).collect();
+    for path in &stale {
+        println!("{}: not as in the table", path.display());
+    }
+    if arguments.check {
+        return Ok(stale.is_empty() && committed.survivors() == 0);
     }
 
-    let mut cases = Vec::new();
-    for (path, source) in &sources {
-        if arguments.only.as_ref().is_none_or(|only| path.to_string_lossy().contains(only)) {
-            cases.extend(mutants::find(source).into_iter().map(|mutant| Case { path: path.clone(), mutant }));
-        }
-    }
-    let bench = Bench::new(&root)?;
-    let (switched, chosen) = build_switched(&bench, &sources, &cases)?;
-    let tests =
-        Tests { bench: &bench, family: &arguments.family, known: known_failures(&committed)?, seen: Mutex::default() };
-    if let Outcome::Failed { test } = bench.run(&switched, None, &arguments.family, false)? {
-        return Err(format!("without a mutant: {test} fails").into());
-    }
-
-    let outcomes: Vec<Mutex<Option<String>>> = cases.iter().map(|_| Mutex::new(None)).collect();
-    let next = AtomicUsize::new(0);
-    let judge = |i: usize, suite: &Path, number: Option<usize>| -> Result<(), String> {
-        let begin = Instant::now();
-        let outcome = tests.outcome(suite, number, &cases[i]).map_err(|error| error.to_string())?;
-        let outcome = outcome.unwrap_or_else(|| "survived".into());
-        println!(
-            "{}:{} {} {outcome} ({:.0} s)",
-            cases[i].path.display(),
-            cases[i].mutant.line,
-            cases[i].description(),
-            begin.elapsed().as_secs_f64()
-        );
-        *outcomes[i].lock().map_err(|error| error.to_string())? = Some(outcome);
-        Ok(())
+    let wanted = |path: &PathBuf| match &arguments.only {
+        Some(only) => path.to_string_lossy().contains(only),
+        None => !arguments.changed || stale.contains(&path),
     };
-    std::thread::scope(|scope| -> Result<(), String> {
-        let work = || -> Result<(), String> {
-            loop {
-                match next.fetch_add(1, Ordering::Relaxed) {
-                    i if i >= cases.len() => return Ok(()),
-                    i if chosen[i] => judge(i, &switched, Some(i))?,
-                    _ => {}
-                }
-            }
-        };
-        let workers: Vec<_> = (0..std::thread::available_parallelism().map_or(1, |count| count.get()))
-            .map(|_| scope.spawn(work))
-            .collect();
-        workers.into_iter().try_for_each(|worker| worker.join().map_err(|_| "a worker panicked".to_string())?)
-    })?;
-    for (i, case) in cases.iter().enumerate().filter(|(i, _)| !chosen[*i]) {
-        match build_alone(&bench, &sources[&case.path], case)? {
-            Ok(suite) => judge(i, &suite, None)?,
-            Err(_) => *outcomes[i].lock().map_err(|error| error.to_string())? = Some("does not compile".into()),
+    let mut cases = Vec::new();
+    for (path, source) in sources.iter().filter(|(path, _)| wanted(path)) {
+        cases.extend(mutants::find(source).into_iter().map(|mutant| Case { path: path.clone(), mutant }));
+    }
+    let mut table = committed.of(&sources);
+    if !cases.is_empty() {
+        let outcomes = outcomes(&Bench::new(&root)?, &arguments.family, &sources, &cases, &table.known_failures()?)?;
+        for (path, source) in sources.iter().filter(|(path, _)| wanted(path)) {
+            let of_file = cases.iter().zip(&outcomes).filter(|(case, _)| case.path == *path);
+            table.set(path, source, of_file.map(|(case, outcome)| case.row(outcome)).collect());
         }
     }
-
-    let mut table = format!(
-        "# What the tests of `{}` notice\n\nMade by `cargo run --release -p mutate -- --family {}`: each line of these sources was taken away, and the family's tests run on the emulator.\n\nSources: {fingerprint}\n\n| source | taken away | replaced by | outcome |\n|---|---|---|---|\n",
-        arguments.family, arguments.family
-    );
-    let mut survivors = 0;
-    for (case, outcome) in cases.iter().zip(outcomes) {
-        let outcome = outcome.into_inner()?.ok_or("a mutant was not judged")?;
-        survivors += usize::from(outcome == "survived");
-        writeln!(table, "| {}:{} | {} | {outcome} |", case.path.display(), case.mutant.line, case.description())?;
-    }
-    writeln!(table, "\n{} mutants, {survivors} survivors.", cases.len())?;
-    println!("{} mutants, {survivors} survivors", cases.len());
-    if arguments.only.is_none() {
-        fs::write(table_path, table)?;
-    }
-    Ok(survivors == 0)
+    println!("{} mutants, {} survivors", table.mutants(), table.survivors());
+    fs::write(path, table.text(&arguments.family))?;
+    Ok(table.survivors() == 0)
 }
 
 fn main() -> ExitCode {
