@@ -28,6 +28,17 @@ fn build() -> Result<(), String> {
     let out = PathBuf::from(std::env::var_os("OUT_DIR").ok_or("OUT_DIR is not set")?);
     println!("cargo::metadata=cuda={}", source.display());
 
+    // One that is built already, with the same features.
+    println!("cargo::rerun-if-env-changed=PEFT_KERNELS_LIBRARY_DIR");
+    if let Some(folder) = std::env::var_os("PEFT_KERNELS_LIBRARY_DIR") {
+        println!("cargo::rustc-link-search=native={}", PathBuf::from(folder).display());
+        println!("cargo::rustc-link-lib=dylib=peft_kernels");
+        // For the tests, which make streams and memory themselves.
+        #[cfg(feature = "cuda")]
+        let _ = nvcc::link_runtime();
+        return Ok(());
+    }
+
     // Archives are searched in this order: the interface calls into the builds.
     host::interface(&source, &out)?;
     #[cfg(feature = "emulator")]

@@ -117,7 +117,12 @@ pub fn compile(archive: &str, sources: Vec<PathBuf>, out: &Path, include: Option
         .collect::<Result<_, _>>()?;
     let objects = objects::compile(units)?;
     cc::Build::new().objects(&objects).try_compile(archive).map_err(|error| error.to_string())?;
+    link_runtime()
+}
 
+/// The CUDA runtime, statically.
+pub fn link_runtime() -> Result<(), String> {
+    let toolkit = toolkit()?;
     let libraries =
         ["lib64", "lib", "targets/x86_64-linux/lib", "targets/sbsa-linux/lib"].map(|folder| toolkit.root.join(folder));
     let folder = libraries.iter().find(|folder| folder.join("libcudart_static.a").is_file());

@@ -126,10 +126,10 @@ void BlockCounters::threads_met() {
 // For src/counters.rs; in no header, because it is no part of the C interface. It concerns launches from the calling thread alone.
 extern "C" {
 
-void pk_emulator_counters_begin(void) { PK_BUILD::active = std::make_unique<PK_BUILD::CounterRows>(); }
+PK_API void pk_emulator_counters_begin(void) { PK_BUILD::active = std::make_unique<PK_BUILD::CounterRows>(); }
 
 // How many rows there are; where they fit, copies them and counts from zero again.
-uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity) {
+PK_API uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity) {
   if (PK_BUILD::active == nullptr) return 0;
   const std::deque<PK_BUILD::CounterRow>& all = PK_BUILD::active->rows;
   const uint64_t count = all.size();
@@ -139,6 +139,6 @@ uint64_t pk_emulator_counters_take(PK_BUILD::CounterRow* rows, uint64_t capacity
   return count;
 }
 
-void pk_emulator_counters_end(void) { PK_BUILD::active.reset(); }
+PK_API void pk_emulator_counters_end(void) { PK_BUILD::active.reset(); }
 
 }  // extern "C"

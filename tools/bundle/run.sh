@@ -22,7 +22,7 @@ mkdir -p "$output" && output=$(cd "$output" && pwd) || exit 2
 scratch=$(mktemp -d) || exit 2
 trap 'rm -rf "$scratch"' EXIT
 rm -f "$output"/{machine,suite,conformance,sanitizer,log,summary}.txt "$output"/{check,bench}.json
-export CUDA_CACHE_PATH=$scratch/cache HOME=$scratch TMPDIR=$scratch
+export CUDA_CACHE_PATH=$scratch/cache HOME=$scratch TMPDIR=$scratch LD_LIBRARY_PATH=$here${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 
 # Carried about, files may lose their permissions.
 programs=$here

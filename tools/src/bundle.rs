@@ -24,11 +24,11 @@ pub fn pack(root: &Path, output: &Path, with_sanitizer: bool) -> Result<u64, Box
     archives.link(&folder.join("libpeft_kernels.so"))?;
     let test = ["test", "--no-run", "--package"];
     let suite = [&test[..], &["peft-kernels", "--features", DEVICE_FEATURES, "--test", "suite"]].concat();
-    fs::copy(executable(root, "suite", &suite)?, folder.join("suite"))?;
+    fs::copy(executable(root, "suite", &suite, Some(&folder))?, folder.join("suite"))?;
     let conformance = [&test[..], &["emulator-tests", "--features", "cuda", "--test", "conformance"]].concat();
-    fs::copy(executable(root, "conformance", &conformance)?, folder.join("conformance"))?;
+    fs::copy(executable(root, "conformance", &conformance, None)?, folder.join("conformance"))?;
     let program = ["build", "--package", "peft-kernels-program", "--features", "cuda"];
-    fs::copy(executable(root, "peft-kernels", &program)?, folder.join("peft-kernels"))?;
+    fs::copy(executable(root, "peft-kernels", &program, Some(&folder))?, folder.join("peft-kernels"))?;
     let binaries = ["libpeft_kernels.so", "suite", "conformance", "peft-kernels"].map(|name| folder.join(name));
     for binary in &binaries {
         run(Command::new("strip").arg("--strip-unneeded").arg(binary))?;
@@ -51,11 +51,19 @@ pub fn pack(root: &Path, output: &Path, with_sanitizer: bool) -> Result<u64, Box
     }
 }
 
-/// Builds a target in the release profile; where cargo put it.
-fn executable(root: &Path, target: &str, arguments: &[&str]) -> Result<PathBuf, Box<dyn Error>> {
+/// Builds a target in the release profile, which finds the kernels in the shared library of a folder, if one is given; where cargo put it.
+fn executable(
+    root: &Path,
+    target: &str,
+    arguments: &[&str],
+    library: Option<&Path>,
+) -> Result<PathBuf, Box<dyn Error>> {
     let (command, rest) = arguments.split_first().ok_or("no command")?;
-    let text =
-        run(cargo(root).arg(command).args(["--release", "--message-format", "json-render-diagnostics"]).args(rest))?;
+    let mut cargo = cargo(root);
+    if let Some(folder) = library {
+        cargo.env("PEFT_KERNELS_LIBRARY_DIR", folder);
+    }
+    let text = run(cargo.arg(command).args(["--release", "--message-format", "json-render-diagnostics"]).args(rest))?;
     let messages = text.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
     let path = messages.filter(|message| message["target"]["name"] == target).find_map(|message| {
         let path = message["executable"].as_str()?;
