@@ -1,7 +1,7 @@
 // out = scale * (the sum of planes, in their order) + what out is to be added to.
 //
-// A thread an element, neighbours along the planes' columns. Loads: planes * rows * columns of f32, and out where it is added to. Stores: out. Roundings: planes, scale, the sum with out, then the
-// one to out's type.
+// A thread an element, neighbours along the planes' columns. Loads: planes * rows * columns of f32, and out where it is added to. Stores: out. Roundings: planes, the one scaled sum with out, then
+// the one to out's type.
 #pragma once
 
 #include "../tile/matrix.cuh"
@@ -33,9 +33,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(AddPartsConfig::kThreads) lora_add_parts(AddedPa
 #pragma unroll 4  // loads that wait together
     for (int64_t plane = 0; plane < parts.planes; ++plane) sum += load_global(source + plane * parts.plane_stride);
     G* out = parts.out.batch(batch).at(row, column);
-    float value = parts.scale * sum;
-    if (parts.accumulate != 0) value += to_float(load_global(out));
-    store_global(out, from_float<G>(value));
+    store_global(out, from_float<G>(fma(parts.scale, sum, parts.accumulate != 0 ? to_float(load_global(out)) : 0.0f)));
   }
 }
 

@@ -18,8 +18,10 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
         let check = Check(OPERATION);
         check.element_types::<T, P>()?;
         let [x_batches, m, k] = self.x.extents();
-        let given = |target: &BackwardTarget<'_, T, P, Q>| target.dy.extents()[0];
-        let batches = self.targets.iter().map(given).chain([x_batches]).find(|&batches| batches != 1).unwrap_or(1);
+        // Any operand that is not one for all batches says how many there are.
+        let given = self.targets.iter().map(|target| target.dy.extents()[0]);
+        let of_dx = self.dx.as_ref().map(|gradient| gradient.view.extents()[0]);
+        let batches = given.chain(of_dx).chain([x_batches]).find(|&batches| batches != 1).unwrap_or(1);
         let input = Inputs { check, batches };
         let x = input.matrix("x", self.x.acquire(queue, guards)?, [m, k])?;
         if self.targets.len() > MAX_TARGETS {

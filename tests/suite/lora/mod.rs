@@ -28,11 +28,13 @@ macro_rules! for_types_and_devices {
     }};
 }
 
+mod backward;
 mod counters;
 mod counters_mma;
 mod doctored_table;
 pub mod exercises;
 mod forward;
+pub mod gradient_case;
 mod layers;
 mod merge;
 mod pick;
@@ -49,6 +51,7 @@ pub fn trials(trials: &mut Trials) {
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
+    backward::trials(trials);
     merge::trials(trials);
     counters_mma::trials(trials);
     counters::trials(trials);

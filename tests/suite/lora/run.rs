@@ -20,7 +20,7 @@ pub struct Outcome<T> {
     pub kernel: Kernel,
 }
 
-fn matrix<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 3> {
+pub fn matrix<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 3> {
     Tensor::with_layout(queue.source(buffer), buffer.layout).expect("the buffer is as large as its layout")
 }
 
