@@ -66,7 +66,7 @@ int32_t check_saved_h(const char* operation, const pk_lora_forward_descriptor& d
   }
   PK_TRY_API(check_matrix(operation, "saved_h", target.saved_h, descriptor.x.rows, target.adapters == nullptr ? target.a.rows : target.max_rank));
   PK_TRY_API(check_output(operation, "saved_h", target.saved_h));
-  if (descriptor.batch_count > 1 && target.saved_h.batch_stride == 0) {
+  if (descriptor.batch_count > 1 && target.saved_h.batch_stride == 0 && target.saved_h.rows > 0 && target.saved_h.columns > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: saved_h has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
   return needs_data ? check_data(operation, "saved_h", target.saved_h) : PK_OK;

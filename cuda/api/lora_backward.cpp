@@ -90,7 +90,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
   PK_TRY_API(check_input(operation, "x", descriptor.x, -1, -1, descriptor.x.element_type, needs_data));
   PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
   PK_TRY_API(check_gradient(operation, "dx", descriptor.dx, descriptor.x_gradient, descriptor.x.rows, descriptor.x.columns, descriptor.x.element_type, needs_data));
-  if (descriptor.x_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && descriptor.dx.batch_stride == 0) {
+  if (descriptor.x_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && descriptor.dx.batch_stride == 0 && descriptor.dx.rows > 0 && descriptor.dx.columns > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: dx has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
   double largest = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.x.rows), ranks = 0;

@@ -165,7 +165,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
 
     for (number, target) in problem.targets.iter().enumerate() {
         report_bad_row(target, &indices, record);
-        if target.n == 0 {
+        if target.n == 0 && target.saved_h.is_none() {
             continue;
         }
         let max_rank = target.max_rank;

@@ -3,8 +3,8 @@
 use peft_kernels::reference::Terms;
 use peft_kernels::{Cpu, Element, RawStream};
 
-use super::case::Arrangement;
-use super::gradient_case::{ALGORITHMS, Case, Mode, Oracle, Saved, Spec, TargetSpec, Values};
+use super::case::{Arrangement, Saved};
+use super::gradient_case::{ALGORITHMS, Case, Mode, Oracle, Spec, TargetSpec, Values};
 use crate::buffer::Cell;
 use crate::compare;
 use crate::numbers::{Numbers, Random};

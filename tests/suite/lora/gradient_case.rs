@@ -4,7 +4,7 @@ use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
 use peft_kernels::reference::Terms;
 use peft_kernels::{Element, Kernel, Layout, Place, TensorMut, Workspace};
 
-use super::case::Arrangement;
+use super::case::{Arrangement, Saved};
 use super::run::{check_workspace, matrix};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
@@ -16,14 +16,6 @@ pub enum Mode {
     None,
     Overwrite,
     Accumulate,
-}
-
-/// How H comes to backward.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Saved {
-    None,
-    Own,
-    F32,
 }
 
 #[derive(Clone, Debug)]

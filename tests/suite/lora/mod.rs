@@ -31,7 +31,9 @@ macro_rules! for_types_and_devices {
 mod backward;
 mod counters;
 mod counters_mma;
+mod derivatives;
 mod doctored_table;
+mod dropout;
 pub mod exercises;
 mod forward;
 pub mod gradient_case;
@@ -51,6 +53,8 @@ pub fn trials(trials: &mut Trials) {
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
+    derivatives::trials(trials);
+    dropout::trials(trials);
     backward::trials(trials);
     merge::trials(trials);
     counters_mma::trials(trials);
