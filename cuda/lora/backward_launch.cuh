@@ -17,7 +17,7 @@ struct InputGradientMmaOf {
   static constexpr int32_t kForward = LARGE ? PK_LORA_FORWARD_MMA_LARGE : PK_LORA_FORWARD_MMA_SMALL;
   static constexpr LoraTile tile = lora_forward_tile(kForward, sizeof(typename Math::Element) == 4);
   static constexpr int kBlocksTogether = LARGE ? 1 : std::is_same<Math, ThreeTf32>::value ? 2 : 3;
-  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>, kBlocksTogether>;
+  using Config = InputGradientMmaConfig<ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>, kBlocksTogether>;
 };
 
 bool in_f32(int32_t element_type, int32_t activations) { return element_type == PK_F32 && activations != PK_F32; }

@@ -14,6 +14,16 @@
 
 namespace PK_BUILD {
 
+// 16 rows of left as lines of 64 columns, read as an operand whose rows are left's columns. Chunks trade places so that different banks have those of 8 rows at one chunk and of 2 rows at 4, which
+// are written at once in either order of left, and of 4 rows at 2, which a fragment takes.
+struct ByColumnsLayout {
+  static constexpr bool kTransposed = true;
+  static constexpr int kChunk = 4, kChunks = kLoraOuterColumns / kChunk;
+
+  PK_DEVICE static uint32_t at(int line, int chunk) { return static_cast<uint32_t>(4 * (line * kChunks + (chunk ^ (line % 2 * 4 + line / 2 % 2 * 2 + line / 4 % 2)))); }
+  PK_DEVICE static uint32_t element(int depth, int row) { return at(depth, row / kChunk) + static_cast<uint32_t>(row % kChunk); }
+};
+
 template <int RANKS>
 struct OuterMmaConfig {
   static constexpr int kRanks = RANKS, kColumnTiles = lora_outer_tiles(RANKS);
@@ -22,7 +32,7 @@ struct OuterMmaConfig {
   static constexpr int kFragments = RANKS / 8;
   static_assert(kLoraOuterRows == kLoraOuterColumns && kLoraOuterRows == kThreads / 32 * 16, "a warp has 16 rows of either product");
   using ByRows = OperandLayout<float, kLoraOuterRows, false>;
-  using ByColumns = OperandLayout<float, kLoraOuterColumns, true>;
+  using ByColumns = ByColumnsLayout;
   using B = OperandLayout<float, RANKS, false>;
   using H = OperandLayout<float, RANKS, true>;
   using Sums = float[1][kFragments][4];

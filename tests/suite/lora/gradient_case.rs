@@ -2,13 +2,14 @@
 
 use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Element, Kernel, Layout, Place, TensorMut, Workspace};
+use peft_kernels::{Element, Emulator, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
 
 use super::case::{Arrangement, Saved};
 use super::run::{check_workspace, matrix};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
+use crate::streams::{Exercise, Run};
 
 /// What is asked of a gradient.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -430,4 +431,37 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         };
         indices(case.dbias.layout.extents).map(value).collect()
     }
+}
+
+/// A backward as what a stream can be given.
+struct Call<T, P>(Case<T, P>, Buffer<u8>);
+
+impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
+    fn with_launch(&self, queue: &RawStream, run: &mut Run) -> Result<(), String> {
+        let Self(case, workspace) = self;
+        case.with_call(queue, |call| {
+            let mut call = Some(call);
+            run(&mut || {
+                let call = call.take().expect("a call is enqueued once");
+                lora::backward(queue, call, Workspace::new(queue.sink(workspace)))
+            })
+        })
+    }
+    fn reset(&self) {
+        self.0.reset();
+    }
+    fn output(&self) -> Vec<u8> {
+        let Case { dx, targets, .. } = &self.0;
+        let of = |target: &TargetCase<T, P>| [target.da.bytes(), target.db.bytes(), target.dbias.bytes()].concat();
+        [dx.bytes(), targets.iter().flat_map(of).collect()].concat()
+    }
+}
+
+/// A backward of this description, its operands in the memory that this thread uses.
+pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
+    let case = Case::<T, P>::new(spec);
+    let bytes = case.with_call(&Emulator::new(0), |call| lora::backward_workspace(&Emulator::new(0), &call));
+    let bytes = bytes.expect("a call that fits");
+    let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);
+    Box::new(Call(case, workspace))
 }

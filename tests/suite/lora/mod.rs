@@ -30,6 +30,7 @@ macro_rules! for_types_and_devices {
 
 mod backward;
 mod counters;
+mod counters_backward;
 mod counters_mma;
 mod derivatives;
 mod doctored_table;
@@ -43,6 +44,7 @@ mod pick;
 mod property;
 mod rank_zero;
 mod refused;
+mod refused_backward;
 mod refused_merge_texts;
 mod refused_texts;
 pub mod special;
@@ -57,10 +59,12 @@ pub fn trials(trials: &mut Trials) {
     dropout::trials(trials);
     backward::trials(trials);
     merge::trials(trials);
+    counters_backward::trials(trials);
     counters_mma::trials(trials);
     counters::trials(trials);
     pick::trials(trials);
     refused::trials(trials);
+    refused_backward::trials(trials);
     special::trials(trials);
     property::trials(trials);
     forward::long_trials(trials);
