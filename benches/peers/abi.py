@@ -30,6 +30,10 @@ PK_FLAG_BATCH_INVARIANT = 4
 PK_LORA_BASE_NONE = 0
 PK_LORA_BASE_DENSE = 1
 PK_LORA_BASE_IN_Y = 2
+PK_GRADIENT_NONE = 0
+PK_GRADIENT_OVERWRITE = 1
+PK_GRADIENT_ACCUMULATE = 2
+PK_LORA_BACKWARD_TARGETS = 8
 PK_LORA_MERGE_ADAPTERS = 64
 PK_HAAR_ALONG_COLUMNS = 1
 PK_HAAR_ALONG_ROWS = 2
@@ -115,6 +119,15 @@ class pk_lora_segment(ctypes.Structure):
     ]
 
 
+class pk_dropout(ctypes.Structure):
+    _fields_ = [
+        ("seed", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+        ("probability", ctypes.c_float),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
 class pk_lora_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -129,6 +142,7 @@ class pk_lora_target(ctypes.Structure):
         ("adapters", ctypes.POINTER(pk_lora_adapter)),
         ("adapter_count", ctypes.c_int64),
         ("max_rank", ctypes.c_int64),
+        ("saved_h", pk_matrix),
     ]
 
 
@@ -148,6 +162,47 @@ class pk_lora_forward_descriptor(ctypes.Structure):
         ("workspace", ctypes.c_void_p),
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
+        ("dropout", pk_dropout),
+    ]
+
+
+class pk_lora_gradient_target(ctypes.Structure):
+    _fields_ = [
+        ("base", ctypes.c_int32),
+        ("adapter_element_type", ctypes.c_int32),
+        ("w", pk_matrix),
+        ("dy", pk_matrix),
+        ("a", pk_matrix),
+        ("b", pk_matrix),
+        ("scale", ctypes.c_float),
+        ("h_saved", ctypes.c_int32),
+        ("h", pk_matrix),
+        ("a_gradient", ctypes.c_int32),
+        ("b_gradient", ctypes.c_int32),
+        ("bias_gradient", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("da", pk_matrix),
+        ("db", pk_matrix),
+        ("dbias", pk_matrix),
+    ]
+
+
+class pk_lora_backward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("target_size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("x", pk_matrix),
+        ("dx", pk_matrix),
+        ("targets", ctypes.POINTER(pk_lora_gradient_target)),
+        ("target_count", ctypes.c_int64),
+        ("x_gradient", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("dropout", pk_dropout),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
     ]
 
 
@@ -203,6 +258,9 @@ FUNCTIONS = {
     "pk_lora_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_forward_descriptor)]),
     "pk_lora_forward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_forward_descriptor), ctypes.c_void_p]),
     "pk_lora_forward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_forward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_backward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_backward_descriptor)]),
+    "pk_lora_backward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_backward_descriptor), ctypes.c_void_p]),
+    "pk_lora_backward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_backward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),

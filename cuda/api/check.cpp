@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "../core/operations.h"
+
 namespace peft_kernels_api {
 
 const char* element_type_name(int32_t element_type) {
@@ -68,6 +70,16 @@ int32_t check_data(const char* operation, const char* argument, const pk_matrix&
   return PK_OK;
 }
 
+int32_t check_workspace(const char* operation, const void* workspace, uint64_t bytes, uint64_t needed) {
+  if (bytes < needed || (needed > 0 && workspace == nullptr)) {
+    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, bytes, workspace, needed);
+  }
+  if (needed > 0 && reinterpret_cast<uintptr_t>(workspace) % PK_WORKSPACE_ALIGNMENT != 0) {
+    return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, workspace, PK_WORKSPACE_ALIGNMENT);
+  }
+  return PK_OK;
+}
+
 int32_t check_queue(const char* operation, const pk_queue* queue, pk_queue* known) {
   if (queue == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the queue is null", operation);
   PK_TRY_API(read_descriptor(operation, queue, queue->size, known));
@@ -91,6 +103,16 @@ int32_t check_element_types(const char* operation, int32_t element_type, int32_t
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: adapters of element type %d (%s), expected %s or f32", operation, adapter_element_type, element_type_name(adapter_element_type),
                 element_type_name(element_type));
   }
+  return PK_OK;
+}
+
+int32_t chip_of(const pk_queue& queue, pk_chip* chip) {
+  *chip = pk_chip{sizeof(pk_chip), 0, 0, 0};
+  return PK_DISPATCH(queue, queue_chip(&queue, chip));
+}
+
+int32_t check_chip(const char* operation, const pk_chip* chip) {
+  if (chip == nullptr || chip->size < sizeof(pk_chip)) return fail(PK_ERROR_VERSION, "%s: chip is null or of fewer than %zu bytes", operation, sizeof(pk_chip));
   return PK_OK;
 }
 

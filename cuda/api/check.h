@@ -50,7 +50,17 @@ int32_t check_pointer(const char* operation, const char* argument, const void* p
 // A pointer to at least one element, aligned to it.
 int32_t check_data(const char* operation, const char* argument, const pk_matrix& matrix);
 
+// Scratch memory of at least so many bytes, aligned.
+int32_t check_workspace(const char* operation, const void* workspace, uint64_t bytes, uint64_t needed);
+
 int32_t check_queue(const char* operation, const pk_queue* queue, pk_queue* known);
+
+// What `pick` may know, of the chip that a queue leads to.
+int32_t chip_of(const pk_queue& queue, pk_chip* chip);
+
+// A chip that the caller describes.
+int32_t check_chip(const char* operation, const pk_chip* chip);
+
 int32_t check_flags(const char* operation, uint32_t flags);
 
 const char* element_type_name(int32_t element_type);

@@ -58,6 +58,20 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   return PK_OK;
 }
 
+int32_t check_saved_h(const char* operation, const pk_lora_forward_descriptor& descriptor, const pk_lora_target& target, bool needs_data) {
+  if (target.saved_h.data == nullptr) return PK_OK;
+  if (target.saved_h.element_type != descriptor.x.element_type && target.saved_h.element_type != PK_F32) {
+    return fail(PK_ERROR_ELEMENT_TYPE, "%s: saved_h has element type %d (%s), expected %s or f32", operation, target.saved_h.element_type, element_type_name(target.saved_h.element_type),
+                element_type_name(descriptor.x.element_type));
+  }
+  PK_TRY_API(check_matrix(operation, "saved_h", target.saved_h, descriptor.x.rows, target.adapters == nullptr ? target.a.rows : target.max_rank));
+  PK_TRY_API(check_output(operation, "saved_h", target.saved_h));
+  if (descriptor.batch_count > 1 && target.saved_h.batch_stride == 0 && target.saved_h.rows > 0 && target.saved_h.columns > 0) {
+    return fail(PK_ERROR_ARGUMENT, "%s: saved_h has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
+  }
+  return needs_data ? check_data(operation, "saved_h", target.saved_h) : PK_OK;
+}
+
 // Reads and checks a descriptor. Without `needs_data` its pointers may be null: workspace and choice depend on shapes alone.
 int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* given, bool needs_data, Forward* forward) {
   if (given == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the descriptor is null", operation);
@@ -75,6 +89,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
   }
   PK_TRY_API(check_matrix(operation, "x", descriptor.x, -1, -1));
   if (needs_data) PK_TRY_API(check_data(operation, "x", descriptor.x));
+  PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
   PK_TRY_API(check_pointer(operation, "row_adapter", descriptor.row_adapter, alignof(int32_t)));
   PK_TRY_API(check_pointer(operation, "segments", descriptor.segments, alignof(pk_lora_segment)));
   PK_TRY_API(check_pointer(operation, "status", descriptor.status, alignof(pk_status_record)));
@@ -87,6 +102,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
     pk_lora_target target;
     PK_TRY_API(read_descriptor(operation, source, descriptor.target_size, &target));
     PK_TRY_API(check_target(operation, descriptor, target, needs_data));
+    PK_TRY_API(check_saved_h(operation, descriptor, target, needs_data));
     if (target.adapters == nullptr) {
       target.max_rank = target.a.rows;
       target.adapter_count = 1;
@@ -116,6 +132,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
   operands.input_bytes("segments", descriptor.segments, static_cast<uint64_t>(descriptor.segment_count) * sizeof(pk_lora_segment));
   for (const pk_lora_target& target : forward.targets) {
     operands.output("y", target.y, batches);
+    if (target.saved_h.data != nullptr) operands.output("saved_h", target.saved_h, batches);
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
     if (target.bias.data != nullptr) operands.input("bias", target.bias, batches);
     if (target.adapters == nullptr) {
@@ -198,18 +215,6 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
   return PK_OK;
 }
 
-// What `pick` may know, of the chip that a queue leads to.
-int32_t chip_of(const pk_queue& queue, pk_chip* chip) {
-  *chip = pk_chip{sizeof(pk_chip), 0, 0, 0};
-  return PK_DISPATCH(queue, queue_chip(&queue, chip));
-}
-
-// A chip that the caller describes.
-int32_t check_chip(const char* operation, const pk_chip* chip) {
-  if (chip == nullptr || chip->size < sizeof(pk_chip)) return fail(PK_ERROR_VERSION, "%s: chip is null or of fewer than %zu bytes", operation, sizeof(pk_chip));
-  return PK_OK;
-}
-
 int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_descriptor* given, int32_t direction) {
   pk_queue known_queue;
   pk_lora_merge_descriptor descriptor;
@@ -240,12 +245,7 @@ int32_t pk_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor*
   PK_TRY_API(chip_of(known_queue, &chip));
   PK_TRY_API(plan_forward(operation, forward, chip, &plan, &choice));
   const uint64_t needed = forward_workspace_bytes(forward);
-  if (forward.descriptor.workspace_bytes < needed || (needed > 0 && forward.descriptor.workspace == nullptr)) {
-    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, forward.descriptor.workspace_bytes, forward.descriptor.workspace, needed);
-  }
-  if (needed > 0 && reinterpret_cast<uintptr_t>(forward.descriptor.workspace) % PK_WORKSPACE_ALIGNMENT != 0) {
-    return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, forward.descriptor.workspace, PK_WORKSPACE_ALIGNMENT);
-  }
+  PK_TRY_API(check_workspace(operation, forward.descriptor.workspace, forward.descriptor.workspace_bytes, needed));
   PK_TRY_API(check_disjoint(operation, forward));
   return PK_DISPATCH(known_queue, lora_forward(&known_queue, &forward.descriptor, &plan));
 }

@@ -30,8 +30,6 @@ const Algorithm* find(int32_t number) {
 
 bool is_f32(const Forward& forward) { return forward.descriptor.x.element_type == PK_F32; }
 
-bool runs_on(const pk_chip& chip) { return chip.compute_capability >= 80 && chip.shared_memory_per_block >= kLoraSharedBytes; }
-
 int64_t up(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
 
 // Tiles of y, of all targets. In floating point nobody overflows.
@@ -109,29 +107,31 @@ uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
 }
 
 int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
-  const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward);
-  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank);
+  const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
+  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
   const LoraMath base = is_f32(forward) ? of_f32 : LoraMath::exact16;
   const LoraMath shrink = is_f32(forward) ? of_f32 : wide ? LoraMath::three_tf32 : LoraMath::exact16;
-  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan);
+  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout;
 }
 
 }  // namespace
+
+bool runs_on_tensor_cores(const pk_chip& chip) { return chip.compute_capability >= 80 && chip.shared_memory_per_block >= kLoraSharedBytes; }
 
 int32_t plan_forward(const char* operation, const Forward& forward, const pk_chip& chip, LoraForwardPlan* plan, pk_kernel_choice* choice) {
   int32_t algorithm = forward.descriptor.algorithm;
   if (algorithm == 0) {
     algorithm = algorithm_of(forward);
-    if (!runs_on(chip) || !fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
+    if (!runs_on_tensor_cores(chip) || !fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
   }
   const Algorithm* known = find(algorithm);
   if (known == nullptr) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic) or %d (%s) to %d (%s)", operation, algorithm, kForward[0].number, kForward[0].name,
                 std::end(kForward)[-1].number, std::end(kForward)[-1].name);
   }
-  if (algorithm != PK_LORA_FORWARD_SIMT && !runs_on(chip)) {
+  if (algorithm != PK_LORA_FORWARD_SIMT && !runs_on_tensor_cores(chip)) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0 and %" PRId64 " bytes of shared memory a block, this chip has %d.%d and %" PRId64, operation,
                 algorithm, known->name, kLoraSharedBytes, chip.compute_capability / 10, chip.compute_capability % 10, chip.shared_memory_per_block);
   }
@@ -162,7 +162,7 @@ int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descri
   int64_t max_rank = 0;
   for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
   const double tiles = static_cast<double>(up(descriptor.source.rows, kLoraMergeRows)) * static_cast<double>(up(descriptor.source.columns, kLoraMergeColumns));
-  const bool fits = tiles <= INT32_MAX, possible = runs_on(chip) && !residual && fits;
+  const bool fits = tiles <= INT32_MAX, possible = runs_on_tensor_cores(chip) && !residual && fits;
   int32_t algorithm = descriptor.algorithm;
   if (algorithm == 0) algorithm = possible && max_rank > 0 ? PK_LORA_MERGE_MMA : PK_LORA_MERGE_SIMT;
   if (algorithm != PK_LORA_MERGE_SIMT && algorithm != PK_LORA_MERGE_MMA) {

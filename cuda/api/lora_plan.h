@@ -14,6 +14,12 @@ struct Forward {
   int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
 };
 
+// A probability in [0, 1), and rows and columns that a generator's counter holds.
+int32_t check_dropout(const char* operation, const pk_dropout& dropout, int64_t batches, const pk_matrix& x);
+
+// Chips with the tensor cores and the shared memory of 8.0.
+bool runs_on_tensor_cores(const pk_chip& chip);
+
 // The plan, and what `pick` says of it.
 int32_t plan_forward(const char* operation, const Forward& forward, const pk_chip& chip, LoraForwardPlan* plan, pk_kernel_choice* choice);
 

@@ -4,9 +4,12 @@
 #include "../include/peft_kernels.h"
 
 struct LoraForwardPlan;  // what a family's `pick` decided
+struct LoraBackwardPlan;
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
   int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \
+  int32_t pk_##build##_lora_backward(const pk_queue* queue, const pk_lora_backward_descriptor* descriptor, const LoraBackwardPlan* plan); \
+  int32_t pk_##build##_lora_backward_prepare(void);                                                                       \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \

@@ -121,6 +121,14 @@ typedef struct pk_lora_segment {
   int32_t reserved;
 } pk_lora_segment;
 
+/* Drops elements of what the adapters read: element (row, column) of x, row of all batches, is kept where word column % 4 of Philox4x32-10 with the key `seed` and the counter
+ * (column / 4, row, offset) (32, 32 and 64 bits, low words first) is at least probability * 2^32; the branch is then multiplied by 1 / (1 - probability). A pure function, never stored. */
+typedef struct pk_dropout {
+  uint64_t seed, offset;
+  float probability; /* in [0, 1); 0: none. Otherwise at most 2^32 rows and 2^34 columns */
+  int32_t reserved;
+} pk_dropout;
+
 #define PK_LORA_BASE_NONE 0  /* y = branch + bias */
 #define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
 #define PK_LORA_BASE_IN_Y 2  /* y = y + branch + bias */
@@ -140,9 +148,12 @@ typedef struct pk_lora_target {
   const pk_lora_adapter *adapters; /* device */
   int64_t adapter_count;
   int64_t max_rank;
+  /* [m, max_rank] of x's type or f32: H = dropped x * A^T for pk_lora_backward, without scale and without 1 / (1 - probability); data = null: not asked for. Of a row without an adapter nothing
+   * is written, nor beyond its adapter's rank. */
+  pk_matrix saved_h;
 } pk_lora_target;
 
-/* y_t = x * W_t^T + scale_t * (x * A_t^T) * B_t^T + bias_t for each target t. */
+/* y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t for each target t. */
 typedef struct pk_lora_forward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_target) of the caller: the distance between two targets */
@@ -158,7 +169,50 @@ typedef struct pk_lora_forward_descriptor {
   void *workspace; /* device */
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
+  pk_dropout dropout;
 } pk_lora_forward_descriptor;
+
+/* What becomes of a gradient. */
+#define PK_GRADIENT_NONE 0       /* not asked for */
+#define PK_GRADIENT_OVERWRITE 1  /* written, whatever the buffer held */
+#define PK_GRADIENT_ACCUMULATE 2 /* added to what the buffer holds */
+
+/* One linear layer of those that share x, and the gradients of its parameters. */
+typedef struct pk_lora_gradient_target {
+  int32_t base;                 /* PK_LORA_BASE_NONE or PK_LORA_BASE_DENSE: whether dx has the part of W */
+  int32_t adapter_element_type; /* of a, b, da and db, the same in all targets: x's, or PK_F32 */
+  pk_matrix w;                  /* [n, k]; read with PK_LORA_BASE_DENSE for dx only */
+  pk_matrix dy;                 /* [m, n], the gradient of y */
+  pk_matrix a, b;               /* [rank, k], [n, rank] */
+  float scale;
+  int32_t h_saved; /* 1: h is what pk_lora_forward saved; 0: it is made again, where db needs it */
+  pk_matrix h;     /* [m, rank], of x's type or f32 */
+  int32_t a_gradient, b_gradient, bias_gradient; /* PK_GRADIENT_* */
+  int32_t reserved;
+  pk_matrix da, db; /* as a and b: [rank, k], [n, rank]; where a or b is one for all batches, the sum over them */
+  pk_matrix dbias;  /* [1, n], of x's type, any strides; batch stride 0: the sum over batches */
+} pk_lora_gradient_target;
+
+/* The gradients of y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
+ * dh_t = dy_t * B_t; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x); db_t = s_t * dy_t^T * h_t; dbias_t = the sum of dy_t's rows. */
+typedef struct pk_lora_backward_descriptor {
+  uint64_t size;
+  uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
+  int32_t algorithm;    /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count; /* 0 is 1 */
+  pk_matrix x;         /* [m, k]; read for da, and for db where h is not saved */
+  pk_matrix dx;        /* [m, k] */
+  const pk_lora_gradient_target *targets; /* host */
+  int64_t target_count; /* at most PK_LORA_BACKWARD_TARGETS */
+  int32_t x_gradient; /* PK_GRADIENT_* */
+  int32_t reserved;
+  pk_dropout dropout; /* of the forward call */
+  void *workspace;    /* device */
+  uint64_t workspace_bytes;
+} pk_lora_backward_descriptor;
+
+#define PK_LORA_BACKWARD_TARGETS 8
 
 /* destination = source + sum over adapters of scale * B * A, rounded once. */
 typedef struct pk_lora_merge_descriptor {
@@ -180,6 +234,10 @@ typedef struct pk_lora_merge_descriptor {
 PK_API int32_t pk_lora_forward(const pk_queue *queue, const pk_lora_forward_descriptor *descriptor);
 PK_API int32_t pk_lora_forward_workspace(const pk_lora_forward_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_forward_pick(const pk_chip *chip, const pk_lora_forward_descriptor *descriptor, pk_kernel_choice *choice);
+
+PK_API int32_t pk_lora_backward(const pk_queue *queue, const pk_lora_backward_descriptor *descriptor);
+PK_API int32_t pk_lora_backward_workspace(const pk_lora_backward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_backward_pick(const pk_chip *chip, const pk_lora_backward_descriptor *descriptor, pk_kernel_choice *choice);
 
 PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 /* destination = source - sum; with the residual of the merge that made the source: the original bits. */

@@ -42,6 +42,7 @@ struct AdapterSet {
   const pk_lora_adapter* table;  // ... or a table
   int64_t count, max_rank;
   int32_t in_f32;  // whether factors are f32 where activations are not
+  float factor;    // that the scales of the table are multiplied by, for what dropout leaves
 };
 
 // The segment that holds a row, or -1: segments are sorted, so the last one that begins at or before it.
@@ -88,7 +89,7 @@ PK_DEVICE Adapter adapter_at(const AdapterSet& set, int32_t index, int64_t batch
   return {{load_global(&entry->a), load_global(&entry->a_row_stride), load_global(&entry->a_column_stride)},
           {load_global(&entry->b), load_global(&entry->b_row_stride), load_global(&entry->b_column_stride)},
           load_global(&entry->rank),
-          load_global(&entry->scale)};
+          load_global(&entry->scale) * set.factor};
 }
 
 // Keeps the failure with the smallest index, whatever order the threads come in.

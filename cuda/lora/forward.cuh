@@ -2,6 +2,7 @@
 #pragma once
 
 #include "adapter.cuh"
+#include "dropout.cuh"
 
 namespace PK_BUILD {
 
@@ -24,6 +25,7 @@ struct ForwardProblem {
   int64_t batches, m, k;
   RowAdapters rows;
   pk_status_record* status;
+  Dropout dropout;  // of x as the adapters see it
   int32_t h_planes;
   // Where `splits` blocks share a tile of y, each summing a part of k: their sums, and a count of those that have arrived, which the shrink kernel clears.
   int32_t splits;

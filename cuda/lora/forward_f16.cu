@@ -5,5 +5,6 @@ namespace PK_BUILD {
 
 template int32_t forward<f16>(const ForwardLaunch&);
 template int32_t prepare_forward<f16>();
+template int32_t shrink(const pk_queue&, const Operands&, const ForwardProblem<f16>&, bool, bool);
 
 }  // namespace PK_BUILD

@@ -5,5 +5,6 @@ namespace PK_BUILD {
 
 template int32_t forward<float>(const ForwardLaunch&);
 template int32_t prepare_forward<float>();
+template int32_t shrink(const pk_queue&, const Operands&, const ForwardProblem<float>&, bool, bool);
 
 }  // namespace PK_BUILD

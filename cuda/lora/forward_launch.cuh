@@ -6,6 +6,7 @@
 #include "forward_launch.h"
 #include "forward_mma.cuh"
 #include "forward_simt.cuh"
+#include "save_h.cuh"
 #include "shrink_mma.cuh"
 #include "shrink_simt.cuh"
 
@@ -30,8 +31,6 @@ using ForwardMmaDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math,
 template <class T, class P>
 using MathOf = std::conditional_t<sizeof(P) == 4, ThreeTf32, Exact16<T>>;
 
-Extent3 grid_of(int64_t work) { return {static_cast<uint32_t>(std::min<int64_t>(work, INT32_MAX)), 1, 1}; }
-
 // What the launches of a forward may touch.
 Operands forward_operands(const ForwardLaunch& call) {
   const pk_lora_forward_descriptor& descriptor = call.descriptor;
@@ -50,6 +49,7 @@ Operands forward_operands(const ForwardLaunch& call) {
     }
     if (target->base == PK_LORA_BASE_DENSE) operands.read("w", target->w, batches);
     if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
+    if (target->saved_h.data != nullptr) operands.write("saved h", target->saved_h, batches);
     if (target->adapters == nullptr) {
       operands.read("a", target->a, batches);
       operands.read("b", target->b, batches);
@@ -66,11 +66,12 @@ Operands forward_operands(const ForwardLaunch& call) {
   return operands;
 }
 
-AdapterSet adapter_set(const pk_lora_target& target, int32_t element_type) {
+AdapterSet adapter_set(const pk_lora_target& target, int32_t element_type, const pk_dropout& dropout) {
   const int64_t bytes = target.adapter_element_type == PK_F32 ? 4 : 2;
   const Factor a{target.a.data, target.a.row_stride, target.a.column_stride}, b{target.b.data, target.b.row_stride, target.b.column_stride};
   const bool in_f32 = target.adapter_element_type == PK_F32 && element_type != PK_F32;
-  return {{a, b, target.max_rank, target.scale}, target.a.batch_stride * bytes, target.b.batch_stride * bytes, target.adapters, target.adapter_count, target.max_rank, in_f32};
+  return {{a, b, target.max_rank, scale_with_dropout(target.scale, dropout)}, target.a.batch_stride * bytes, target.b.batch_stride * bytes, target.adapters, target.adapter_count,
+          target.max_rank, in_f32, scale_with_dropout(1.0f, dropout)};
 }
 
 template <class T>
@@ -83,13 +84,14 @@ ForwardProblem<T> forward_problem(const ForwardLaunch& call) {
   problem.k = descriptor.x.columns;
   problem.rows = {descriptor.row_adapter, descriptor.segments, descriptor.segment_count};
   problem.status = descriptor.status;
+  problem.dropout = dropout_of(descriptor.dropout);
   problem.h_planes = call.plan.h_planes;
   problem.splits = call.plan.splits;
   problem.target_count = call.count;
   float* h = call.h;
   for (int32_t i = 0; i < call.count; ++i) {
     const pk_lora_target& target = call.targets[i];
-    problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type), h};
+    problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type, descriptor.dropout), h};
     h += call.plan.h_planes * problem.batches * problem.m * target.max_rank;
   }
   return problem;
@@ -140,6 +142,22 @@ int32_t with_shrink_mma(bool factors_in_f32, bool tf32, int32_t columns, Run run
   else return factors_in_f32 ? with_columns(ThreeTf32(), float()) : with_columns(Exact16<T>(), T());
 }
 
+// What callers keep for backward, after the launches that made it.
+template <class T>
+int32_t save_h(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
+  SavedHs<T> saved{};
+  int64_t elements = 0;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const pk_matrix& to = call.targets[i].saved_h;
+    if (to.data == nullptr) continue;
+    if (to.element_type == PK_F32) saved.targets[i].in_f32 = batched<float>(to);
+    else saved.targets[i].own = batched<T>(to);
+    elements = std::max(elements, problem.batches * problem.m * problem.targets[i].adapters.max_rank);
+  }
+  if (elements == 0) return PK_OK;
+  return launch(call.queue, {"lora_save_h", grid_of(tiles_of(elements, SaveHConfig::kThreads)), SaveHConfig::kThreads, 0}, operands, lora_save_h<T>, problem, saved);
+}
+
 // ---- forward -------------------------------------------------------------------------------------------------------------------------------------------------
 
 template <class T>
@@ -186,17 +204,18 @@ int32_t prepare_forward_mma() {
 }  // namespace
 
 template <class T>
-int32_t forward(const ForwardLaunch& call) {
-  ForwardProblem<T> problem = forward_problem<T>(call);
+int32_t shrink(const pk_queue& queue, const Operands& operands, const ForwardProblem<T>& problem, bool simt, bool tf32) {
+  if (simt) return launch_overlapping(queue, shrink_simt(operands, problem));
+  const auto run = [&](auto math, auto factor, auto columns) { return launch_overlapping(queue, shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
+  return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, tf32, lora_shrink_columns(largest_rank(problem)), run);
+}
+
+namespace {
+
+// All but what is saved.
+template <class T>
+int32_t forward_values(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
   const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT;
-  if (problem.splits > 1) {
-    const LoraTile tile = lora_forward_tile(call.plan.algorithm, sizeof(T) == 4);
-    problem.arrival_count = forward_tiles(problem, tile);
-    problem.partial_sums = static_cast<float*>(call.parts);
-    problem.arrivals = reinterpret_cast<uint32_t*>(problem.partial_sums + problem.arrival_count * problem.splits * tile.rows * tile.columns);
-  }
-  const Operands operands = forward_operands(call);
-  if (problem.batches * problem.m == 0) return PK_OK;
   bool branch = false;  // or tables, of which the shrink kernel reports what is wrong
   for (int32_t i = 0; i < problem.target_count; ++i) branch = branch || problem.targets[i].adapters.max_rank > 0 || problem.targets[i].adapters.table != nullptr;
   if (simt) {
@@ -215,9 +234,27 @@ int32_t forward(const ForwardLaunch& call) {
   return branch || problem.arrival_count > 0 ? with_base(shrink_simt(operands, problem)) : with_base();
 }
 
+}  // namespace
+
+template <class T>
+int32_t forward(const ForwardLaunch& call) {
+  ForwardProblem<T> problem = forward_problem<T>(call);
+  if (problem.splits > 1) {
+    const LoraTile tile = lora_forward_tile(call.plan.algorithm, sizeof(T) == 4);
+    problem.arrival_count = forward_tiles(problem, tile);
+    problem.partial_sums = static_cast<float*>(call.parts);
+    problem.arrivals = reinterpret_cast<uint32_t*>(problem.partial_sums + problem.arrival_count * problem.splits * tile.rows * tile.columns);
+  }
+  if (problem.batches * problem.m == 0) return PK_OK;
+  const Operands operands = forward_operands(call);
+  PK_TRY(forward_values(call, operands, problem));
+  return save_h(call, operands, problem);
+}
+
 template <class T>
 int32_t prepare_forward() {
   PK_TRY((prepare(lora_shrink_simt<T>)));
+  PK_TRY((prepare(lora_save_h<T>)));
   PK_TRY((prepare(lora_forward_simt<T>)));
   for (const bool in_f32 : {false, true}) {
     for (const bool tf32 : {false, true}) {

@@ -21,9 +21,18 @@ struct ForwardLaunch {
 template <class T>
 int32_t forward(const ForwardLaunch& launch);
 
+template <class T>
+struct ForwardProblem;
+
+// H of all targets alone, or with other operands in their places what has its form.
+template <class T>
+int32_t shrink(const pk_queue& queue, const Operands& operands, const ForwardProblem<T>& problem, bool simt, bool tf32);
+
 // Loads the type's kernels on the current device.
 template <class T>
 int32_t prepare_forward();
+
+inline Extent3 grid_of(int64_t work) { return {static_cast<uint32_t>(work < INT32_MAX ? work : INT32_MAX), 1, 1}; }
 
 inline int64_t tiles_of(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
 

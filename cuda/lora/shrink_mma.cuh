@@ -10,7 +10,6 @@
 
 #include "../ptx/overlap.cuh"
 #include "../tile/product.cuh"
-#include "algorithms.h"
 #include "forward.cuh"
 
 namespace PK_BUILD {
@@ -66,7 +65,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
     const Adapter adapter = adapter_at(target.adapters, index, batch);
     typename Product::Sums sums = {};
     const auto a = product_operand<typename Product::Element>(adapter.a.matrix<P>(), adapter.rank);
-    if constexpr (std::is_same<T, P>::value) {
+    if (problem.dropout.threshold != 0) {
+      accumulate_dropped<Product>(sums, shared.product, x, a, problem.dropout, batch * problem.m, row0, rank0, depth_begin, depth_end);
+    } else if constexpr (std::is_same<T, P>::value) {
       // A factor is small: it need not have tiles of its own order.
       if (!x.vectors || !a.vectors || a.transposed()) accumulate_gathered<Product>(sums, shared.product, x, a, row0, rank0, depth_begin, depth_end);
       else if (x.transposed()) accumulate_streams<Product, true, false>(sums, shared.product, x, a, row0, rank0, depth_begin, depth_end);

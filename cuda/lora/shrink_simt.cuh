@@ -42,7 +42,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
       float sum[Config::kRanks] = {};
       for (int64_t k = lane; k < problem.k; k += 32) {
-        const float x_value = to_float(load_global(x.at(row % problem.m, k)));
+        const float x_value = problem.dropout.keeps(row, k) ? to_float(load_global(x.at(row % problem.m, k))) : 0.0f;
 #pragma unroll
         for (int j = 0; j < Config::kRanks; ++j) {
           if (rank0 + j < adapter.rank) sum[j] = fma(x_value, load_factor<T>(adapter.a, in_f32, rank0 + j, k), sum[j]);

@@ -29,6 +29,10 @@ pub const PK_FLAG_BATCH_INVARIANT: i32 = 4;
 pub const PK_LORA_BASE_NONE: i32 = 0;
 pub const PK_LORA_BASE_DENSE: i32 = 1;
 pub const PK_LORA_BASE_IN_Y: i32 = 2;
+pub const PK_GRADIENT_NONE: i32 = 0;
+pub const PK_GRADIENT_OVERWRITE: i32 = 1;
+pub const PK_GRADIENT_ACCUMULATE: i32 = 2;
+pub const PK_LORA_BACKWARD_TARGETS: i32 = 8;
 pub const PK_LORA_MERGE_ADAPTERS: i32 = 64;
 pub const PK_HAAR_ALONG_COLUMNS: i32 = 1;
 pub const PK_HAAR_ALONG_ROWS: i32 = 2;
@@ -208,6 +212,23 @@ const _: () = {
     ["Offset of field: pk_lora_segment::reserved"][::core::mem::offset_of!(pk_lora_segment, reserved) - 20usize];
 };
 #[repr(C)]
+#[derive(Debug, Default, Copy, Clone, PartialEq)]
+pub struct pk_dropout {
+    pub seed: u64,
+    pub offset: u64,
+    pub probability: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_dropout"][::core::mem::size_of::<pk_dropout>() - 24usize];
+    ["Alignment of pk_dropout"][::core::mem::align_of::<pk_dropout>() - 8usize];
+    ["Offset of field: pk_dropout::seed"][::core::mem::offset_of!(pk_dropout, seed) - 0usize];
+    ["Offset of field: pk_dropout::offset"][::core::mem::offset_of!(pk_dropout, offset) - 8usize];
+    ["Offset of field: pk_dropout::probability"][::core::mem::offset_of!(pk_dropout, probability) - 16usize];
+    ["Offset of field: pk_dropout::reserved"][::core::mem::offset_of!(pk_dropout, reserved) - 20usize];
+};
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_target {
     pub base: i32,
@@ -222,10 +243,11 @@ pub struct pk_lora_target {
     pub adapters: *const pk_lora_adapter,
     pub adapter_count: i64,
     pub max_rank: i64,
+    pub saved_h: pk_matrix,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 320usize];
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 376usize];
     ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
     ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
     ["Offset of field: pk_lora_target::adapter_element_type"]
@@ -241,6 +263,7 @@ const _: () = {
     ["Offset of field: pk_lora_target::adapter_count"]
         [::core::mem::offset_of!(pk_lora_target, adapter_count) - 304usize];
     ["Offset of field: pk_lora_target::max_rank"][::core::mem::offset_of!(pk_lora_target, max_rank) - 312usize];
+    ["Offset of field: pk_lora_target::saved_h"][::core::mem::offset_of!(pk_lora_target, saved_h) - 320usize];
 };
 impl Default for pk_lora_target {
     fn default() -> Self {
@@ -252,7 +275,7 @@ impl Default for pk_lora_target {
     }
 }
 #[repr(C)]
-#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+#[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_forward_descriptor {
     pub size: u64,
     pub target_size: u64,
@@ -268,10 +291,11 @@ pub struct pk_lora_forward_descriptor {
     pub workspace: *mut ::core::ffi::c_void,
     pub workspace_bytes: u64,
     pub status: *mut pk_status_record,
+    pub dropout: pk_dropout,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 152usize];
+    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 176usize];
     ["Alignment of pk_lora_forward_descriptor"][::core::mem::align_of::<pk_lora_forward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_forward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, size) - 0usize];
@@ -301,8 +325,128 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_forward_descriptor, workspace_bytes) - 136usize];
     ["Offset of field: pk_lora_forward_descriptor::status"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, status) - 144usize];
+    ["Offset of field: pk_lora_forward_descriptor::dropout"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, dropout) - 152usize];
 };
 impl Default for pk_lora_forward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_gradient_target {
+    pub base: i32,
+    pub adapter_element_type: i32,
+    pub w: pk_matrix,
+    pub dy: pk_matrix,
+    pub a: pk_matrix,
+    pub b: pk_matrix,
+    pub scale: f32,
+    pub h_saved: i32,
+    pub h: pk_matrix,
+    pub a_gradient: i32,
+    pub b_gradient: i32,
+    pub bias_gradient: i32,
+    pub reserved: i32,
+    pub da: pk_matrix,
+    pub db: pk_matrix,
+    pub dbias: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 480usize];
+    ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
+    ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
+    ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapter_element_type) - 4usize];
+    ["Offset of field: pk_lora_gradient_target::w"][::core::mem::offset_of!(pk_lora_gradient_target, w) - 8usize];
+    ["Offset of field: pk_lora_gradient_target::dy"][::core::mem::offset_of!(pk_lora_gradient_target, dy) - 64usize];
+    ["Offset of field: pk_lora_gradient_target::a"][::core::mem::offset_of!(pk_lora_gradient_target, a) - 120usize];
+    ["Offset of field: pk_lora_gradient_target::b"][::core::mem::offset_of!(pk_lora_gradient_target, b) - 176usize];
+    ["Offset of field: pk_lora_gradient_target::scale"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, scale) - 232usize];
+    ["Offset of field: pk_lora_gradient_target::h_saved"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, h_saved) - 236usize];
+    ["Offset of field: pk_lora_gradient_target::h"][::core::mem::offset_of!(pk_lora_gradient_target, h) - 240usize];
+    ["Offset of field: pk_lora_gradient_target::a_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, a_gradient) - 296usize];
+    ["Offset of field: pk_lora_gradient_target::b_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, b_gradient) - 300usize];
+    ["Offset of field: pk_lora_gradient_target::bias_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, bias_gradient) - 304usize];
+    ["Offset of field: pk_lora_gradient_target::reserved"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, reserved) - 308usize];
+    ["Offset of field: pk_lora_gradient_target::da"][::core::mem::offset_of!(pk_lora_gradient_target, da) - 312usize];
+    ["Offset of field: pk_lora_gradient_target::db"][::core::mem::offset_of!(pk_lora_gradient_target, db) - 368usize];
+    ["Offset of field: pk_lora_gradient_target::dbias"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dbias) - 424usize];
+};
+impl Default for pk_lora_gradient_target {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_backward_descriptor {
+    pub size: u64,
+    pub target_size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub x: pk_matrix,
+    pub dx: pk_matrix,
+    pub targets: *const pk_lora_gradient_target,
+    pub target_count: i64,
+    pub x_gradient: i32,
+    pub reserved: i32,
+    pub dropout: pk_dropout,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 208usize];
+    ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_backward_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_backward_descriptor::target_size"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, target_size) - 8usize];
+    ["Offset of field: pk_lora_backward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, algorithm) - 16usize];
+    ["Offset of field: pk_lora_backward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, flags) - 20usize];
+    ["Offset of field: pk_lora_backward_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, batch_count) - 24usize];
+    ["Offset of field: pk_lora_backward_descriptor::x"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, x) - 32usize];
+    ["Offset of field: pk_lora_backward_descriptor::dx"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, dx) - 88usize];
+    ["Offset of field: pk_lora_backward_descriptor::targets"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, targets) - 144usize];
+    ["Offset of field: pk_lora_backward_descriptor::target_count"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, target_count) - 152usize];
+    ["Offset of field: pk_lora_backward_descriptor::x_gradient"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, x_gradient) - 160usize];
+    ["Offset of field: pk_lora_backward_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, reserved) - 164usize];
+    ["Offset of field: pk_lora_backward_descriptor::dropout"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, dropout) - 168usize];
+    ["Offset of field: pk_lora_backward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, workspace) - 192usize];
+    ["Offset of field: pk_lora_backward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, workspace_bytes) - 200usize];
+};
+impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -457,6 +601,13 @@ unsafe extern "C" {
     pub fn pk_lora_forward_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_forward_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_backward(queue: *const pk_queue, descriptor: *const pk_lora_backward_descriptor) -> i32;
+    pub fn pk_lora_backward_workspace(descriptor: *const pk_lora_backward_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_backward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_backward_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_merge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;

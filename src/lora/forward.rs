@@ -1,6 +1,6 @@
 //! `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
 
-use super::{AdapterEntry, AdapterTable, Segment};
+use super::{AdapterEntry, AdapterTable, Dropout, Segment};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, HostQueue, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector,
@@ -9,7 +9,7 @@ use crate::{
 
 mod problem;
 
-pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
+pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem, as_rows, broadcast};
 
 const OPERATION: &str = "lora::forward";
 
@@ -27,28 +27,40 @@ enum Adapters<'a, P, Q> {
     Table { table: &'a AdapterTable<'a, P, Q>, device: Vector<'a, AdapterEntry, Q> },
 }
 
+/// Where H goes, for backward.
+enum SaveH<'a, T, Q> {
+    None,
+    Own(TensorMut<'a, T, Q, 3>),
+    F32(TensorMut<'a, f32, Q, 3>),
+}
+
 /// One linear layer of those that share x: its base, its adapters, its bias, and its output y.
 pub struct Target<'a, T, P, Q> {
     base: Base<'a, T, Q>,
     adapters: Adapters<'a, P, Q>,
     bias: Option<Tensor<'a, T, Q, 2>>,
+    saved_h: SaveH<'a, T, Q>,
     y: TensorMut<'a, T, Q, 3>,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
+    fn new(base: Base<'a, T, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
+        Self { base, adapters: Adapters::None, bias: None, saved_h: SaveH::None, y: y.into() }
+    }
+
     /// `y = x·Wᵀ + branch + bias` with `w` [n, k] and `y` [m, n]. (For weights stored [k, n], give `w.t()`.)
     pub fn dense(w: impl Into<Tensor<'a, T, Q, 3>>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base: Base::Dense(w.into()), adapters: Adapters::None, bias: None, y: y.into() }
+        Self::new(Base::Dense(w.into()), y)
     }
 
     /// `y = branch + bias`: no base.
     pub fn branch_only(y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base: Base::None, adapters: Adapters::None, bias: None, y: y.into() }
+        Self::new(Base::None, y)
     }
 
     /// `y = y + branch + bias`: the base is already in y, from a product that another library made.
     pub fn accumulate(y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base: Base::InY, adapters: Adapters::None, bias: None, y: y.into() }
+        Self::new(Base::InY, y)
     }
 
     /// One adapter for every row: `a` [rank, k], `b` [n, rank], `scale` (α/rank, or α/√rank for rsLoRA). Rank 0 is the base alone.
@@ -84,6 +96,19 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         self.bias = Some(bias.into());
         self
     }
+
+    /// Keeps `H = x̃·Aᵀ` [m, rank] for [`super::backward`], in x's type: before the scale, and with dropout before the factor `1 / (1 − p)`. With a table [m, its largest rank], of which nothing is
+    /// written for a row without an adapter, nor beyond the rank of its adapter.
+    pub fn save_h(mut self, h: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
+        self.saved_h = SaveH::Own(h.into());
+        self
+    }
+
+    /// The same in f32, not rounded to 16 bits.
+    pub fn save_h_f32(mut self, h: impl Into<TensorMut<'a, f32, Q, 3>>) -> Self {
+        self.saved_h = SaveH::F32(h.into());
+        self
+    }
 }
 
 /// Which adapter of its tables a row uses.
@@ -101,6 +126,7 @@ pub struct Forward<'a, T, P, Q> {
     targets: Vec<Target<'a, T, P, Q>>,
     rows: Rows<'a, Q>,
     status: Option<&'a Status<'a, Q>>,
+    dropout: Option<Dropout>,
     algorithm: i32,
     flags: u32,
 }
@@ -108,7 +134,8 @@ pub struct Forward<'a, T, P, Q> {
 impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     /// With activations `x` [m, k] or [batches, m, k], and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        Self { x: x.into(), targets: Vec::new(), rows: Rows::Same, status: None, algorithm: 0, flags: 0 }
+        let (x, targets) = (x.into(), Vec::new());
+        Self { x, targets, rows: Rows::Same, status: None, dropout: None, algorithm: 0, flags: 0 }
     }
 
     /// Another layer that reads x. Layers that share x cost less together (q, k and v; gate and up).
@@ -132,6 +159,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     /// Where a stream reports what depends on data. Host queues return it as the call's error as well.
     pub fn status(mut self, status: &'a Status<'a, Q>) -> Self {
         self.status = Some(status);
+        self
+    }
+
+    /// Drops elements of what the adapters read; the bases see all of x.
+    pub fn dropout(mut self, dropout: Dropout) -> Self {
+        self.dropout = Some(dropout);
         self
     }
 
@@ -172,7 +205,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (y with an input or another y), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`],
+/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (y or a saved H with another operand), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`],
 /// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
 /// everything else was written. On a stream give a [`Status`] to learn of it.
 ///

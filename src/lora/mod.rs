@@ -3,19 +3,25 @@
 //! | function | formula |
 //! |---|---|
 //! | [`forward`] | `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them |
+//! | [`backward`] | the gradients of x, A, B and the bias, any of them, overwritten or accumulated |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
 //!
 //! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
 
 mod adapter;
+mod backward;
+mod dropout;
 mod forward;
 mod merge;
 
 pub use adapter::{Adapter, AdapterEntry, AdapterTable, Segment};
+pub use backward::{Backward, BackwardTarget, Gradient, backward, backward_kernel, backward_workspace};
+pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
 pub use merge::{Merge, merge, merge_kernel, unmerge};
 
 pub(crate) use adapter::AdapterProblem;
+pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
 pub(crate) use merge::MergeProblem;

@@ -6,9 +6,15 @@ use std::sync::Mutex;
 use super::product::{TILE, Tile, View, for_each};
 use super::{Number, Terms};
 use crate::lora::{
-    AdapterChoice, AdapterProblem, BaseKind, Forward, ForwardProblem, Merge, MergeProblem, RowChoice, TargetProblem,
+    AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, Merge, MergeProblem, RowChoice,
+    TargetProblem,
 };
-use crate::{Cpu, Element, Result, StatusRecord, ffi};
+use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
+
+mod backward;
+
+pub(crate) use backward::backward;
+pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
 
 /// Value and Σ|terms| of every element that [`crate::lora::forward`] would write: for each target [batches, m, n] in row-major order. Writes nothing.
 ///
@@ -22,15 +28,21 @@ pub fn forward_terms<T: Element, P: Element>(call: &Forward<'_, T, P, Cpu>) -> R
         problem.targets.iter().map(|target| Mutex::new(vec![Terms::default(); extent(target)])).collect();
     // SAFETY: the call's views were proven, and nothing is written to them.
     unsafe {
-        run_forward::<T, P, Terms>(&problem, &mut StatusRecord::default(), |target, [batch, rows, columns], tile| {
-            let n = problem.targets[target].n;
-            let mut result = results[target].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-            for row in rows.clone() {
-                for column in columns.clone() {
-                    result[(batch.start * problem.m + row) * n + column] = tile(row, column);
+        let nowhere = |_: usize, _: [usize; 3], _: Terms| {};
+        run_forward::<T, P, _>(
+            &problem,
+            &mut StatusRecord::default(),
+            nowhere,
+            |target, [batch, rows, columns], tile| {
+                let n = problem.targets[target].n;
+                let mut result = results[target].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+                for row in rows.clone() {
+                    for column in columns.clone() {
+                        result[(batch.start * problem.m + row) * n + column] = tile(row, column);
+                    }
                 }
-            }
-        });
+            },
+        );
     }
     Ok(results.into_iter().map(|result| result.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner())).collect())
 }
@@ -42,7 +54,12 @@ pub fn forward_terms<T: Element, P: Element>(call: &Forward<'_, T, P, Cpu>) -> R
 pub(crate) unsafe fn forward<T: Element, P: Element>(problem: &ForwardProblem, record: &mut StatusRecord) {
     // SAFETY: the caller's; every element of y is written by one tile, after it was read.
     unsafe {
-        run_forward::<T, P, f64>(problem, record, |target, [batch, rows, columns], tile| {
+        let save = |target: usize, index, h| match &problem.targets[target].saved_h {
+            None => {}
+            Some((view, ElementType::F32)) => View::<f32>::new(view).set(index, f32::from_f64(h)),
+            Some((view, _)) => View::<T>::new(view).set(index, T::from_f64(h)),
+        };
+        run_forward::<T, P, f64>(problem, record, save, |target, [batch, rows, columns], tile| {
             let y = View::<T>::new(&problem.targets[target].y);
             for row in rows.clone() {
                 for column in columns.clone() {
@@ -130,13 +147,14 @@ fn tile(index: usize, extent: usize) -> Range<usize> {
     index * TILE..extent.min((index + 1) * TILE)
 }
 
-/// Calls `write(target, [batch, rows, columns], value)` for every tile of every y.
+/// Calls `save(target, [batch, row, rank], value)` for every element of every H, and `write(target, [batch, rows, columns], value)` for every tile of every y.
 ///
 /// # Safety
 /// The problem's operands are in ordinary memory, and nobody writes to them but `write`, to the elements it is called for.
 unsafe fn run_forward<T: Element, P: Element, N: Number>(
     problem: &ForwardProblem,
     record: &mut StatusRecord,
+    save: impl Fn(usize, [usize; 3], N) + Sync,
     write: impl Fn(usize, [Range<usize>; 3], &dyn Fn(usize, usize) -> N) + Sync,
 ) {
     let (batches, m, k) = (problem.batches, problem.m, problem.k);
@@ -147,10 +165,10 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
 
     for (number, target) in problem.targets.iter().enumerate() {
         report_bad_row(target, &indices, record);
-        if target.n == 0 {
+        if target.n == 0 && target.saved_h.is_none() {
             continue;
         }
-        let max_rank = target.max_rank();
+        let max_rank = target.max_rank;
 
         // h = x·Aᵀ, [batches·m, max_rank]
         let rank_tiles = max_rank.div_ceil(TILE);
@@ -174,11 +192,12 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                     unsafe {
                         sums.product(
                             [run.rows.len(), ranks.len(), k],
-                            |i, k| N::new(x.value([batch, run.rows.start + i, k])),
+                            |i, k| N::new(kept(&x, problem.dropout.as_ref(), m, [batch, run.rows.start + i, k])),
                             |j, k| a.value([batch, ranks.start + j, k]),
                         );
                         for (i, row) in run.rows.clone().enumerate() {
                             for (j, rank) in ranks.clone().enumerate() {
+                                save(number, [batch, row, rank], sums.get(i, j));
                                 h_rows.set(batch * m + row, rank, sums.get(i, j));
                             }
                         }
@@ -230,7 +249,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                         };
                         if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
                             let product = branch.get(row - run.rows.start, column - columns.start);
-                            value.add_product(product, f64::from(adapter.scale));
+                            value.add_product(product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
                         }
                         if let Some(bias) = &target.bias {
                             // SAFETY: an index within the extents of the bias.
@@ -242,6 +261,24 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
             },
         );
     }
+}
+
+/// An element of x as the adapters see it, before the factor of dropout.
+///
+/// # Safety
+/// As [`View::get`].
+unsafe fn kept<T: Element>(x: &View<T>, dropout: Option<&Dropout>, m: usize, index: [usize; 3]) -> f64 {
+    let [batch, row, column] = index;
+    match dropout {
+        Some(dropout) if !dropout.keeps(batch * m + row, column) => 0.0,
+        // SAFETY: the caller's.
+        _ => unsafe { x.value(index) },
+    }
+}
+
+/// What dropout multiplies the branch by.
+fn factor(dropout: Option<&Dropout>) -> f64 {
+    dropout.map_or(1.0, Dropout::factor)
 }
 
 /// Rows of the intermediate, of which each core writes its own elements.

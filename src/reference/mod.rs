@@ -2,10 +2,13 @@
 //!
 //! This is what [`crate::Cpu`] runs. The same code also returns [`Terms`], from which the error that a kernel is allowed follows.
 
+mod philox;
 mod product;
 
 pub mod haar;
 pub mod lora;
+
+pub(crate) use philox::philox;
 
 /// A value and the sum of the absolute values of the terms it was added up from: what a rounding error is relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

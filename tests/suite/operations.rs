@@ -24,6 +24,9 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_forward", Some(forward)),
     ("pk_lora_forward_workspace", None),
     ("pk_lora_forward_pick", None),
+    ("pk_lora_backward", Some(backward)),
+    ("pk_lora_backward_workspace", None),
+    ("pk_lora_backward_pick", None),
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
     ("pk_lora_merge_pick", None),
@@ -87,6 +90,45 @@ fn forward(queue: &pk_queue) -> i32 {
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { pk_lora_forward(queue, &descriptor) };
     assert!(y == [7.0; 8] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn backward(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 192]);
+    let (mut x, mut dy, mut a, mut b) = ([1.0; 6], [1.0; 8], [1.0; 3], [1.0; 4]);
+    let (mut dx, mut da, mut db, mut dbias) = ([7.0; 6], [7.0; 3], [7.0; 4], [7.0; 4]);
+    let mut workspace = Workspace([7.0; 192]);
+    let target = pk_lora_gradient_target {
+        adapter_element_type: PK_F32,
+        dy: matrix(&mut dy, 2, 4),
+        a: matrix(&mut a, 1, 3),
+        b: matrix(&mut b, 4, 1),
+        scale: 1.0,
+        a_gradient: PK_GRADIENT_OVERWRITE,
+        b_gradient: PK_GRADIENT_OVERWRITE,
+        bias_gradient: PK_GRADIENT_OVERWRITE,
+        da: matrix(&mut da, 1, 3),
+        db: matrix(&mut db, 4, 1),
+        dbias: matrix(&mut dbias, 1, 4),
+        ..Default::default()
+    };
+    let descriptor = pk_lora_backward_descriptor {
+        size: size_of_struct::<pk_lora_backward_descriptor>(),
+        target_size: size_of_struct::<pk_lora_gradient_target>(),
+        x: matrix(&mut x, 2, 3),
+        dx: matrix(&mut dx, 2, 3),
+        targets: &target,
+        target_count: 1,
+        x_gradient: PK_GRADIENT_OVERWRITE,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_backward(queue, &descriptor) };
+    let written = dx != [7.0; 6] || da != [7.0; 3] || db != [7.0; 4] || dbias != [7.0; 4];
+    assert!(!written && workspace.0 == [7.0; 192], "a refused call has written");
     status
 }
 

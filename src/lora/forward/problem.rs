@@ -1,8 +1,8 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Adapters, Base, Forward, OPERATION, Rows, Target};
+use super::{Adapters, Base, Forward, OPERATION, Rows, SaveH, Target};
 use crate::check::{Check, LARGEST, Operand};
-use crate::lora::{AdapterEntry, AdapterProblem, Segment};
+use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Segment};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
@@ -31,8 +31,11 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
             _ => 0,
         };
-        let (element_type, algorithm, flags) = (T::TYPE, self.algorithm, self.flags);
-        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, element_type, algorithm, flags })
+        if let Some(dropout) = &self.dropout {
+            dropout.check(check, batches * m, k)?;
+        }
+        let (element_type, algorithm, flags, dropout) = (T::TYPE, self.algorithm, self.flags, self.dropout);
+        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, dropout, element_type, algorithm, flags })
     }
 
     /// A table and a choice from it go together.
@@ -91,7 +94,7 @@ fn contiguous(check: Check, argument: &'static str, elements: &Elements<1>) -> R
 
 /// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
 fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
-    let ranks = targets.iter().map(TargetProblem::max_rank).fold(0, usize::saturating_add);
+    let ranks = targets.iter().map(|target| target.max_rank).fold(0, usize::saturating_add);
     if rows.saturating_mul(ranks) <= LARGEST {
         return Ok(());
     }
@@ -104,12 +107,19 @@ fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<(
 }
 
 /// An operand that all batches share has batch stride 0.
-fn broadcast(mut elements: Elements<3>, batches: usize) -> Elements<3> {
+pub(crate) fn broadcast(mut elements: Elements<3>, batches: usize) -> Elements<3> {
     if elements.extents[0] == 1 && batches != 1 {
         elements.extents[0] = batches;
         elements.strides[0] = 0;
     }
     elements
+}
+
+/// A row for each batch: [batches, n] as [batches, 1, n].
+pub(crate) fn as_rows(rows: Elements<2>) -> Elements<3> {
+    let ([batches, columns], [pitch, step]) = (rows.extents, rows.strides);
+    let Elements { address, element_size, alignment, .. } = rows;
+    Elements { address, extents: [batches, 1, columns], strides: [pitch, 0, step], element_size, alignment }
 }
 
 impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
@@ -140,14 +150,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         };
         let bias = match &self.bias {
             None => None,
-            Some(bias) => {
-                let bias = bias.acquire(queue, guards)?;
-                let ([rows, columns], [pitch, step]) = (bias.extents, bias.strides);
-                let Elements { address, element_size, alignment, .. } = bias;
-                let (extents, strides) = ([rows, 1, columns], [pitch, 0, step]);
-                let elements = Elements { address, extents, strides, element_size, alignment };
-                Some(input("bias", elements, 1, n)?)
-            }
+            Some(bias) => Some(input("bias", as_rows(bias.acquire(queue, guards)?), 1, n)?),
         };
         let adapters = match &self.adapters {
             Adapters::None => AdapterChoice::None,
@@ -176,7 +179,25 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                 }
             }
         };
-        Ok(TargetProblem { base, y, n, bias, adapters, element_type: T::TYPE, adapter_element_type: P::TYPE })
+        let max_rank = match &adapters {
+            AdapterChoice::None => 0,
+            AdapterChoice::One(adapter) => adapter.rank(),
+            AdapterChoice::Table { max_rank, .. } => *max_rank,
+        };
+        let output = |elements: Elements<3>, element_type| {
+            check.extents("saved h", elements.extents, [batches, m, max_rank])?;
+            check.stride("saved h", &elements)?;
+            check.alignment("saved h", &elements)?;
+            check.size("saved h", &elements)?;
+            Ok::<_, Error>(Some((elements, element_type)))
+        };
+        let saved_h = match &self.saved_h {
+            SaveH::None => None,
+            SaveH::Own(h) => output(h.acquire(queue, guards)?, T::TYPE)?,
+            SaveH::F32(h) => output(h.acquire(queue, guards)?, ElementType::F32)?,
+        };
+        let (element_type, adapter_element_type) = (T::TYPE, P::TYPE);
+        Ok(TargetProblem { base, y, n, bias, adapters, max_rank, saved_h, element_type, adapter_element_type })
     }
 }
 
@@ -190,6 +211,7 @@ pub(crate) struct ForwardProblem {
     pub rows: RowChoice,
     /// Of a [`StatusRecord`], or 0.
     pub status: u64,
+    pub dropout: Option<Dropout>,
     element_type: ElementType,
     algorithm: i32,
     flags: u32,
@@ -202,6 +224,9 @@ pub(crate) struct TargetProblem {
     /// [batches, 1, n]
     pub bias: Option<Elements<3>>,
     pub adapters: AdapterChoice,
+    pub max_rank: usize,
+    /// [batches, m, max_rank]
+    pub saved_h: Option<(Elements<3>, ElementType)>,
     element_type: ElementType,
     adapter_element_type: ElementType,
 }
@@ -247,6 +272,7 @@ impl ForwardProblem {
         }
         for (i, target) in self.targets.iter().enumerate() {
             outputs.push(Operand::new(name("y", i), target.y));
+            outputs.extend(target.saved_h.map(|(h, _)| Operand::new(name("saved h", i), h)));
             if let BaseKind::Dense(w) = target.base {
                 inputs.push(Operand::new(name("w", i), w));
             }
@@ -282,7 +308,7 @@ impl ForwardProblem {
         if self.batches == 0 {
             // The C side reads no batches as one: without rows it does nothing as well.
             x.rows = 0;
-            targets.iter_mut().for_each(|target| target.y.rows = 0);
+            targets.iter_mut().for_each(|target| (target.y.rows, target.saved_h.rows) = (0, 0));
         }
         let mut descriptor = ffi::pk_lora_forward_descriptor {
             size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
@@ -296,6 +322,7 @@ impl ForwardProblem {
             workspace: workspace as *mut _,
             workspace_bytes: workspace_bytes as u64,
             status: self.status as *mut _,
+            dropout: self.dropout.as_ref().map_or_else(Default::default, Dropout::descriptor),
             ..Default::default()
         };
         match self.rows {
@@ -325,14 +352,6 @@ fn present<T>(address: u64) -> *const T {
 }
 
 impl TargetProblem {
-    pub fn max_rank(&self) -> usize {
-        match &self.adapters {
-            AdapterChoice::None => 0,
-            AdapterChoice::One(adapter) => adapter.rank(),
-            AdapterChoice::Table { max_rank, .. } => *max_rank,
-        }
-    }
-
     fn descriptor(&self) -> ffi::pk_lora_target {
         let mut target = ffi::pk_lora_target {
             y: self.y.matrix(self.element_type),
@@ -349,6 +368,9 @@ impl TargetProblem {
         }
         if let Some(bias) = &self.bias {
             target.bias = bias.matrix(self.element_type);
+        }
+        if let Some((h, element_type)) = &self.saved_h {
+            target.saved_h = h.matrix(*element_type);
         }
         match &self.adapters {
             AdapterChoice::None => {}

@@ -1,10 +1,11 @@
 //! A forward call as a description, and its operands.
 
-use peft_kernels::lora::Segment;
+use peft_kernels::lora::{Dropout, Segment};
 use peft_kernels::reference::Terms;
 use peft_kernels::{Element, Layout};
 
 use crate::buffer::{Buffer, Cell, Placement, indices};
+use crate::compare;
 use crate::numbers::{Numbers, Random};
 
 /// How the operands of a call lie in memory.
@@ -63,6 +64,14 @@ pub enum RowSpec {
     Segments(Vec<(usize, usize, Option<u32>)>),
 }
 
+/// In which type H is saved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Saved {
+    None,
+    Own,
+    F32,
+}
+
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub batches: usize,
@@ -81,6 +90,9 @@ pub struct Spec {
     pub algorithm: i32,
     pub allow_tf32: bool,
     pub batch_invariant: bool,
+    /// Probability, seed and offset.
+    pub dropout: Option<(f32, u64, u64)>,
+    pub saved: Saved,
 }
 
 /// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
@@ -103,12 +115,18 @@ impl Spec {
             algorithm: 0,
             allow_tf32: false,
             batch_invariant: false,
+            dropout: None,
+            saved: Saved::None,
         }
     }
 
     pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
         change(&mut self);
         self
+    }
+
+    pub fn dropout(&self) -> Option<Dropout> {
+        self.dropout.map(|(p, seed, offset)| Dropout::new(p, seed, offset).expect("a probability"))
     }
 
     /// The adapter of a row of all batches, as an index into a table.
@@ -151,6 +169,8 @@ pub struct TargetCase<T, P> {
     pub w: Option<Buffer<T>>,
     pub factors: Vec<Factors<P>>,
     pub bias: Option<Buffer<T>>,
+    /// Where H goes, in either type.
+    pub saved: (Buffer<T>, Buffer<f32>),
     /// The buffer of y, and where in it.
     pub y: (usize, Layout<3>),
 }
@@ -238,6 +258,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 BiasSpec::Shared(step) => Some(bias(1, step, &mut random)),
                 BiasSpec::Batched(step) => Some(bias(spec.batches, step, &mut random)),
             };
+            let max_rank = factors.iter().map(Factors::rank).max().unwrap_or(0);
+            let saved = place(&mut Random(spec.seed + 77), Y).layout([spec.batches, m, max_rank]);
+            let saved = (Buffer::new(saved, |_| T::POISON), Buffer::new(saved, |_| f32::POISON));
             let y = if spec.one_y {
                 let mut layout = outputs[0].layout;
                 layout.extents[2] = n;
@@ -249,7 +272,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 (outputs.len() - 1, layout)
             };
             column += n;
-            targets.push(TargetCase { w, factors, bias, y });
+            targets.push(TargetCase { w, factors, bias, saved, y });
         }
         let rows = match &spec.rows {
             RowSpec::Same => RowCase::Same,
@@ -261,6 +284,71 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             }
         };
         Self { spec: spec.clone(), x, targets, rows, outputs }
+    }
+
+    /// The adapter of every row of all batches, and value and Σ|terms| of its H, by the plain formula.
+    fn oracle_of_h(&self, target: &TargetCase<T, P>, spec_of: &TargetSpec) -> Vec<(Option<usize>, Vec<Terms>)> {
+        let (spec, k, dropout) = (&self.spec, self.spec.k, self.spec.dropout());
+        let rows = indices([spec.batches, spec.m, 1]).map(|[batch, row, _]| {
+            let row_of_all = batch * spec.m + row;
+            let chosen = match &spec_of.adapters {
+                AdapterSpec::None => None,
+                AdapterSpec::One(_) => Some(0),
+                AdapterSpec::Table(_) => spec.adapter_of(row_of_all).and_then(|i| usize::try_from(i).ok()),
+            };
+            let factors = chosen.and_then(|i| target.factors.get(i));
+            let kept = |i: usize| dropout.as_ref().is_none_or(|dropout| dropout.keeps(row_of_all, i));
+            let of_rank = |rank: usize| {
+                let mut terms = Terms::default();
+                for i in (0..k).filter(|&i| kept(i)) {
+                    let a = factors.unwrap().a.get_shared([batch, rank, i]).to_f64();
+                    let product = self.x.get_shared([batch, row, i]).to_f64() * a;
+                    terms.value += product;
+                    terms.magnitude += product.abs();
+                }
+                terms
+            };
+            let ranks = factors.map_or(0, |factors| factors.rank());
+            (chosen.filter(|_| ranks > 0), (0..ranks).map(of_rank).collect())
+        });
+        rows.collect()
+    }
+
+    /// What a call saved of H, which must be within the bound; of rows and ranks that no adapter has, nothing.
+    pub fn check_saved(&self, steps: usize) -> Result<(), String> {
+        fn check<E: Element + Cell>(
+            name: &str,
+            buffer: &Buffer<E>,
+            m: usize,
+            h: &[(Option<usize>, Vec<Terms>)],
+            steps: usize,
+        ) -> Result<(), String> {
+            buffer.check_padding(name, &[buffer.layout])?;
+            for [batch, row, rank] in indices(buffer.layout.extents) {
+                let got = buffer.get([batch, row, rank]);
+                let expected = h[batch * m + row].1.get(rank);
+                let right = match expected {
+                    None => compare::hex(got) == compare::hex(E::POISON),
+                    Some(terms) => (got.to_f64() - terms.value).abs() <= terms.allowed_error::<E>(steps),
+                };
+                if !right {
+                    return Err(format!(
+                        "{name} [{batch}, {row}, {rank}]: {}, expected {expected:?}",
+                        compare::hex(got)
+                    ));
+                }
+            }
+            Ok(())
+        }
+        for (case, spec) in self.targets.iter().zip(&self.spec.targets) {
+            let h = || self.oracle_of_h(case, spec);
+            match self.spec.saved {
+                Saved::None => {}
+                Saved::Own => check("saved h", &case.saved.0, self.spec.m, &h(), steps)?,
+                Saved::F32 => check("saved h in f32", &case.saved.1, self.spec.m, &h(), steps)?,
+            }
+        }
+        Ok(())
     }
 
     /// Value and Σ|terms| of every element of every y, by the plain formula.
@@ -280,22 +368,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             terms
         };
         let target = |target: &TargetCase<T, P>, spec_of: &TargetSpec| {
-            // h of every row, once.
-            let mut h: Vec<(Option<usize>, Vec<Terms>)> = Vec::new();
-            for [batch, row, _] in indices([spec.batches, spec.m, 1]) {
-                let x = |i: usize| term(self.x.get_shared([batch, row, i]).to_f64());
-                let chosen = match &spec_of.adapters {
-                    AdapterSpec::None => None,
-                    AdapterSpec::One(_) => Some(0),
-                    AdapterSpec::Table(_) => {
-                        spec.adapter_of(batch * spec.m + row).and_then(|i| usize::try_from(i).ok())
-                    }
-                };
-                let factors = chosen.and_then(|i| target.factors.get(i));
-                let of_rank = |rank| dot(&x, &|i| factors.unwrap().a.get_shared([batch, rank, i]).to_f64(), k);
-                let ranks = factors.map_or(0, |factors| factors.rank());
-                h.push((chosen.filter(|_| ranks > 0), (0..ranks).map(of_rank).collect()));
-            }
+            let h = self.oracle_of_h(target, spec_of);
             let y = &self.outputs[target.y.0];
             let value = |[batch, row, column]: [usize; 3]| {
                 let x = |i: usize| term(self.x.get_shared([batch, row, i]).to_f64());
@@ -310,8 +383,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 if let Some(factors) = chosen.and_then(|i| target.factors.get(i)) {
                     let b = |rank| factors.b.get_shared([batch, column, rank]).to_f64();
                     let branch = dot(&|rank| h[rank], &b, h.len());
-                    sum.value += f64::from(factors.scale) * branch.value;
-                    sum.magnitude += f64::from(factors.scale.abs()) * branch.magnitude;
+                    let scale =
+                        f64::from(factors.scale) * spec.dropout.map_or(1.0, |(p, ..)| 1.0 / (1.0 - f64::from(p)));
+                    sum.value += scale * branch.value;
+                    sum.magnitude += scale.abs() * branch.magnitude;
                 }
                 if let Some(bias) = &target.bias {
                     let bias = bias.get_shared([batch, 0, column]).to_f64();

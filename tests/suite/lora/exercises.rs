@@ -3,14 +3,19 @@
 use half::{bf16, f16};
 
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
-use super::{merge, run};
+use super::{gradient_case, merge, run};
 use crate::numbers::Numbers;
 use crate::streams::Operation;
 
 const FORWARD: &str = "pk_lora_forward";
+const BACKWARD: &str = "pk_lora_backward";
 
 fn prefill() -> Spec {
     Spec::new(200, 264, 328, 16, Numbers::Reals)
+}
+
+fn gradients() -> gradient_case::Spec {
+    gradient_case::Spec::new(200, 136, 136, 16, Numbers::Reals)
 }
 
 fn decode() -> Spec {
@@ -46,6 +51,10 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(FORWARD, "few rows", || run::exercise::<bf16, bf16>(&few_rows())),
     Operation::new(FORWARD, "three targets", || run::exercise::<bf16, f32>(&three_targets())),
     TABLE,
+    Operation::new(BACKWARD, "prefill", || gradient_case::exercise::<bf16, bf16>(&gradients())),
+    Operation::new(BACKWARD, "f32 adapters, dropout", || {
+        gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.dropout = Some((0.1, 1, 2))))
+    }),
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
 ];

@@ -16,6 +16,7 @@ pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
     queue: &Q,
 ) -> Result<Vec<Vec<T>>, String> {
     let outcome = case.run_well(queue).map_err(|error| format!("{:?}: {error} {:#?}", queue.place(), case.spec))?;
+    case.check_saved(outcome.kernel.rounding_steps).map_err(|text| format!("{:?}: {text}", queue.place()))?;
     for (i, target) in case.targets.iter().enumerate() {
         let extents = target.y.1.extents;
         let rounded = || oracle[i].iter().map(|terms| T::from_f64(terms.value)).collect::<Vec<_>>();

@@ -28,17 +28,23 @@ macro_rules! for_types_and_devices {
     }};
 }
 
+mod backward;
 mod counters;
+mod counters_backward;
 mod counters_mma;
+mod derivatives;
 mod doctored_table;
+mod dropout;
 pub mod exercises;
 mod forward;
+pub mod gradient_case;
 mod layers;
 mod merge;
 mod pick;
 mod property;
 mod rank_zero;
 mod refused;
+mod refused_backward;
 mod refused_merge_texts;
 mod refused_texts;
 pub mod special;
@@ -49,11 +55,16 @@ pub fn trials(trials: &mut Trials) {
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
+    derivatives::trials(trials);
+    dropout::trials(trials);
+    backward::trials(trials);
     merge::trials(trials);
+    counters_backward::trials(trials);
     counters_mma::trials(trials);
     counters::trials(trials);
     pick::trials(trials);
     refused::trials(trials);
+    refused_backward::trials(trials);
     special::trials(trials);
     property::trials(trials);
     forward::long_trials(trials);

@@ -5,7 +5,7 @@ use peft_kernels::{Cpu, Element, Emulator};
 use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestError, TestRng, TestRunner};
 
-use super::case::{ALGORITHMS, AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Spec, TargetSpec};
+use super::case::{ALGORITHMS, AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Saved, Spec, TargetSpec};
 use super::forward::check_case;
 use crate::buffer::Cell;
 use crate::numbers::Numbers;
@@ -78,6 +78,8 @@ fn spec() -> impl Strategy<Value = Spec> {
             algorithm: ALGORITHMS[(seed % ALGORITHMS.len() as u64) as usize],
             allow_tf32: seed & 1 << 40 != 0,
             batch_invariant: seed & 3 << 41 == 0,
+            dropout: (seed & 3 << 43 == 0).then_some((0.5, seed, seed >> 20)),
+            saved: [Saved::None, Saved::None, Saved::Own, Saved::F32][(seed >> 45) as usize % 4],
         })
 }
 

@@ -6,7 +6,7 @@ use peft_kernels::{
     Workspace,
 };
 
-use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, Spec, TargetSpec};
+use super::case::{AdapterSpec, BaseSpec, Case, Factors, RowCase, Saved, Spec, TargetSpec};
 use crate::buffer::{Buffer, Cell};
 use crate::compare;
 use crate::memory::Memory;
@@ -20,7 +20,7 @@ pub struct Outcome<T> {
     pub kernel: Kernel,
 }
 
-fn matrix<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 3> {
+pub fn matrix<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 3> {
     Tensor::with_layout(queue.source(buffer), buffer.layout).expect("the buffer is as large as its layout")
 }
 
@@ -70,7 +70,19 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
                 target = target.bias(Tensor::with_layout(queue.source(bias), layout).expect("a bias that fits"));
             }
+            let (own, in_f32) = &case.saved;
+            target = match self.spec.saved {
+                Saved::None => target,
+                Saved::Own => target
+                    .save_h(TensorMut::with_layout(queue.sink(own), own.layout).expect("the buffer holds its view")),
+                Saved::F32 => target.save_h_f32(
+                    TensorMut::with_layout(queue.sink(in_f32), in_f32.layout).expect("the buffer holds its view"),
+                ),
+            };
             call = call.target(target);
+        }
+        if let Some(dropout) = self.spec.dropout() {
+            call = call.dropout(dropout);
         }
         call = match &self.rows {
             RowCase::Same => call,
@@ -105,9 +117,17 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         inputs
     }
 
+    fn reset(&self) {
+        self.outputs.iter().for_each(Buffer::reset);
+        for target in &self.targets {
+            target.saved.0.reset();
+            target.saved.1.reset();
+        }
+    }
+
     /// Runs the call on fresh outputs; an error if it wrote where it may not.
     pub fn run<Q: Runner>(&self, queue: &Q) -> Result<Outcome<T>, String> {
-        self.outputs.iter().for_each(Buffer::reset);
+        self.reset();
         // A stream reports there what a host queue returns.
         let record = Memory::new(size_of::<StatusRecord>());
         record.restore(&[0; size_of::<StatusRecord>()]);
@@ -180,7 +200,7 @@ impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
         })
     }
     fn reset(&self) {
-        self.0.outputs.iter().for_each(Buffer::reset);
+        self.0.reset();
     }
     fn output(&self) -> Vec<u8> {
         self.0.outputs.iter().flat_map(Buffer::bytes).collect()

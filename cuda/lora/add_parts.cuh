@@ -1,0 +1,40 @@
+// out = scale * (the sum of planes, in their order) + what out is to be added to.
+//
+// A thread an element, neighbours along the planes' columns. Loads: planes * rows * columns of f32, and out where it is added to. Stores: out. Roundings: planes, the one scaled sum with out, then
+// the one to out's type.
+#pragma once
+
+#include "../tile/matrix.cuh"
+
+namespace PK_BUILD {
+
+struct AddPartsConfig {
+  static constexpr int kThreads = 256;
+};
+
+// `batches` times `planes` planes, [rows, columns] of each.
+template <class G>
+struct AddedParts {
+  const float* data;
+  int64_t plane_stride, row_stride;  // columns lie side by side
+  int64_t planes, batches, rows, columns;
+  float scale;
+  int32_t accumulate;
+  Batched<G> out;
+};
+
+template <class G>
+PK_KERNEL void PK_LAUNCH_BOUNDS(AddPartsConfig::kThreads) lora_add_parts(AddedParts<G> parts) {
+  const int64_t of_batch = parts.rows * parts.columns, elements = parts.batches * of_batch, threads = static_cast<int64_t>(grid_extent().x) * AddPartsConfig::kThreads;
+  for (int64_t i = static_cast<int64_t>(block_index().x) * AddPartsConfig::kThreads + thread_index().x; i < elements; i += threads) {
+    const int64_t batch = i / of_batch, row = (i - batch * of_batch) / parts.columns, column = i - batch * of_batch - row * parts.columns;
+    const float* source = parts.data + batch * parts.planes * parts.plane_stride + row * parts.row_stride + column;
+    float sum = 0.0f;
+#pragma unroll 4  // loads that wait together
+    for (int64_t plane = 0; plane < parts.planes; ++plane) sum += load_global(source + plane * parts.plane_stride);
+    G* out = parts.out.batch(batch).at(row, column);
+    store_global(out, from_float<G>(fma(parts.scale, sum, parts.accumulate != 0 ? to_float(load_global(out)) : 0.0f)));
+  }
+}
+
+}  // namespace PK_BUILD

@@ -1,0 +1,114 @@
+// In how many parts a backward call adds up over rows: pure functions of the shape, so that the bits do not depend on the chip. What the C interface plans with and the launches are made by.
+#pragma once
+
+#include "algorithms.h"
+
+enum : int32_t { PK_LORA_BACKWARD_SIMT = 1, PK_LORA_BACKWARD_MMA_LARGE = 2, PK_LORA_BACKWARD_MMA_SMALL = 3 };
+
+// How a backward call is run: what `pick` decides.
+struct LoraBackwardPlan {
+  int32_t algorithm;
+  int32_t tf32;      // whether f32 dY * W is multiplied as one number of tf32
+  int32_t h_planes;  // parts of k in which H is made again, which add up to it
+};
+
+// Of the product left^T * h: rows and columns of left in a block's tile, columns that it goes on with, and columns of h.
+constexpr int32_t kLoraOuterRows = 64, kLoraOuterColumns = 64;
+static constexpr int32_t lora_outer_ranks(int64_t rank) { return rank <= 16 ? 16 : 64; }
+static constexpr int32_t lora_outer_tiles(int64_t rank) { return rank <= 16 ? 4 : 2; }
+
+// A pass over left [batches, m, columns]. Parts of its rows, in groups that are never added to each other (one, or one for each batch), and parts of its columns.
+struct LoraOuterPlan {
+  int64_t groups, parts;   // `parts` of each group
+  int64_t column_groups;   // planes of dH
+};
+
+static constexpr int64_t lora_up(int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; }
+
+static inline LoraOuterPlan lora_outer_plan(int64_t batches, int64_t m, int64_t columns, int64_t rank, bool makes_dh, bool by_batch) {
+  constexpr int64_t kWantedBlocks = 264, kMostFloats = INT64_C(1) << 22;  // two blocks for each multiprocessor of a large chip; 16 MiB
+  const int64_t tiles = lora_up(m, kLoraOuterRows) * (by_batch ? 1 : batches), groups = by_batch ? batches : 1;
+  const int64_t supers = lora_up(columns, kLoraOuterColumns * lora_outer_tiles(rank));
+  LoraOuterPlan plan{groups, 1, supers};
+  if (makes_dh && supers > 0) {
+    const int64_t plane = batches * m * rank, most = plane > 0 ? kMostFloats / plane : supers;
+    plan.column_groups = most < 1 ? 1 : most < supers ? most : supers;
+  }
+  const int64_t rank_tiles = rank > 0 ? lora_up(rank, lora_outer_ranks(rank)) : 1, blocks = plan.column_groups * rank_tiles * groups, sums = columns * (rank + 1);
+  const auto limit = [&](int64_t most) { plan.parts = plan.parts < most ? plan.parts : most < 1 ? 1 : most; };
+  plan.parts = kWantedBlocks;
+  limit(blocks > 0 ? kWantedBlocks / blocks : 1);
+  limit(tiles);
+  limit(sums > 0 && groups > 0 ? kMostFloats / sums / groups : 1);
+  return plan;
+}
+
+// Which intermediates a target needs, and which passes.
+static inline bool lora_makes_dh(const pk_lora_gradient_target& target, bool dx) { return target.a.rows > 0 && (dx || target.a_gradient != PK_GRADIENT_NONE); }
+static inline bool lora_makes_db(const pk_lora_gradient_target& target) { return target.a.rows > 0 && target.b_gradient != PK_GRADIENT_NONE; }
+static inline bool lora_makes_h(const pk_lora_gradient_target& target) { return lora_makes_db(target) && target.h_saved == 0; }
+static inline bool lora_makes_da(const pk_lora_gradient_target& target) { return target.a.rows > 0 && target.a_gradient != PK_GRADIENT_NONE; }
+
+static inline LoraOuterPlan lora_dy_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
+  const bool dh = lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
+  const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0));
+  return lora_outer_plan(descriptor.batch_count, target.dy.rows, target.dy.columns, dh || db ? target.a.rows : 0, dh, by_batch);
+}
+
+static inline LoraOuterPlan lora_x_plan(const pk_lora_backward_descriptor& descriptor, int64_t total_rank) {
+  bool by_batch = false;
+  for (int64_t i = 0; i < descriptor.target_count; ++i) by_batch = by_batch || (lora_makes_da(descriptor.targets[i]) && descriptor.targets[i].da.batch_stride != 0);
+  return lora_outer_plan(descriptor.batch_count, descriptor.x.rows, descriptor.x.columns, total_rank, false, by_batch && descriptor.batch_count > 1);
+}
+
+// Floats that a pass over dY leaves: planes of dB, of the bias' gradient, and of dH; over x: planes of dA. In floating point nobody overflows.
+static inline double lora_dy_floats(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
+  const LoraOuterPlan plan = lora_dy_plan(descriptor, target);
+  const double planes = static_cast<double>(plan.groups) * static_cast<double>(plan.parts), n = static_cast<double>(target.dy.columns), rank = static_cast<double>(target.a.rows);
+  const double dh = lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE) ? static_cast<double>(plan.column_groups * descriptor.batch_count) * static_cast<double>(target.dy.rows) * rank : 0;
+  return planes * n * (lora_makes_db(target) ? rank : 0) + planes * n * (target.bias_gradient != PK_GRADIENT_NONE ? 1 : 0) + dh;
+}
+
+static inline double lora_x_floats(const pk_lora_backward_descriptor& descriptor, int64_t total_rank) {
+  const LoraOuterPlan plan = lora_x_plan(descriptor, total_rank);
+  return static_cast<double>(plan.groups) * static_cast<double>(plan.parts) * static_cast<double>(descriptor.x.columns) * static_cast<double>(total_rank);
+}
+
+// The parts of the workspace, in floats: H of each target that it is made for, dH of all, and what the passes leave, one after the other.
+struct LoraBackwardLayout {
+  double h, dh, sums;
+  int64_t total_rank;  // of the targets whose dH is made: columns of dH
+};
+
+static inline LoraBackwardLayout lora_backward_layout(const pk_lora_backward_descriptor& descriptor, int32_t h_planes) {
+  LoraBackwardLayout layout{0, 0, 0, 0};
+  const double rows = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.x.rows);
+  bool da = false;
+  for (int64_t i = 0; i < descriptor.target_count; ++i) {
+    const pk_lora_gradient_target& target = descriptor.targets[i];
+    if (lora_makes_h(target)) layout.h += h_planes * rows * static_cast<double>(target.a.rows);
+    if (lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE)) layout.total_rank += target.a.rows;
+    const double floats = lora_dy_floats(descriptor, target);
+    layout.sums = layout.sums < floats ? floats : layout.sums;
+    da = da || lora_makes_da(target);
+  }
+  layout.dh = rows * static_cast<double>(layout.total_rank);
+  const double floats = da ? lora_x_floats(descriptor, layout.total_rank) : 0;
+  layout.sums = layout.sums < floats ? floats : layout.sums;
+  return layout;
+}
+
+// The longest chains of roundings. H or dH: its products, warps or lanes, planes; then the sum over rows in parts; scale and what is added to. dX: the products of all targets, then those of their
+// branches, one scale and sum each, and three sums. Where dH is made of parts of columns, their sums are one each at most 64 columns.
+static inline int64_t lora_backward_simt_rounding_steps(int64_t k, int64_t total_n, int64_t total_rank, int64_t rows, int64_t parts, int64_t targets) {
+  const int64_t dh = lora_up(total_n, 32) + 5, h = lora_up(k, 32) + 5, longest = dh > h ? dh : h;
+  const int64_t of_factors = longest + rows + parts + 4, of_x = total_n + dh + total_rank + 2 * targets + 4;
+  return of_factors > of_x ? of_factors : of_x;
+}
+
+static inline int64_t lora_backward_mma_rounding_steps(LoraMath base_math, int64_t k, int64_t total_n, int64_t total_rank, int64_t rows, int64_t parts, int64_t h_planes) {
+  const auto three = [](int64_t depth) { return lora_mma_rounding_steps(LoraMath::three_tf32, depth); };
+  const int64_t dh = three(total_n) + lora_up(total_n, 64) + 2, h = lora_mma_rounding_steps(base_math, k) + three(k) + h_planes + 2, longest = dh > h ? dh : h;
+  const int64_t of_factors = longest + three(rows) + parts + 4, of_x = lora_mma_rounding_steps(base_math, total_n) + dh + three(total_rank) + 8;
+  return of_factors > of_x ? of_factors : of_x;
+}

@@ -1,0 +1,17 @@
+// dx = the sum over targets of dY * W + d .* (scale * dH * A), with d what dropout leaves: the problem as the kernels see it.
+#pragma once
+
+#include "forward.cuh"
+
+namespace PK_BUILD {
+
+// As a forward whose targets share their y: in `of`, W is W transposed, B is A transposed and H is dH, so that `adapters.max_rank` is dH's row stride; dx has n columns.
+template <class T>
+struct InputGradientProblem {
+  ForwardProblem<T> of;
+  ForwardTarget<T> dx;  // where it goes, and whether it is added to what is there (PK_LORA_BASE_IN_Y)
+  Batched<const T> dy[PK_LORA_BACKWARD_TARGETS];
+  int64_t depth[PK_LORA_BACKWARD_TARGETS];  // columns of dY
+};
+
+}  // namespace PK_BUILD

@@ -1,0 +1,248 @@
+//! The gradients of `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
+
+use super::Dropout;
+use crate::workspace::ALIGNMENT;
+use crate::{Element, Error, Kernel, Place, Queue, Result, Tensor, TensorMut, Workspace, ffi, reference};
+
+mod problem;
+
+pub(crate) use problem::{BackwardProblem, BackwardTargetProblem, GradientProblem};
+
+const OPERATION: &str = "lora::backward";
+
+/// Where a gradient goes.
+pub struct Gradient<'a, T, Q, const N: usize = 3> {
+    view: TensorMut<'a, T, Q, N>,
+    accumulate: bool,
+}
+
+impl<'a, T: Element, Q: Queue, const N: usize> Gradient<'a, T, Q, N> {
+    /// Written, whatever the buffer holds.
+    pub fn overwrite(view: impl Into<TensorMut<'a, T, Q, N>>) -> Self {
+        Self { view: view.into(), accumulate: false }
+    }
+
+    /// Added to what the buffer holds, and rounded once.
+    pub fn accumulate(view: impl Into<TensorMut<'a, T, Q, N>>) -> Self {
+        Self { view: view.into(), accumulate: true }
+    }
+}
+
+/// The intermediate that forward saved, as it saved it.
+enum SavedH<'a, T, Q> {
+    None,
+    Own(Tensor<'a, T, Q, 3>),
+    F32(Tensor<'a, f32, Q, 3>),
+}
+
+/// One linear layer of those that share x: the gradient of its output, its parameters, and where their gradients go.
+pub struct BackwardTarget<'a, T, P, Q> {
+    dy: Tensor<'a, T, Q, 3>,
+    w: Option<Tensor<'a, T, Q, 3>>,
+    adapter: Option<(Tensor<'a, P, Q, 3>, Tensor<'a, P, Q, 3>, f32)>,
+    h: SavedH<'a, T, Q>,
+    a: Option<Gradient<'a, P, Q>>,
+    b: Option<Gradient<'a, P, Q>>,
+    bias: Option<Gradient<'a, T, Q, 2>>,
+}
+
+impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
+    /// With `dy` [m, n], the gradient of y.
+    pub fn new(dy: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
+        Self { dy: dy.into(), w: None, adapter: None, h: SavedH::None, a: None, b: None, bias: None }
+    }
+
+    /// The base's weight `w` [n, k], for the gradient of x; without it, that of the branch alone.
+    pub fn dense(mut self, w: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
+        self.w = Some(w.into());
+        self
+    }
+
+    /// The adapter, as in forward: `a` [rank, k], `b` [n, rank].
+    pub fn adapter(mut self, a: impl Into<Tensor<'a, P, Q, 3>>, b: impl Into<Tensor<'a, P, Q, 3>>, scale: f32) -> Self {
+        self.adapter = Some((a.into(), b.into(), scale));
+        self
+    }
+
+    /// What [`super::Target::save_h`] of forward was given, [m, rank]. Without it `x·Aᵀ` is made again where B's gradient needs it: one more pass over x.
+    pub fn saved_h(mut self, h: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
+        self.h = SavedH::Own(h.into());
+        self
+    }
+
+    /// What [`super::Target::save_h_f32`] of forward was given.
+    pub fn saved_h_f32(mut self, h: impl Into<Tensor<'a, f32, Q, 3>>) -> Self {
+        self.h = SavedH::F32(h.into());
+        self
+    }
+
+    /// Asks for the gradient of A, [rank, k]; of one matrix for several batches, the sum over them.
+    pub fn a_gradient(mut self, gradient: Gradient<'a, P, Q>) -> Self {
+        self.a = Some(gradient);
+        self
+    }
+
+    /// Asks for the gradient of B, [n, rank]; of one matrix for several batches, the sum over them.
+    pub fn b_gradient(mut self, gradient: Gradient<'a, P, Q>) -> Self {
+        self.b = Some(gradient);
+        self
+    }
+
+    /// Asks for the gradient of the bias, [1, n], or [batches, n] for one of each batch.
+    pub fn bias_gradient(mut self, gradient: Gradient<'a, T, Q, 2>) -> Self {
+        self.bias = Some(gradient);
+        self
+    }
+}
+
+/// The descriptor of a [`backward`] call. `T` is the type of x, dY, W, dX and of the bias; `P` that of A, B and their gradients: the same, or f32 with 16-bit x.
+pub struct Backward<'a, T, P, Q> {
+    x: Tensor<'a, T, Q, 3>,
+    dx: Option<Gradient<'a, T, Q>>,
+    targets: Vec<BackwardTarget<'a, T, P, Q>>,
+    dropout: Option<Dropout>,
+    algorithm: i32,
+    flags: u32,
+}
+
+impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
+    /// With the activations `x` [m, k] or [batches, m, k] of the forward call, and no layer yet.
+    pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
+        Self { x: x.into(), dx: None, targets: Vec::new(), dropout: None, algorithm: 0, flags: 0 }
+    }
+
+    /// Another layer that reads x, of at most 8: their parts of x's gradient are added up before its one rounding.
+    pub fn target(mut self, target: BackwardTarget<'a, T, P, Q>) -> Self {
+        self.targets.push(target);
+        self
+    }
+
+    /// Asks for the gradient of x, [m, k] or [batches, m, k].
+    pub fn x_gradient(mut self, gradient: Gradient<'a, T, Q>) -> Self {
+        self.dx = Some(gradient);
+        self
+    }
+
+    /// The dropout of the forward call.
+    pub fn dropout(mut self, dropout: Dropout) -> Self {
+        self.dropout = Some(dropout);
+        self
+    }
+
+    /// A certain kernel instead of the automatic choice: [`Kernel::algorithm`] of [`backward_kernel`].
+    pub fn algorithm(mut self, algorithm: i32) -> Self {
+        self.algorithm = algorithm;
+        self
+    }
+
+    /// Lets f32 dY and W be multiplied as one number of tf32, as [`super::Forward::allow_tf32`] says.
+    pub fn allow_tf32(mut self) -> Self {
+        self.flags |= ffi::PK_FLAG_ALLOW_TF32 as u32;
+        self
+    }
+}
+
+/// The gradients of `yₜ = x·Wₜᵀ + sₜ·(x̃·Aₜᵀ)·Bₜᵀ + biasₜ` for every target, with `x̃` what [`Dropout`] leaves of x; any of them, each overwritten or added to.
+///
+/// | gradient | formula | shape |
+/// |---|---|---|
+/// | x | `Σₜ dYₜ·Wₜ + d∘(s'ₜ·dHₜ·Aₜ)` | [m, k] |
+/// | A | `s'·dHᵀ·(d∘x)` | [rank, k] |
+/// | B | `s'·dYᵀ·H` | [n, rank] |
+/// | bias | `Σ` of dY's rows | `[n]` |
+///
+/// where `dH = dY·B`, `H = (d∘x)·Aᵀ`, `s' = s / (1 − p)`, and d is 0 where an element of x is dropped, else 1. Any strides of which one is 1, any rank (0: no branch), optionally batched.
+///
+/// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`].
+/// H and dH are kept in f32. NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
+/// the shape alone and are added up in their order, so the bits are the same on every run.
+///
+/// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
+/// one more over x without a saved H. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`].
+/// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
+///
+/// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014.
+///
+/// # Errors
+/// [`Error::Shape`] (a saved H of another shape among them), [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
+/// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
+/// nothing written. [`Error::Cuda`]: some kernels may have run.
+///
+/// # Example
+/// ```
+/// use peft_kernels::{Cpu, Mat, MatMut, Workspace, lora};
+/// let (x, dy) = ([1.0f32, 2.0], [1.0f32, -1.0]); // [1, 2] each
+/// let (a, b) = ([1.0f32, 1.0], [1.0f32, 3.0]); // [1, 2], [2, 1]
+/// let (mut dx, mut da, mut db) = ([0.0f32; 2], [0.0f32; 2], [10.0f32; 2]);
+/// let target = lora::BackwardTarget::new(Mat::new(&dy, 1, 2)?)
+///     .adapter(Mat::new(&a, 1, 2)?, Mat::new(&b, 2, 1)?, 0.5)
+///     .a_gradient(lora::Gradient::overwrite(MatMut::new(&mut da, 1, 2)?))
+///     .b_gradient(lora::Gradient::accumulate(MatMut::new(&mut db, 2, 1)?));
+/// let call = lora::Backward::new(Mat::new(&x, 1, 2)?)
+///     .target(target)
+///     .x_gradient(lora::Gradient::overwrite(MatMut::new(&mut dx, 1, 2)?));
+/// lora::backward(&Cpu, call, Workspace::none())?;
+/// assert_eq!(dx, [-1.0, -1.0]); // 0.5 · dH · A with dH = 1 · 1 − 1 · 3
+/// assert_eq!(da, [-1.0, -2.0]); // 0.5 · dH · x
+/// assert_eq!(db, [11.5, 8.5]); // 10 + 0.5 · dY · (x · Aᵀ)
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
+pub fn backward<T: Element, P: Element, Q: Queue>(
+    queue: &Q,
+    call: Backward<'_, T, P, Q>,
+    workspace: Workspace<'_, Q>,
+) -> Result<()> {
+    let place = queue.place();
+    let mut guards = Vec::new();
+    let problem = call.problem(Some(queue), &mut guards)?;
+    if place == Place::Cpu {
+        problem.check_disjoint(0, 0)?;
+        if call.algorithm != 0 {
+            return Err(Error::Algorithm {
+                operation: OPERATION,
+                message: format!("algorithm {} does not exist on the CPU queue, expected 0", call.algorithm),
+            });
+        }
+        // SAFETY: the storage of the CPU queue is ordinary memory, the views' bounds were proven, and the outputs are disjoint from all other operands.
+        unsafe { reference::lora::backward::<T, P>(&problem) };
+        return Ok(());
+    }
+    let descriptor = place.descriptor(OPERATION)?;
+    let bytes = problem.workspace()?;
+    let with_slack = if bytes == 0 { 0 } else { bytes + ALIGNMENT - 1 };
+    let address = workspace.acquire(OPERATION, with_slack, queue, &mut guards)?;
+    problem.check_disjoint(address, bytes)?;
+    problem.with_descriptor(address, bytes, |backward| ffi::call!(OPERATION, pk_lora_backward(&descriptor, backward)))
+}
+
+/// Bytes that [`backward`] needs as its workspace for this descriptor, on any kernel that could be picked; alignment is included. 0 on [`crate::Cpu`].
+///
+/// # Errors
+/// As [`backward`], as far as they depend on shapes and types.
+pub fn backward_workspace<T: Element, P: Element, Q: Queue>(queue: &Q, call: &Backward<'_, T, P, Q>) -> Result<usize> {
+    let problem = call.problem(None, &mut Vec::new())?;
+    if queue.place() == Place::Cpu {
+        return Ok(0);
+    }
+    queue.place().descriptor("lora::backward_workspace")?;
+    Ok(match problem.workspace()? {
+        0 => 0,
+        bytes => bytes + ALIGNMENT - 1,
+    })
+}
+
+/// The kernel that [`backward`] runs for this descriptor on this queue's chip.
+///
+/// # Errors
+/// As [`backward`], as far as they depend on shapes and types.
+pub fn backward_kernel<T: Element, P: Element, Q: Queue>(queue: &Q, call: &Backward<'_, T, P, Q>) -> Result<Kernel> {
+    let problem = call.problem(None, &mut Vec::new())?;
+    if queue.place() == Place::Cpu {
+        return Ok(Kernel::reference());
+    }
+    ffi::pick("lora::backward_kernel", queue.place(), |chip, choice| {
+        problem.with_descriptor(0, 0, |descriptor| {
+            ffi::call!("lora::backward_kernel", pk_lora_backward_pick(chip, descriptor, choice))
+        })
+    })
+}

@@ -1,0 +1,221 @@
+//! Values of a backward call: every shape, order, rank, type and choice of gradients, on every queue.
+
+use peft_kernels::reference::Terms;
+use peft_kernels::{Cpu, Element, RawStream};
+
+use super::case::{Arrangement, Saved};
+use super::gradient_case::{ALGORITHMS, Case, Mode, Oracle, Spec, TargetSpec, Values};
+use crate::buffer::Cell;
+use crate::compare;
+use crate::numbers::{Numbers, Random};
+use crate::queues::{Runner, Trials, emulators};
+use crate::shapes::{LoraShape, SMALL};
+
+fn compared<E: Element>(
+    numbers: Numbers,
+    extents: [usize; 3],
+    got: &[E],
+    oracle: &[Terms],
+    steps: usize,
+) -> Result<(), String> {
+    match numbers {
+        Numbers::Integers => {
+            let rounded: Vec<_> = oracle.iter().map(|terms| E::from_f64(terms.value)).collect();
+            compare::exact(extents, got, &rounded)
+        }
+        Numbers::Reals => compare::bounded(extents, got, oracle, steps),
+    }
+}
+
+/// On this queue: integers as the plain formula, bit for bit; reals within the bound.
+pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
+    case: &Case<T, P>,
+    oracle: &Oracle,
+    queue: &Q,
+) -> Result<Values<T, P>, String> {
+    let context = |error: String| format!("{:?}: {error} {:#?}", queue.place(), case.spec);
+    let (values, kernel) = case.run(queue).map_err(context)?;
+    let (numbers, steps) = (case.spec.numbers, kernel.rounding_steps);
+    let named = |name: String, result: Result<(), String>| result.map_err(|text| context(format!("{name}: {text}")));
+    if case.spec.x != Mode::None {
+        let extents = case.dx.layout.extents;
+        named("dx".into(), compared(numbers, extents, &values.dx, &oracle.dx, steps))?;
+    }
+    for (i, (target, spec)) in case.targets.iter().zip(&case.spec.targets).enumerate() {
+        let factors = [("da", &target.da, 0), ("db", &target.db, 1)];
+        for (name, buffer, which) in factors.into_iter().filter(|_| spec.rank.is_some()) {
+            if spec.modes[which] != Mode::None {
+                let (got, oracle) = (&values.factors[i][which], &oracle.factors[i][which]);
+                let result = compared(numbers, buffer.layout.extents, got, oracle, steps);
+                named(format!("{name} of target {i}"), result)?;
+            }
+        }
+        if spec.modes[2] != Mode::None {
+            let result = compared(numbers, target.dbias.layout.extents, &values.bias[i], &oracle.bias[i], steps);
+            named(format!("dbias of target {i}"), result)?;
+        }
+    }
+    Ok(values)
+}
+
+/// The bits of everything.
+fn same<T: Element + Cell, P: Element + Cell>(a: &Values<T, P>, b: &Values<T, P>) -> bool {
+    fn bits<E: Element>(list: &[E]) -> Vec<u64> {
+        list.iter().map(|value| value.to_f64().to_bits()).collect()
+    }
+    let all = |values: &Values<T, P>| {
+        let mut all = bits(&values.dx);
+        values.factors.iter().flatten().for_each(|list| all.extend(bits(list)));
+        values.bias.iter().for_each(|list| all.extend(bits(list)));
+        all
+    };
+    all(a) == all(b)
+}
+
+/// On all queues, with every kernel; another seed gives the same bits.
+pub fn check_everywhere<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Result<(), String> {
+    let mut case = Case::<T, P>::new(spec);
+    let oracle = case.oracle();
+    if crate::cuda::is_active() {
+        for algorithm in ALGORITHMS {
+            case.spec.algorithm = algorithm;
+            let first = check_case(&case, &oracle, &RawStream::legacy(0))?;
+            if !same(&first, &check_case(&case, &oracle, &RawStream::per_thread(0))?) {
+                return Err(format!("the device again: other bits {spec:#?}"));
+            }
+        }
+        return Ok(());
+    }
+    check_case(&case, &oracle, &Cpu)?;
+    for (queue, algorithm) in emulators().zip(ALGORITHMS.into_iter().cycle()) {
+        case.spec.algorithm = algorithm;
+        let first = check_case(&case, &oracle, &queue)?;
+        if spec.seed % ALGORITHMS.len() as u64 == algorithm as u64 {
+            let again = queue.seed(spec.seed + 100);
+            if !same(&first, &case.run(&again)?.0) {
+                return Err(format!("{again:?} against {queue:?}: other bits {spec:#?}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn small_shapes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (i, LoraShape { m, n, k, rank }) in SMALL.into_iter().enumerate() {
+        let spec = Spec::new(m, n, k, rank, [Numbers::Integers, Numbers::Reals][i / 2 % 2]);
+        check_everywhere::<T, P>(&spec.with(|spec| {
+            spec.dropout = [None, Some((0.5, 7, i as u64))][i % 2];
+            spec.targets[0].h = [Saved::None, Saved::Own, Saved::F32][i % 3];
+        }))?;
+    }
+    Ok(())
+}
+
+fn ranks<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (i, rank) in [0, 1, 7, 16, 17, 33, 64, 65, 300, 512].into_iter().enumerate() {
+        let numbers = [Numbers::Integers, Numbers::Reals][i % 2];
+        check_everywhere::<T, P>(&Spec::new(5, 9, 19, rank, numbers))?;
+    }
+    Ok(())
+}
+
+/// Both orders of every operand, with gaps that leave rows at no multiple of 16 bytes.
+fn orders<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for i in 0..40u32 {
+        let [gap, offset] = [[0, 0], [1, 1], [3, 5], [8, 0]][i as usize % 4];
+        // Each operand alone, all but it, and mixtures.
+        let orders = if i < 10 {
+            1 << i
+        } else if i < 20 {
+            !(1 << (i - 10))
+        } else {
+            i.wrapping_mul(0x9e37_79b9) >> 7
+        };
+        check_everywhere::<T, P>(&Spec::new(19, 23, 37, 5, Numbers::Integers).with(|spec| {
+            spec.arrangement = Arrangement::Orders { orders, gap, offset };
+            spec.targets[0].h = [Saved::None, Saved::Own, Saved::F32][i as usize % 3];
+            spec.targets[0].modes = [Mode::Accumulate; 3];
+        }))?;
+    }
+    Ok(())
+}
+
+/// Any subset of the gradients, each overwritten or added to.
+fn choices<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let modes = [Mode::None, Mode::Overwrite, Mode::Accumulate];
+    for i in 0..81usize {
+        let mode = |axis: u32| modes[i / 3usize.pow(axis) % 3];
+        check_everywhere::<T, P>(&Spec::new(11, 13, 18, 3, Numbers::Integers).with(|spec| {
+            spec.x = mode(0);
+            spec.targets[0].modes = [mode(1), mode(2), mode(3)];
+            spec.targets[0].dense = i % 2 == 0;
+            spec.dropout = (i % 5 == 0).then_some((0.75, 3, 1 << 40));
+            spec.arrangement = Arrangement::Random;
+            spec.seed = i as u64;
+        }))?;
+    }
+    Ok(())
+}
+
+/// Several targets that share x, of other widths, ranks and choices.
+fn several_targets<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let mut random = Random::of("several_targets");
+    for i in 0..8u64 {
+        let count = [0, 1, 2, 3, 8][i as usize % 5];
+        let targets = (0..count).map(|_| TargetSpec {
+            n: random.choose(&[0, 1, 7, 66]),
+            rank: random.choose(&[None, Some(0), Some(2), Some(17)]),
+            dense: random.coin(),
+            h: random.choose(&[Saved::None, Saved::Own, Saved::F32]),
+            modes: std::array::from_fn(|_| random.choose(&[Mode::None, Mode::Overwrite, Mode::Accumulate])),
+            summed: [false; 3],
+        });
+        let targets = targets.collect();
+        check_everywhere::<T, P>(&Spec::new(9, 0, 21, 0, [Numbers::Integers, Numbers::Reals][i as usize % 2]).with(
+            |spec| {
+                (spec.targets, spec.arrangement, spec.seed) = (targets, Arrangement::Random, i);
+                spec.dropout = (i % 2 == 1).then_some((0.25, i, 0));
+            },
+        ))?;
+    }
+    Ok(())
+}
+
+/// Operands and gradients for each batch or for all; no batch, and more rows than one block has.
+fn batches<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for i in 0..32u32 {
+        let spec = Spec::new(if i % 8 == 3 { 70 } else { 5 }, 10, 18, 4, Numbers::Integers);
+        check_everywhere::<T, P>(&spec.with(|spec| {
+            (spec.batches, spec.seed, spec.arrangement) = (3, i.into(), Arrangement::Random);
+            spec.shared = i.wrapping_mul(0x9e37_79b9) >> 20;
+            spec.targets[0].summed = [i & 1 != 0, i & 2 != 0, i & 4 != 0];
+            spec.targets[0].modes = [[Mode::Overwrite; 3], [Mode::Accumulate; 3]][i as usize / 8 % 2];
+            spec.targets[0].h = [Saved::None, Saved::Own][i as usize / 16];
+            spec.dropout = (i % 3 == 0).then_some((0.5, 1, 2));
+        }))?;
+    }
+    for batches in [0, 1, 2, 40] {
+        for summed in [false, true] {
+            check_everywhere::<T, P>(&Spec::new(3, 4, 6, 2, Numbers::Reals).with(|spec| {
+                (spec.batches, spec.targets[0].summed) = (batches, [summed; 3]);
+            }))?;
+        }
+    }
+    Ok(())
+}
+
+/// More tiles of rows and of columns than a block goes through at once.
+fn many_tiles<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    check_everywhere::<T, P>(&Spec::new(300, 530, 20, 3, Numbers::Reals))?;
+    check_everywhere::<T, P>(&Spec::new(140, 20, 530, 20, Numbers::Integers))
+}
+
+pub fn trials(trials: &mut Trials) {
+    for_types_and_devices!(trials, "lora::backward::small_shapes", small_shapes);
+    for_types_and_devices!(trials, "lora::backward::ranks", ranks);
+    for_types_and_devices!(trials, "lora::backward::orders", orders);
+    for_types_and_devices!(trials, "lora::backward::choices", choices);
+    for_types_and_devices!(trials, "lora::backward::several_targets", several_targets);
+    for_types_and_devices!(trials, "lora::backward::batches", batches);
+    for_types_and_devices!(trials, "lora::backward::many_tiles", many_tiles);
+}

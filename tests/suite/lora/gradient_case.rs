@@ -1,0 +1,467 @@
+//! A backward call as a description, its operands, and the plain formula of its gradients.
+
+use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
+use peft_kernels::reference::Terms;
+use peft_kernels::{Element, Emulator, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
+
+use super::case::{Arrangement, Saved};
+use super::run::{check_workspace, matrix};
+use crate::buffer::{Buffer, Cell, Placement, indices};
+use crate::numbers::{Numbers, Random};
+use crate::queues::Runner;
+use crate::streams::{Exercise, Run};
+
+/// What is asked of a gradient.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    None,
+    Overwrite,
+    Accumulate,
+}
+
+#[derive(Clone, Debug)]
+pub struct TargetSpec {
+    pub n: usize,
+    pub rank: Option<usize>,
+    pub dense: bool,
+    pub h: Saved,
+    /// Of A, B and the bias; and whether they are sums over batches.
+    pub modes: [Mode; 3],
+    pub summed: [bool; 3],
+}
+
+impl TargetSpec {
+    pub fn new(n: usize, rank: usize) -> Self {
+        let modes = [Mode::Overwrite; 3];
+        Self { n, rank: Some(rank), dense: true, h: Saved::None, modes, summed: [false; 3] }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Spec {
+    pub batches: usize,
+    pub m: usize,
+    pub k: usize,
+    pub x: Mode,
+    pub targets: Vec<TargetSpec>,
+    pub dropout: Option<(f32, u64, u64)>,
+    /// Whether x, dy, w, a, b and h are one for all batches; bit by bit.
+    pub shared: u32,
+    pub arrangement: Arrangement,
+    pub numbers: Numbers,
+    pub seed: u64,
+    /// The kernel, or 0.
+    pub algorithm: i32,
+    pub allow_tf32: bool,
+}
+
+/// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
+pub const ALGORITHMS: [i32; 4] = [0, 1, 2, 3];
+
+impl Spec {
+    /// One layer with all its gradients.
+    pub fn new(m: usize, n: usize, k: usize, rank: usize, numbers: Numbers) -> Self {
+        Self {
+            batches: 1,
+            m,
+            k,
+            x: Mode::Overwrite,
+            targets: vec![TargetSpec::new(n, rank)],
+            dropout: None,
+            shared: 0,
+            arrangement: Arrangement::Plain,
+            numbers,
+            seed: (m * 31 + n * 37 + k * 41 + rank) as u64,
+            algorithm: 0,
+            allow_tf32: false,
+        }
+    }
+
+    pub fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    fn dropout(&self) -> Option<Dropout> {
+        self.dropout.map(|(p, seed, offset)| Dropout::new(p, seed, offset).expect("a probability"))
+    }
+}
+
+pub struct Factors<P> {
+    pub a: Buffer<P>,
+    pub b: Buffer<P>,
+    pub scale: f32,
+}
+
+pub struct TargetCase<T, P> {
+    pub dy: Buffer<T>,
+    pub w: Option<Buffer<T>>,
+    pub factors: Option<Factors<P>>,
+    pub h: (Buffer<T>, Buffer<f32>),
+    /// A gradient that is not asked for has a buffer all the same, which nobody may touch.
+    pub da: Buffer<P>,
+    pub db: Buffer<P>,
+    pub dbias: Buffer<T>,
+}
+
+/// The operands of a call, in buffers.
+pub struct Case<T, P> {
+    pub spec: Spec,
+    pub x: Buffer<T>,
+    pub dx: Buffer<T>,
+    pub targets: Vec<TargetCase<T, P>>,
+}
+
+/// The gradients that a call left, in row-major order; those of one target as those of P and of T.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Values<T, P> {
+    pub dx: Vec<T>,
+    pub factors: Vec<[Vec<P>; 2]>,
+    pub bias: Vec<Vec<T>>,
+}
+
+/// Value and Σ|terms| of each of them.
+pub struct Oracle {
+    pub dx: Vec<Terms>,
+    pub factors: Vec<[Vec<Terms>; 2]>,
+    pub bias: Vec<Vec<Terms>>,
+}
+
+impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
+    pub fn new(spec: &Spec) -> Self {
+        let mut random = Random(spec.seed);
+        let numbers = spec.numbers;
+        let (batches, m, k) = (spec.batches, spec.m, spec.k);
+        let batches_of = |operand: u32| if spec.shared >> operand & 1 == 1 { 1 } else { batches };
+        let place = |random: &mut Random, operand: u32| match spec.arrangement {
+            Arrangement::Plain => Placement::default(),
+            Arrangement::Orders { orders, gap, offset } => {
+                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
+            }
+            Arrangement::Random => Placement {
+                column_major: random.coin(),
+                gap: random.choose(&[0, 0, 1, 3, 8]),
+                offset: random.choose(&[0, 0, 1, 5]),
+                batch_gap: random.choose(&[0, 2]),
+            },
+        };
+        fn input<E: Element + Cell>(
+            numbers: Numbers,
+            random: &mut Random,
+            layout: Layout<3>,
+            terms: usize,
+        ) -> Buffer<E> {
+            let rows = layout.extents[1];
+            Buffer::new(layout, |[_, row, _]| numbers.factor(random, terms, row + 1 == rows))
+        }
+        fn output<E: Element + Cell>(
+            numbers: Numbers,
+            random: &mut Random,
+            layout: Layout<3>,
+            mode: Mode,
+        ) -> Buffer<E> {
+            Buffer::new(layout, |_| if mode == Mode::Accumulate { numbers.term(random) } else { E::POISON })
+        }
+        let layout = place(&mut random, 0).layout([batches_of(0), m, k]);
+        let x = input(numbers, &mut random, layout, k.max(m));
+        let layout = place(&mut random, 6).layout([batches, m, k]);
+        let dx = output(numbers, &mut random, layout, spec.x);
+        let targets = spec.targets.iter().map(|target| {
+            let (n, rank) = (target.n, target.rank.unwrap_or(0));
+            let layout = place(&mut random, 1).layout([batches_of(1), m, n]);
+            let dy = input(numbers, &mut random, layout, n.max(m));
+            let layout = place(&mut random, 2).layout([batches_of(2), n, k]);
+            let w = target.dense.then(|| input(numbers, &mut random, layout, n));
+            let a = place(&mut random, 3).layout([batches_of(3), rank, k]);
+            let b = place(&mut random, 4).layout([batches_of(4), n, rank]);
+            let factors = target.rank.map(|_| Factors {
+                a: input(numbers, &mut random, a, 16 * rank),
+                b: input(numbers, &mut random, b, n),
+                scale: numbers.scale(&mut random),
+            });
+            let layout = place(&mut random, 5).layout([batches_of(5), m, rank]);
+            let h = input::<T>(numbers, &mut random, layout, m);
+            let h_f32 = Buffer::new(layout, |index| h.get(index).to_f64() as f32 * 1.125);
+            let mut gradient = |i: usize| {
+                let batches = if target.summed[i] { 1 } else { batches };
+                (place(&mut random, 7 + i as u32), batches)
+            };
+            let (a, a_batches) = gradient(0);
+            let (b, b_batches) = gradient(1);
+            let bias_batches = gradient(2).1;
+            let [a_mode, b_mode, bias_mode] = target.modes;
+            let bias = Layout { offset: 1, extents: [bias_batches, 1, n], strides: [n * 2 + 1, 0, 2] };
+            TargetCase {
+                da: output(numbers, &mut random, a.layout([a_batches, rank, k]), a_mode),
+                db: output(numbers, &mut random, b.layout([b_batches, n, rank]), b_mode),
+                dbias: output(numbers, &mut random, bias, bias_mode),
+                h: (h, h_f32),
+                dy,
+                w,
+                factors,
+            }
+        });
+        let targets = targets.collect();
+        Self { spec: spec.clone(), x, dx, targets }
+    }
+
+    /// Calls `run` with the descriptor.
+    pub fn with_call<Q: Runner, R>(&self, queue: &Q, run: impl FnOnce(Backward<'_, T, P, Q>) -> R) -> R {
+        fn gradient<'a, E: Element + Cell, Q: Runner>(
+            queue: &Q,
+            buffer: &'a Buffer<E>,
+            mode: Mode,
+        ) -> Option<Gradient<'a, E, Q>> {
+            let view = TensorMut::with_layout(queue.sink(buffer), buffer.layout).expect("the buffer holds its view");
+            match mode {
+                Mode::None => None,
+                Mode::Overwrite => Some(Gradient::overwrite(view)),
+                Mode::Accumulate => Some(Gradient::accumulate(view)),
+            }
+        }
+        let mut call = Backward::new(matrix(queue, &self.x));
+        if let Some(dx) = gradient(queue, &self.dx, self.spec.x) {
+            call = call.x_gradient(dx);
+        }
+        for (case, spec) in self.targets.iter().zip(&self.spec.targets) {
+            let mut target = BackwardTarget::new(matrix(queue, &case.dy));
+            if let Some(w) = &case.w {
+                target = target.dense(matrix(queue, w));
+            }
+            if let Some(Factors { a, b, scale }) = &case.factors {
+                target = target.adapter(matrix(queue, a), matrix(queue, b), *scale);
+                target = match spec.h {
+                    Saved::None => target,
+                    Saved::Own => target.saved_h(matrix(queue, &case.h.0)),
+                    Saved::F32 => target.saved_h_f32(matrix(queue, &case.h.1)),
+                };
+                if let Some(da) = gradient(queue, &case.da, spec.modes[0]) {
+                    target = target.a_gradient(da);
+                }
+                if let Some(db) = gradient(queue, &case.db, spec.modes[1]) {
+                    target = target.b_gradient(db);
+                }
+            }
+            if spec.modes[2] != Mode::None {
+                let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = case.dbias.layout;
+                let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
+                let view = TensorMut::with_layout(queue.sink(&case.dbias), layout).expect("a bias that fits");
+                target = target.bias_gradient(match spec.modes[2] {
+                    Mode::Accumulate => Gradient::accumulate(view),
+                    _ => Gradient::overwrite(view),
+                });
+            }
+            call = call.target(target);
+        }
+        if let Some(dropout) = self.spec.dropout() {
+            call = call.dropout(dropout);
+        }
+        if self.spec.allow_tf32 {
+            call = call.allow_tf32();
+        }
+        run(if queue.place() == Place::Cpu { call } else { call.algorithm(self.spec.algorithm) })
+    }
+
+    pub fn reset(&self) {
+        self.dx.reset();
+        for target in &self.targets {
+            target.da.reset();
+            target.db.reset();
+            target.dbias.reset();
+        }
+    }
+
+    pub fn values(&self) -> Values<T, P> {
+        fn of<E: Cell>(buffer: &Buffer<E>) -> Vec<E> {
+            buffer.elements(&buffer.layout)
+        }
+        Values {
+            dx: of(&self.dx),
+            factors: self.targets.iter().map(|target| [of(&target.da), of(&target.db)]).collect(),
+            bias: self.targets.iter().map(|target| of(&target.dbias)).collect(),
+        }
+    }
+
+    /// Runs the call on fresh outputs; an error if it failed or wrote where it may not.
+    pub fn run<Q: Runner>(&self, queue: &Q) -> Result<(Values<T, P>, Kernel), String> {
+        self.reset();
+        let (kernel, workspace) = self.with_call(queue, |call| {
+            let kernel = lora::backward_kernel(queue, &call).map_err(|error| error.to_string())?;
+            let bytes = lora::backward_workspace(queue, &call).map_err(|error| error.to_string())?;
+            // Undefined on entry: NaN.
+            let layout = Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] };
+            let workspace = Buffer::<u8>::new(layout, |_| u8::POISON);
+            lora::backward(queue, call, Workspace::new(queue.sink(&workspace))).map_err(|error| error.to_string())?;
+            queue.finish()?;
+            Ok::<_, String>((kernel, workspace))
+        })?;
+        check_workspace(&workspace)?;
+        self.x.check_untouched("x")?;
+        fn output<E: Cell>(name: &str, buffer: &Buffer<E>, asked: bool) -> Result<(), String> {
+            if asked { buffer.check_padding(name, &[buffer.layout]) } else { buffer.check_untouched(name) }
+        }
+        output("dx", &self.dx, self.spec.x != Mode::None)?;
+        for (case, spec) in self.targets.iter().zip(&self.spec.targets) {
+            case.dy.check_untouched("dy")?;
+            case.h.0.check_untouched("h")?;
+            case.h.1.check_untouched("h in f32")?;
+            case.w.iter().try_for_each(|w| w.check_untouched("w"))?;
+            if let Some(Factors { a, b, .. }) = &case.factors {
+                a.check_untouched("a")?;
+                b.check_untouched("b")?;
+            }
+            output("da", &case.da, spec.modes[0] != Mode::None && spec.rank.is_some())?;
+            output("db", &case.db, spec.modes[1] != Mode::None && spec.rank.is_some())?;
+            output("dbias", &case.dbias, spec.modes[2] != Mode::None)?;
+        }
+        Ok((self.values(), kernel))
+    }
+
+    /// Value and Σ|terms| of every element, by the plain formula; what is not asked for keeps what it has.
+    pub fn oracle(&self) -> Oracle {
+        self.reset();
+        let Spec { batches, m, k, .. } = self.spec;
+        let dropout = self.spec.dropout();
+        let kept = |[batch, row, column]: [usize; 3]| {
+            dropout.as_ref().is_none_or(|dropout| dropout.keeps(batch * m + row, column))
+        };
+        let factor = self.spec.dropout.map_or(1.0, |(p, ..)| 1.0 / (1.0 - f64::from(p)));
+        let x = |index: [usize; 3]| if kept(index) { self.x.get_shared(index).to_f64() } else { 0.0 };
+        let sum = |terms: &mut dyn Iterator<Item = (Terms, f64)>| {
+            terms.fold(Terms::default(), |mut sum, (term, by)| {
+                sum.value += term.value * by;
+                sum.magnitude += term.magnitude * by.abs();
+                sum
+            })
+        };
+        let one = |value: f64| Terms { value, magnitude: value.abs() };
+        // [batch][row][rank]
+        let of_rows = |rank: usize, of: &dyn Fn([usize; 3]) -> Terms| -> Vec<Terms> {
+            indices([batches, m, rank]).map(of).collect()
+        };
+        let (mut all_dh, mut factors, mut bias) = (Vec::new(), Vec::new(), Vec::new());
+        for (case, spec) in self.targets.iter().zip(&self.spec.targets) {
+            let (n, rank) = (spec.n, spec.rank.unwrap_or(0));
+            let Some(Factors { a, b, scale }) = &case.factors else {
+                factors.push([Vec::new(), Vec::new()]);
+                all_dh.push(Vec::new());
+                bias.push(self.bias_terms(case, spec));
+                continue;
+            };
+            let scale = f64::from(*scale) * factor;
+            let dy = |index: [usize; 3]| case.dy.get_shared(index).to_f64();
+            let dh = of_rows(rank, &|[batch, row, r]| {
+                sum(&mut (0..n).map(|i| (one(dy([batch, row, i])), b.get_shared([batch, i, r]).to_f64())))
+            });
+            let h = of_rows(rank, &|[batch, row, r]| match spec.h {
+                Saved::Own => one(case.h.0.get_shared([batch, row, r]).to_f64()),
+                Saved::F32 => one(f64::from(case.h.1.get_shared([batch, row, r]))),
+                Saved::None => {
+                    sum(&mut (0..k).map(|i| (one(x([batch, row, i])), a.get_shared([batch, r, i]).to_f64())))
+                }
+            });
+            let rows = |batch: usize, summed: bool| {
+                let range = if summed { 0..batches } else { batch..batch + 1 };
+                range.flat_map(|batch| (0..m).map(move |row| (batch, row)))
+            };
+            let before = |accumulates: Mode, old: f64, product: Terms| {
+                let mut value = sum(&mut std::iter::once((product, scale)));
+                if accumulates == Mode::Accumulate {
+                    value.value += old;
+                    value.magnitude += old.abs();
+                }
+                value
+            };
+            let da = indices(case.da.layout.extents).map(|index| {
+                let [batch, r, i] = index;
+                let mut terms = rows(batch, case.da.layout.extents[0] == 1)
+                    .map(|(batch, row)| (dh[(batch * m + row) * rank + r], x([batch, row, i])));
+                before(spec.modes[0], case.da.get(index).to_f64(), sum(&mut terms))
+            });
+            let db = indices(case.db.layout.extents).map(|index| {
+                let [batch, i, r] = index;
+                let mut terms = rows(batch, case.db.layout.extents[0] == 1)
+                    .map(|(batch, row)| (h[(batch * m + row) * rank + r], dy([batch, row, i])));
+                before(spec.modes[1], case.db.get(index).to_f64(), sum(&mut terms))
+            });
+            factors.push([da.collect(), db.collect()]);
+            bias.push(self.bias_terms(case, spec));
+            all_dh.push(dh);
+        }
+        let dx = indices([batches, m, k]).map(|[batch, row, i]| {
+            let mut value = Terms::default();
+            let mut add = |terms: Terms| {
+                value.value += terms.value;
+                value.magnitude += terms.magnitude;
+            };
+            for ((case, spec), dh) in self.targets.iter().zip(&self.spec.targets).zip(&all_dh) {
+                if let Some(w) = &case.w {
+                    let dy = |j| one(case.dy.get_shared([batch, row, j]).to_f64());
+                    add(sum(&mut (0..spec.n).map(|j| (dy(j), w.get_shared([batch, j, i]).to_f64()))));
+                }
+                if let Some(Factors { a, scale, .. }) = &case.factors
+                    && kept([batch, row, i])
+                {
+                    let rank = spec.rank.unwrap_or(0);
+                    let by = |r| f64::from(*scale) * factor * a.get_shared([batch, r, i]).to_f64();
+                    add(sum(&mut (0..rank).map(|r| (dh[(batch * m + row) * rank + r], by(r)))));
+                }
+            }
+            if self.spec.x == Mode::Accumulate {
+                add(one(self.dx.get([batch, row, i]).to_f64()));
+            }
+            value
+        });
+        Oracle { dx: dx.collect(), factors, bias }
+    }
+
+    fn bias_terms(&self, case: &TargetCase<T, P>, spec: &TargetSpec) -> Vec<Terms> {
+        let Spec { batches, m, .. } = self.spec;
+        let summed = case.dbias.layout.extents[0] == 1;
+        let value = |index: [usize; 3]| {
+            let range = if summed { 0..batches } else { index[0]..index[0] + 1 };
+            let rows = range.flat_map(|batch| (0..m).map(move |row| [batch, row, index[2]]));
+            let mut terms = Terms::default();
+            let old = (spec.modes[2] == Mode::Accumulate).then(|| case.dbias.get(index).to_f64());
+            for value in rows.map(|index| case.dy.get_shared(index).to_f64()).chain(old) {
+                terms.value += value;
+                terms.magnitude += value.abs();
+            }
+            terms
+        };
+        indices(case.dbias.layout.extents).map(value).collect()
+    }
+}
+
+/// A backward as what a stream can be given.
+struct Call<T, P>(Case<T, P>, Buffer<u8>);
+
+impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
+    fn with_launch(&self, queue: &RawStream, run: &mut Run) -> Result<(), String> {
+        let Self(case, workspace) = self;
+        case.with_call(queue, |call| {
+            let mut call = Some(call);
+            run(&mut || {
+                let call = call.take().expect("a call is enqueued once");
+                lora::backward(queue, call, Workspace::new(queue.sink(workspace)))
+            })
+        })
+    }
+    fn reset(&self) {
+        self.0.reset();
+    }
+    fn output(&self) -> Vec<u8> {
+        let Case { dx, targets, .. } = &self.0;
+        let of = |target: &TargetCase<T, P>| [target.da.bytes(), target.db.bytes(), target.dbias.bytes()].concat();
+        [dx.bytes(), targets.iter().flat_map(of).collect()].concat()
+    }
+}
+
+/// A backward of this description, its operands in the memory that this thread uses.
+pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
+    let case = Case::<T, P>::new(spec);
+    let bytes = case.with_call(&Emulator::new(0), |call| lora::backward_workspace(&Emulator::new(0), &call));
+    let bytes = bytes.expect("a call that fits");
+    let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);
+    Box::new(Call(case, workspace))
+}
