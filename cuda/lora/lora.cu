@@ -108,7 +108,8 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY((prepare_merge<f16, f16>()));
   PK_TRY((prepare_merge<f16, float>()));
   PK_TRY((prepare_merge<bf16, bf16>()));
-  return prepare_merge<bf16, float>();
+  PK_TRY((prepare_merge<bf16, float>()));
+  return PK_OPERATION(lora_quantize_prepare)();
 }
 
 int32_t PK_OPERATION(lora_forward)(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan) {

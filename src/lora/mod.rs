@@ -4,18 +4,26 @@
 //! |---|---|
 //! | [`forward`] | `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
+//! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
 //!
 //! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
 
 mod adapter;
+mod code_book;
 mod forward;
 mod merge;
+mod quantize;
 
 pub use adapter::{Adapter, AdapterEntry, AdapterTable, Segment};
+pub use code_book::CodeBook;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
 pub use merge::{Merge, merge, merge_kernel, unmerge};
+pub use quantize::{
+    BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,
+};
 
 pub(crate) use adapter::AdapterProblem;
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
 pub(crate) use merge::MergeProblem;
+pub(crate) use quantize::QuantizeProblem;

@@ -37,6 +37,8 @@ mod layers;
 mod merge;
 mod pick;
 mod property;
+mod quantize;
+mod quantize_fixtures;
 mod rank_zero;
 mod refused;
 mod refused_merge_texts;
@@ -53,6 +55,8 @@ pub fn trials(trials: &mut Trials) {
     counters_mma::trials(trials);
     counters::trials(trials);
     pick::trials(trials);
+    quantize::trials(trials);
+    quantize_fixtures::trials(trials);
     refused::trials(trials);
     special::trials(trials);
     property::trials(trials);
