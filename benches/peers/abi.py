@@ -23,6 +23,7 @@ PK_STREAM_LEGACY = 1
 PK_STREAM_PER_THREAD = 2
 PK_FAILURE_ADAPTER_INDEX = 1
 PK_FAILURE_ADAPTER_RANK = 2
+PK_FAILURE_ZERO_NORM = 3
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -166,6 +167,24 @@ class pk_lora_merge_descriptor(ctypes.Structure):
     ]
 
 
+class pk_lora_weight_norm_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("w", pk_matrix),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("adapter_element_type", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+        ("norm", ctypes.c_void_p),
+        ("norm_count", ctypes.c_int64),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
+    ]
+
+
 class pk_lora_code_book(ctypes.Structure):
     _fields_ = [
         ("values", ctypes.c_void_p),
@@ -240,6 +259,9 @@ FUNCTIONS = {
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_weight_norm": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_weight_norm_descriptor)]),
+    "pk_lora_weight_norm_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.c_void_p]),
+    "pk_lora_weight_norm_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_quantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_dequantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_quantize_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_void_p]),

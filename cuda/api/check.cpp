@@ -68,6 +68,14 @@ int32_t check_data(const char* operation, const char* argument, const pk_matrix&
   return PK_OK;
 }
 
+int32_t check_workspace(const char* operation, const void* workspace, uint64_t bytes, uint64_t needed) {
+  if (bytes < needed || (needed > 0 && workspace == nullptr)) {
+    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, bytes, workspace, needed);
+  }
+  if (needed == 0 || reinterpret_cast<uintptr_t>(workspace) % PK_WORKSPACE_ALIGNMENT == 0) return PK_OK;
+  return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, workspace, PK_WORKSPACE_ALIGNMENT);
+}
+
 int32_t check_queue(const char* operation, const pk_queue* queue, pk_queue* known) {
   if (queue == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the queue is null", operation);
   PK_TRY_API(read_descriptor(operation, queue, queue->size, known));

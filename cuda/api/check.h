@@ -50,6 +50,9 @@ int32_t check_pointer(const char* operation, const char* argument, const void* p
 // A pointer to at least one element, aligned to it.
 int32_t check_data(const char* operation, const char* argument, const pk_matrix& matrix);
 
+// At least so many bytes, aligned.
+int32_t check_workspace(const char* operation, const void* workspace, uint64_t bytes, uint64_t needed);
+
 int32_t check_queue(const char* operation, const pk_queue* queue, pk_queue* known);
 int32_t check_flags(const char* operation, uint32_t flags);
 

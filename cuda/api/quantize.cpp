@@ -89,15 +89,6 @@ int32_t read(const char* operation, const Descriptor* given, bool quantizes, boo
   return check_list(operation, "absmax_offset", descriptor->absmax_offset, 1, alignof(float));
 }
 
-int32_t check_workspace(const char* operation, const Descriptor& descriptor) {
-  const uint64_t needed = workspace_bytes(descriptor);
-  if (descriptor.workspace_bytes < needed || (needed > 0 && descriptor.workspace == nullptr)) {
-    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, descriptor.workspace_bytes, descriptor.workspace, needed);
-  }
-  if (needed == 0 || reinterpret_cast<uintptr_t>(descriptor.workspace) % PK_WORKSPACE_ALIGNMENT == 0) return PK_OK;
-  return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, descriptor.workspace, PK_WORKSPACE_ALIGNMENT);
-}
-
 int32_t check_disjoint(const char* operation, const Descriptor& descriptor, bool quantizes) {
   Operands operands;
   const auto list = [&](const char* name, const void* data, int64_t bytes) {
@@ -133,7 +124,7 @@ int32_t begin(const char* operation, const pk_queue* queue, const Descriptor* gi
   PK_TRY_API(check_queue(operation, queue, known_queue));
   PK_TRY_API(read(operation, given, quantizes, true, descriptor));
   PK_TRY_API(pick(operation, *descriptor, !quantizes, &choice));
-  if (quantizes) PK_TRY_API(check_workspace(operation, *descriptor));
+  if (quantizes) PK_TRY_API(check_workspace(operation, descriptor->workspace, descriptor->workspace_bytes, workspace_bytes(*descriptor)));
   PK_TRY_API(check_disjoint(operation, *descriptor, quantizes));
   return PK_DISPATCH(*known_queue, queue_chip(known_queue, &chip));
 }

@@ -79,6 +79,7 @@ typedef struct pk_status_record {
 
 #define PK_FAILURE_ADAPTER_INDEX 1 /* an adapter index outside -1 .. adapter_count - 1; that row is treated as the base alone */
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
+#define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -185,6 +186,27 @@ PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descript
 /* destination = source - sum; with the residual of the merge that made the source: the original bits. */
 PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* norm[i] = |row i of w + sum over adapters of scale * B * A| + eps, the sum never written to memory. */
+typedef struct pk_lora_weight_norm_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_matrix w;                     /* [n, k] */
+  const pk_lora_adapter *adapters; /* host; their A and B are device pointers */
+  int64_t adapter_count;           /* at most PK_LORA_MERGE_ADAPTERS */
+  int32_t adapter_element_type;
+  float eps;          /* at least 0 */
+  float *norm;        /* device, [n] */
+  int64_t norm_count; /* n */
+  void *workspace;    /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_weight_norm_descriptor;
+
+PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_norm_descriptor *descriptor);
+PK_API int32_t pk_lora_weight_norm_workspace(const pk_lora_weight_norm_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_weight_norm_pick(const pk_chip *chip, const pk_lora_weight_norm_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
 typedef struct pk_lora_code_book {

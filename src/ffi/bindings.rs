@@ -22,6 +22,7 @@ pub const PK_STREAM_LEGACY: i32 = 1;
 pub const PK_STREAM_PER_THREAD: i32 = 2;
 pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
 pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
+pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -360,6 +361,63 @@ impl Default for pk_lora_merge_descriptor {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_weight_norm_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub w: pk_matrix,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub adapter_element_type: i32,
+    pub eps: f32,
+    pub norm: *mut f32,
+    pub norm_count: i64,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_weight_norm_descriptor"][::core::mem::size_of::<pk_lora_weight_norm_descriptor>() - 136usize];
+    ["Alignment of pk_lora_weight_norm_descriptor"][::core::mem::align_of::<pk_lora_weight_norm_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::w"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, w) - 16usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapters"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapters) - 72usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapter_count) - 80usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapter_element_type) - 88usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::eps"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, eps) - 92usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::norm"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, norm) - 96usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::norm_count"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, norm_count) - 104usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, workspace) - 112usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, workspace_bytes) - 120usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, status) - 128usize];
+};
+impl Default for pk_lora_weight_norm_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct pk_lora_code_book {
     pub values: *const f32,
@@ -567,6 +625,13 @@ unsafe extern "C" {
     pub fn pk_lora_merge_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_merge_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_weight_norm(queue: *const pk_queue, descriptor: *const pk_lora_weight_norm_descriptor) -> i32;
+    pub fn pk_lora_weight_norm_workspace(descriptor: *const pk_lora_weight_norm_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_weight_norm_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_weight_norm_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_quantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;

@@ -7,6 +7,7 @@ mod product;
 pub mod haar;
 pub mod lora;
 pub(crate) mod quantize;
+pub mod weight_norm;
 
 /// A value and the sum of the absolute values of the terms it was added up from: what a rounding error is relative to.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

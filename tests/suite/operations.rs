@@ -27,6 +27,9 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
     ("pk_lora_merge_pick", None),
+    ("pk_lora_weight_norm", Some(weight_norm)),
+    ("pk_lora_weight_norm_workspace", None),
+    ("pk_lora_weight_norm_pick", None),
     ("pk_lora_quantize", Some(|queue| quantize(queue, pk_lora_quantize))),
     ("pk_lora_dequantize", Some(|queue| quantize(queue, pk_lora_dequantize))),
     ("pk_lora_quantize_workspace", None),
@@ -118,6 +121,26 @@ fn merge(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { run(queue, &descriptor) };
     assert_eq!(destination, [7.0; 12], "a refused call has written");
+    status
+}
+
+fn weight_norm(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut w, mut norm, mut workspace) = ([1.0; 12], [7.0; 4], Workspace([7.0; 64]));
+    let descriptor = pk_lora_weight_norm_descriptor {
+        size: size_of_struct::<pk_lora_weight_norm_descriptor>(),
+        w: matrix(&mut w, 4, 3),
+        adapter_element_type: PK_F32,
+        norm: norm.as_mut_ptr(),
+        norm_count: 4,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_weight_norm(queue, &descriptor) };
+    assert!(norm == [7.0; 4] && workspace.0 == [7.0; 64], "a refused call has written");
     status
 }
 

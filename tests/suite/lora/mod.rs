@@ -44,6 +44,7 @@ mod refused;
 mod refused_merge_texts;
 mod refused_texts;
 pub mod special;
+mod weight_norm;
 
 /// Those that are quick and see most come first: a fault ends a run within seconds.
 pub fn trials(trials: &mut Trials) {
@@ -57,6 +58,7 @@ pub fn trials(trials: &mut Trials) {
     pick::trials(trials);
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
+    weight_norm::trials(trials);
     refused::trials(trials);
     special::trials(trials);
     property::trials(trials);
