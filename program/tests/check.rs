@@ -32,6 +32,7 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("lora.forward", &["simt", "mma_large", "mma_small", "mma_decode"][..]),
             ("lora.merge", &["simt", "mma"]),
             ("lora.unmerge", &["simt", "mma"]),
+            ("lora.weight_norm", &["mma"]),
         ] {
             let stem = op.replace('.', "_").replace("unmerge", "merge");
             let kernels = kernels.iter().map(|kernel| ("emulator", format!("{stem}_{kernel}")));
