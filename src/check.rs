@@ -44,6 +44,15 @@ impl Check {
         Err(Error::Stride { operation: self.0, argument, row_stride, column_stride })
     }
 
+    /// A list without gaps.
+    pub fn contiguous(self, argument: &'static str, list: &Elements<1>) -> Result<()> {
+        let column_stride = list.strides[0];
+        if column_stride == 1 || list.extents[0] <= 1 {
+            return Ok(());
+        }
+        Err(Error::Stride { operation: self.0, argument, row_stride: 0, column_stride })
+    }
+
     /// A rank that the kernels can count to.
     pub fn rank(self, rank: usize) -> Result<()> {
         if i32::try_from(rank).is_ok() {

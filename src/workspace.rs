@@ -105,11 +105,13 @@ impl StatusRecord {
     pub(crate) fn into_result(self, operation: &'static str) -> Result<()> {
         const INDEX: u64 = ffi::PK_FAILURE_ADAPTER_INDEX as u64;
         const RANK: u64 = ffi::PK_FAILURE_ADAPTER_RANK as u64;
+        const ZERO_NORM: u64 = ffi::PK_FAILURE_ZERO_NORM as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
             INDEX => ("row_adapter", "no adapter of the table"),
             RANK => ("adapter of row", "of a rank outside 0..=max_rank"),
+            ZERO_NORM => ("row", "of norm 0"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

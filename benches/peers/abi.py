@@ -23,6 +23,7 @@ PK_STREAM_LEGACY = 1
 PK_STREAM_PER_THREAD = 2
 PK_FAILURE_ADAPTER_INDEX = 1
 PK_FAILURE_ADAPTER_RANK = 2
+PK_FAILURE_ZERO_NORM = 3
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -221,6 +222,58 @@ class pk_lora_merge_descriptor(ctypes.Structure):
     ]
 
 
+class pk_lora_weight_norm_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("w", pk_matrix),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("adapter_element_type", ctypes.c_int32),
+        ("eps", ctypes.c_float),
+        ("norm", ctypes.c_void_p),
+        ("norm_count", ctypes.c_int64),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
+    ]
+
+
+class pk_lora_code_book(ctypes.Structure):
+    _fields_ = [
+        ("values", ctypes.c_void_p),
+        ("boundaries", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("bits", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_quantize_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("matrix", pk_matrix),
+        ("codes", ctypes.c_void_p),
+        ("code_bytes", ctypes.c_int64),
+        ("absmax", ctypes.c_void_p),
+        ("absmax_count", ctypes.c_int64),
+        ("absmax_codes", ctypes.c_void_p),
+        ("absmax_code_count", ctypes.c_int64),
+        ("absmax_offset", ctypes.c_void_p),
+        ("book", pk_lora_code_book),
+        ("absmax_book", pk_lora_code_book),
+        ("block", ctypes.c_int32),
+        ("absmax_block", ctypes.c_int32),
+        ("short_block", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+    ]
+
+
 class pk_haar_descriptor(ctypes.Structure):
     _fields_ = [
         ("size", ctypes.c_uint64),
@@ -264,6 +317,13 @@ FUNCTIONS = {
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_weight_norm": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_weight_norm_descriptor)]),
+    "pk_lora_weight_norm_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.c_void_p]),
+    "pk_lora_weight_norm_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_quantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
+    "pk_lora_dequantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
+    "pk_lora_quantize_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_void_p]),
+    "pk_lora_quantize_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_int32, ctypes.POINTER(pk_kernel_choice)]),
     "pk_haar_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
     "pk_haar_inverse": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_descriptor)]),
     "pk_haar_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_descriptor), ctypes.c_int32, ctypes.POINTER(pk_kernel_choice)]),

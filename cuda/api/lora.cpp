@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../core/operations.h"
+#include "adapters.h"
 #include "check.h"
 #include "lora_plan.h"
 #include "overlap.h"
@@ -145,6 +146,10 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
   return operands.check_disjoint(operation);
 }
 
+AdapterList adapter_list(const pk_lora_merge_descriptor& descriptor) {
+  return {descriptor.adapters, descriptor.adapter_count, descriptor.adapter_element_type, descriptor.source.rows, descriptor.source.columns};
+}
+
 int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& descriptor) {
   const pk_matrix &source = descriptor.source, &destination = descriptor.destination;
   const bool in_place = source.data == destination.data && source.row_stride == destination.row_stride && source.column_stride == destination.column_stride;
@@ -156,12 +161,7 @@ int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& de
     residual.element_type = source.element_type;  // sixteen bits as well
     operands.output("residual", residual, 1);
   }
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) {
-    const pk_lora_adapter& adapter = descriptor.adapters[i];
-    const int32_t type = descriptor.adapter_element_type;
-    operands.input("a", {const_cast<void*>(adapter.a), adapter.rank, source.columns, adapter.a_row_stride, adapter.a_column_stride, 0, type, 0}, 1);
-    operands.input("b", {const_cast<void*>(adapter.b), source.rows, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, type, 0}, 1);
-  }
+  adapter_list(descriptor).add_inputs(operands);
   return operands.check_disjoint(operation);
 }
 
@@ -195,24 +195,7 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
     PK_TRY_API(check_data(operation, "source", source));
     PK_TRY_API(check_data(operation, "destination", descriptor->destination));
   }
-  if (descriptor->adapter_count < 0 || descriptor->adapter_count > PK_LORA_MERGE_ADAPTERS) {
-    return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " adapters, expected 0 to %d", operation, descriptor->adapter_count, PK_LORA_MERGE_ADAPTERS);
-  }
-  if (descriptor->adapter_count > 0 && descriptor->adapters == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: adapters is null", operation);
-  for (int64_t i = 0; i < descriptor->adapter_count; ++i) {
-    const pk_lora_adapter& adapter = descriptor->adapters[i];
-    if (adapter.rank < 0) return fail(PK_ERROR_ARGUMENT, "%s: adapter %" PRId64 " has rank %d, expected at least 0", operation, i, adapter.rank);
-    const int32_t type = descriptor->adapter_element_type;
-    const pk_matrix a{const_cast<void*>(adapter.a), adapter.rank, source.columns, adapter.a_row_stride, adapter.a_column_stride, 0, type, 0};
-    const pk_matrix b{const_cast<void*>(adapter.b), source.rows, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, type, 0};
-    PK_TRY_API(check_matrix(operation, "a", a, -1, -1));
-    PK_TRY_API(check_matrix(operation, "b", b, -1, -1));
-    if (needs_data) {
-      PK_TRY_API(check_data(operation, "a", a));
-      PK_TRY_API(check_data(operation, "b", b));
-    }
-  }
-  return PK_OK;
+  return adapter_list(*descriptor).check(operation, needs_data);
 }
 
 int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_descriptor* given, int32_t direction) {

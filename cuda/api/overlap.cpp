@@ -9,6 +9,11 @@ namespace {
 
 constexpr int64_t kNothing = -1;
 
+// The element type of bytes without structure, which no caller can name.
+constexpr int32_t kByte = INT32_MIN;
+
+int64_t size_of(int32_t element_type) { return element_type == kByte ? 1 : element_size(element_type); }
+
 // Runs of bytes at equal distances: `count` of `length` bytes each, `pitch` apart.
 struct Runs {
   int64_t first, count, pitch, length;
@@ -42,7 +47,7 @@ int64_t shared(const Runs& a, const Runs& b) {
 }
 
 Runs runs_of(const pk_matrix& matrix, int64_t batch) {
-  const int64_t size = element_size(matrix.element_type);
+  const int64_t size = size_of(matrix.element_type);
   const int64_t first = static_cast<int64_t>(reinterpret_cast<uintptr_t>(matrix.data)) + batch * matrix.batch_stride * size;
   // The axis whose elements lie side by side makes the runs; one of a single element always can.
   const bool along_columns = matrix.columns == 1 || matrix.column_stride == 1;
@@ -65,7 +70,7 @@ int64_t shared(const pk_matrix& a, int64_t batches_of_a, const pk_matrix& b, int
   if (b.batch_stride == 0) batches_of_b = 1;
   if (shared(span_of(a, batches_of_a), span_of(b, batches_of_b)) == kNothing) return kNothing;
   // Where batches are equally far apart, the difference of their numbers alone decides.
-  const bool equal = a.batch_stride * element_size(a.element_type) == b.batch_stride * element_size(b.element_type);
+  const bool equal = a.batch_stride * size_of(a.element_type) == b.batch_stride * size_of(b.element_type);
   const int64_t pairs = equal ? batches_of_a + batches_of_b - 1 : batches_of_a * batches_of_b;
   for (int64_t pair = 0; pair < pairs; ++pair) {
     const int64_t difference = pair - batches_of_b + 1;
@@ -79,8 +84,7 @@ int64_t shared(const pk_matrix& a, int64_t batches_of_a, const pk_matrix& b, int
 }  // namespace
 
 pk_matrix Operands::of_bytes(const void* data, uint64_t bytes) {
-  // In pieces of two bytes, the smallest element: records and workspaces are made of larger ones.
-  return {const_cast<void*>(data), 1, static_cast<int64_t>(bytes / 2), 0, 1, 0, PK_F16, 0};
+  return {const_cast<void*>(data), 1, static_cast<int64_t>(bytes), 0, 1, 0, kByte, 0};
 }
 
 int32_t Operands::check_disjoint(const char* operation) const {

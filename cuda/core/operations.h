@@ -11,6 +11,11 @@ struct LoraBackwardPlan;
   int32_t pk_##build##_lora_backward(const pk_queue* queue, const pk_lora_backward_descriptor* descriptor, const LoraBackwardPlan* plan); \
   int32_t pk_##build##_lora_backward_prepare(void);                                                                       \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
+  int32_t pk_##build##_lora_quantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);               \
+  int32_t pk_##build##_lora_dequantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);             \
+  int32_t pk_##build##_lora_weight_norm(const pk_queue* queue, const pk_lora_weight_norm_descriptor* descriptor);         \
+  int32_t pk_##build##_lora_weight_norm_prepare(void);                                                                    \
+  int32_t pk_##build##_lora_quantize_prepare(void);                                                                       \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \
   int32_t pk_##build##_haar_hadamard(const pk_queue* queue, const pk_haar_hadamard_descriptor* descriptor);               \

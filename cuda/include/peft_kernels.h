@@ -79,6 +79,7 @@ typedef struct pk_status_record {
 
 #define PK_FAILURE_ADAPTER_INDEX 1 /* an adapter index outside -1 .. adapter_count - 1; that row is treated as the base alone */
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
+#define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -243,6 +244,67 @@ PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descript
 /* destination = source - sum; with the residual of the merge that made the source: the original bits. */
 PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* norm[i] = |row i of w + sum over adapters of scale * B * A| + eps, the sum never written to memory. */
+typedef struct pk_lora_weight_norm_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_matrix w;                     /* [n, k] */
+  const pk_lora_adapter *adapters; /* host; their A and B are device pointers */
+  int64_t adapter_count;           /* at most PK_LORA_MERGE_ADAPTERS */
+  int32_t adapter_element_type;
+  float eps;          /* at least 0 */
+  float *norm;        /* device, [n] */
+  int64_t norm_count; /* n */
+  void *workspace;    /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_weight_norm_descriptor;
+
+PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_norm_descriptor *descriptor);
+PK_API int32_t pk_lora_weight_norm_workspace(const pk_lora_weight_norm_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_weight_norm_pick(const pk_chip *chip, const pk_lora_weight_norm_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
+typedef struct pk_lora_code_book {
+  const float *values;     /* 2^bits, by code */
+  const float *boundaries; /* 2^bits - 1, ascending; dequantize does not read them */
+  const uint8_t *codes;    /* 2^bits: the code of a number that is above so many boundaries. With 8 bits the numbers themselves, or null. Dequantize does not read them */
+  int32_t bits;            /* 2, 3, 4 or 8 */
+  int32_t reserved;
+} pk_lora_code_book;
+
+/* Elements of `matrix`, one row after the other, in blocks. Quantize: absmax = the largest magnitude of a block, code = codes[boundaries below x * (1 / max(absmax, 1e-38))].
+ * Dequantize: x = values[code] * absmax. Nested: absmax = absmax_book.values[absmax_code] * absmax[block / absmax_block] + absmax_offset, which is their mean. */
+typedef struct pk_lora_quantize_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_matrix matrix; /* [n, k]; read by quantize, written by dequantize */
+  uint8_t *codes;   /* device: a stream of bits, the first element in the highest of the first byte; with 4 bits that is bitsandbytes' layout */
+  int64_t code_bytes; /* ceil(n * k * bits / 8) */
+  float *absmax;      /* device: one a block, or nested one for absmax_block of them */
+  int64_t absmax_count;
+  uint8_t *absmax_codes; /* device, nested: one a block. Null: absmax is plain */
+  int64_t absmax_code_count;
+  float *absmax_offset; /* device, nested: one */
+  pk_lora_code_book book;
+  pk_lora_code_book absmax_book; /* nested: of 8 bits */
+  int32_t block;        /* elements: a power of two, 16 to 4096 */
+  int32_t absmax_block; /* nested: the same */
+  int32_t short_block;  /* 1: the last block may be shorter. 0: one that does not divide n * k is refused */
+  int32_t reserved;
+  void *workspace; /* device; nested quantize alone */
+  uint64_t workspace_bytes;
+} pk_lora_quantize_descriptor;
+
+PK_API int32_t pk_lora_quantize(const pk_queue *queue, const pk_lora_quantize_descriptor *descriptor);
+PK_API int32_t pk_lora_dequantize(const pk_queue *queue, const pk_lora_quantize_descriptor *descriptor);
+/* Of quantize. */
+PK_API int32_t pk_lora_quantize_workspace(const pk_lora_quantize_descriptor *descriptor, uint64_t *bytes);
+/* Of both. `dequantize`: 0 or 1. */
+PK_API int32_t pk_lora_quantize_pick(const pk_chip *chip, const pk_lora_quantize_descriptor *descriptor, int32_t dequantize, pk_kernel_choice *choice);
 
 /* ---- Haar wavelets ------------------------------------------------------------------------------------------------------------------------------------------ */
 

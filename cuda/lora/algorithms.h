@@ -7,6 +7,8 @@
 
 enum : int32_t { PK_LORA_FORWARD_SIMT = 1, PK_LORA_FORWARD_MMA_LARGE = 2, PK_LORA_FORWARD_MMA_SMALL = 3, PK_LORA_FORWARD_MMA_DECODE = 4 };
 enum : int32_t { PK_LORA_MERGE_SIMT = 1, PK_LORA_MERGE_MMA = 2 };
+enum : int32_t { PK_LORA_QUANTIZE_WARP = 1 };
+enum : int32_t { PK_LORA_WEIGHT_NORM_MMA = 1 };
 
 // Of a block of any tensor-core kernel: what the smallest chips from 8.0 on have.
 constexpr int64_t kLoraSharedBytes = 99 * 1024;
@@ -48,6 +50,15 @@ static constexpr int64_t lora_h_bytes(const LoraForwardPlan& plan, int64_t rows,
 // Of W.
 constexpr int32_t kLoraMergeRows = 64, kLoraMergeColumns = 128;
 
+// Columns of W whose squares a block of the row norms adds up.
+constexpr int32_t kLoraNormColumns = 1024;
+
+// Of quantisation: elements that share an absmax, and as many as a grid can have. Absmax that a block of the sum adds up, and where in the workspace its sums are.
+constexpr int32_t kLoraQuantizeLeastBlock = 16, kLoraQuantizeMostBlock = 4096, kLoraAbsmaxChunk = 8192;
+constexpr int64_t kLoraQuantizeMostElements = int64_t{1} << 42;
+static constexpr int64_t lora_absmax_bytes(int64_t blocks) { return (blocks * 4 + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT; }
+static constexpr int64_t lora_absmax_chunks(int64_t blocks) { return (blocks + kLoraAbsmaxChunk - 1) / kLoraAbsmaxChunk; }
+
 // An upper bound for every chip: as if a tensor core cut off each of `depth` products and the sum so far below 2^-23 of the largest of them, depth + 1 steps. (8.0 and 8.9 keep one bit more and add
 // in two blocks, 9.0 and later keep two bits more.)
 enum class LoraMath { exact16, tf32, three_tf32 };
@@ -77,3 +88,7 @@ static constexpr int64_t lora_forward_mma_rounding_steps(LoraMath base_math, Lor
 // `rank` products of one adapter, its scale, the sum over adapters, and the sum with W.
 static constexpr int64_t lora_merge_simt_rounding_steps(int64_t rank, int64_t adapters) { return rank + 1 + adapters + 1; }
 static constexpr int64_t lora_merge_mma_rounding_steps(LoraMath math, int64_t rank, int64_t adapters) { return lora_mma_rounding_steps(math, rank) + 1 + adapters + 1; }
+
+// Each element of W + sBA as in a merge; 32 squares in a thread, 32 threads, the sum's rounding to f32, the root and eps: of squares, of which the root halves the error, so that this is more
+// than enough.
+static constexpr int64_t lora_weight_norm_rounding_steps(LoraMath math, int64_t rank, int64_t adapters) { return lora_merge_mma_rounding_steps(math, rank, adapters) + 36; }

@@ -5,7 +5,7 @@
 #include "../core/operations.h"
 #include "forward.cuh"
 #include "forward_launch.h"
-#include "merge_mma.cuh"
+#include "merge_launch.cuh"
 #include "merge_simt.cuh"
 
 namespace PK_BUILD {
@@ -44,39 +44,15 @@ Operands merge_operands(const pk_lora_merge_descriptor& descriptor) {
     residual.element_type = source.element_type;  // sixteen bits as well
     operands.read_write("residual", residual, 1);
   }
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) {
-    const pk_lora_adapter& adapter = descriptor.adapters[i];
-    operands.read("a", matrix_a(adapter, source.columns, descriptor.adapter_element_type), 1);
-    operands.read("b", matrix_b(adapter, source.rows, descriptor.adapter_element_type), 1);
-  }
+  read_adapters(operands, descriptor.adapters, descriptor.adapter_count, source, descriptor.adapter_element_type);
   return operands;
 }
 
-template <class T>
-MergeProblem<T> merge_problem(const pk_lora_merge_descriptor& descriptor, int32_t direction) {
-  MergeProblem<T> problem{};
-  problem.n = descriptor.source.rows;
-  problem.k = descriptor.source.columns;
-  problem.direction = static_cast<float>(direction);
-  problem.source = batched<const T>(descriptor.source).first;
-  problem.destination = batched<T>(descriptor.destination).first;
-  problem.residual = batched<uint16_t>(descriptor.residual).first;
-  problem.adapters_in_f32 = descriptor.adapter_element_type == PK_F32 && descriptor.source.element_type != PK_F32;
-  problem.adapter_count = static_cast<int32_t>(descriptor.adapter_count);
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) {
-    const pk_lora_adapter& adapter = descriptor.adapters[i];
-    problem.adapters[i] = {{adapter.a, adapter.a_row_stride, adapter.a_column_stride}, {adapter.b, adapter.b_row_stride, adapter.b_column_stride}, adapter.rank, adapter.scale};
-  }
-  return problem;
-}
-
-// What multiplies factors of P.
-template <class P>
-using MergeConfigOf = MergeMmaConfig<std::conditional_t<sizeof(P) == 4, ThreeTf32, Exact16<P>>>;
-
 template <class T, class P>
 int32_t merge(const pk_queue& queue, const pk_lora_merge_descriptor& descriptor, int32_t direction) {
-  const MergeProblem<T> problem = merge_problem<T>(descriptor, direction);
+  MergeProblem<T> problem = merge_problem<T>(descriptor.source, descriptor.adapters, descriptor.adapter_count, descriptor.adapter_element_type, direction);
+  problem.destination = batched<T>(descriptor.destination).first;
+  problem.residual = batched<uint16_t>(descriptor.residual).first;
   const bool simt = descriptor.algorithm == PK_LORA_MERGE_SIMT;
   const int64_t tile_rows = simt ? MergeSimtConfig::kRows : kLoraMergeRows, tile_columns = simt ? MergeSimtConfig::kColumns : kLoraMergeColumns;
   const int64_t tiles = tiles_of(problem.n, tile_rows) * tiles_of(problem.k, tile_columns);
@@ -109,6 +85,8 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY((prepare_merge<f16, float>()));
   PK_TRY((prepare_merge<bf16, bf16>()));
   PK_TRY((prepare_merge<bf16, float>()));
+  PK_TRY(PK_OPERATION(lora_quantize_prepare)());
+  PK_TRY(PK_OPERATION(lora_weight_norm_prepare)());
   return PK_OPERATION(lora_backward_prepare)();
 }
 

@@ -27,10 +27,27 @@ PK_DEVICE Matrix<const P> transpose(const Matrix<const P>& matrix) {
   return {matrix.data, matrix.column_stride, matrix.row_stride};
 }
 
+// sums = direction * sum over adapters of scale * B * A, of the tile at row0, column0. Every thread of the block calls it, and `shared` is free afterwards.
+template <class Config, class P, class T>
+PK_DEVICE void multiply_adapters(typename Config::Product::Sums& sums, typename Config::Product::Shared& shared, const MergeProblem<T>& problem, int64_t row0, int64_t column0) {
+  using Product = typename Config::Product;
+  using Element = typename Product::Element;
+#pragma unroll 1
+  for (int32_t adapter = 0; adapter < problem.adapter_count; ++adapter) {
+    const MergeAdapter& of = problem.adapters[adapter];
+    if (of.rank == 0) continue;
+    typename Product::Sums product = {};
+    const auto b = product_operand<Element>(of.b.matrix<P>(), problem.n);
+    const auto a = product_operand<Element>(transpose(of.a.matrix<P>()), problem.k);
+    accumulate_gathered<Product>(product, shared, b, a, row0, column0, 0, of.rank);
+    add_scaled<Product>(sums, problem.direction * of.scale, product);
+    barrier();  // before the next copies, or the sums
+  }
+}
+
 template <class Config, class T, class P>
 PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_merge_mma(MergeProblem<T> problem) {
   using Product = typename Config::Product;
-  using Element = typename Product::Element;
   PK_SHARED(typename Config::Shared, shared);
   const int64_t tile_columns = (problem.k + Product::kTileColumns - 1) / Product::kTileColumns;
   const int64_t row0 = block_index().x / tile_columns * Product::kTileRows, column0 = block_index().x % tile_columns * Product::kTileColumns;
@@ -46,17 +63,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   }
 
   typename Product::Sums sums = {};
-#pragma unroll 1
-  for (int32_t adapter = 0; adapter < problem.adapter_count; ++adapter) {
-    const MergeAdapter& of = problem.adapters[adapter];
-    if (of.rank == 0) continue;
-    typename Product::Sums product = {};
-    const auto b = product_operand<Element>(of.b.matrix<P>(), problem.n);
-    const auto a = product_operand<Element>(transpose(of.a.matrix<P>()), problem.k);
-    accumulate_gathered<Product>(product, shared.product, b, a, row0, column0, 0, of.rank);
-    add_scaled<Product>(sums, problem.direction * of.scale, product);
-    barrier();  // before the next copies, or the sums
-  }
+  multiply_adapters<Config, P>(sums, shared.product, problem, row0, column0);
 
   each_quad<Product>(sums, shared.product, by_rows, [&](int i, int row, int column, const Vector<float, 4>& sum) {
     if (destination.has(row0 + row, column0 + column)) destination.store(row0 + row, column0 + column, convert<T>(sum + convert<float>(weights[i])));

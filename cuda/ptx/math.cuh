@@ -24,6 +24,15 @@ PK_DEVICE float fma(float a, float b, float c) {
 #endif
 }
 
+// sqrt.rn.f32
+PK_DEVICE float square_root(float value) {
+#if PK_EMULATED
+  return std::sqrt(value);
+#else
+  return __fsqrt_rn(value);
+#endif
+}
+
 // The number of the lowest bit that is set, of at least one.
 PK_DEVICE int lowest_bit(uint64_t bits) {
 #if PK_EMULATED

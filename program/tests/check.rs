@@ -32,6 +32,7 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("lora.forward", &["simt", "mma_large", "mma_small", "mma_decode"][..]),
             ("lora.merge", &["simt", "mma"]),
             ("lora.unmerge", &["simt", "mma"]),
+            ("lora.weight_norm", &["mma"]),
         ] {
             let stem = op.replace('.', "_").replace("unmerge", "merge");
             let kernels = kernels.iter().map(|kernel| ("emulator", format!("{stem}_{kernel}")));
@@ -48,6 +49,8 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("haar.forward_2d", "haar_forward_tile"),
             ("haar.inverse_2d", "haar_inverse_tile"),
             ("haar.hadamard", "haar_hadamard_tile"),
+            ("lora.quantize", "lora_quantize"),
+            ("lora.dequantize", "lora_dequantize"),
         ] {
             for (queue, kernel) in [("cpu", "reference"), ("emulator", kernel)] {
                 let row = [op, kernel, queue, element_type].map(String::from);

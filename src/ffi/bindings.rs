@@ -22,6 +22,7 @@ pub const PK_STREAM_LEGACY: i32 = 1;
 pub const PK_STREAM_PER_THREAD: i32 = 2;
 pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
 pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
+pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -504,6 +505,166 @@ impl Default for pk_lora_merge_descriptor {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_weight_norm_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub w: pk_matrix,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub adapter_element_type: i32,
+    pub eps: f32,
+    pub norm: *mut f32,
+    pub norm_count: i64,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_weight_norm_descriptor"][::core::mem::size_of::<pk_lora_weight_norm_descriptor>() - 136usize];
+    ["Alignment of pk_lora_weight_norm_descriptor"][::core::mem::align_of::<pk_lora_weight_norm_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::w"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, w) - 16usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapters"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapters) - 72usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapter_count) - 80usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, adapter_element_type) - 88usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::eps"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, eps) - 92usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::norm"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, norm) - 96usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::norm_count"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, norm_count) - 104usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, workspace) - 112usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, workspace_bytes) - 120usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, status) - 128usize];
+};
+impl Default for pk_lora_weight_norm_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_code_book {
+    pub values: *const f32,
+    pub boundaries: *const f32,
+    pub codes: *const u8,
+    pub bits: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_code_book"][::core::mem::size_of::<pk_lora_code_book>() - 32usize];
+    ["Alignment of pk_lora_code_book"][::core::mem::align_of::<pk_lora_code_book>() - 8usize];
+    ["Offset of field: pk_lora_code_book::values"][::core::mem::offset_of!(pk_lora_code_book, values) - 0usize];
+    ["Offset of field: pk_lora_code_book::boundaries"][::core::mem::offset_of!(pk_lora_code_book, boundaries) - 8usize];
+    ["Offset of field: pk_lora_code_book::codes"][::core::mem::offset_of!(pk_lora_code_book, codes) - 16usize];
+    ["Offset of field: pk_lora_code_book::bits"][::core::mem::offset_of!(pk_lora_code_book, bits) - 24usize];
+    ["Offset of field: pk_lora_code_book::reserved"][::core::mem::offset_of!(pk_lora_code_book, reserved) - 28usize];
+};
+impl Default for pk_lora_code_book {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_quantize_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub matrix: pk_matrix,
+    pub codes: *mut u8,
+    pub code_bytes: i64,
+    pub absmax: *mut f32,
+    pub absmax_count: i64,
+    pub absmax_codes: *mut u8,
+    pub absmax_code_count: i64,
+    pub absmax_offset: *mut f32,
+    pub book: pk_lora_code_book,
+    pub absmax_book: pk_lora_code_book,
+    pub block: i32,
+    pub absmax_block: i32,
+    pub short_block: i32,
+    pub reserved: i32,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_quantize_descriptor"][::core::mem::size_of::<pk_lora_quantize_descriptor>() - 224usize];
+    ["Alignment of pk_lora_quantize_descriptor"][::core::mem::align_of::<pk_lora_quantize_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_quantize_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_quantize_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_quantize_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_quantize_descriptor::matrix"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, matrix) - 16usize];
+    ["Offset of field: pk_lora_quantize_descriptor::codes"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, codes) - 72usize];
+    ["Offset of field: pk_lora_quantize_descriptor::code_bytes"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, code_bytes) - 80usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax) - 88usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_count"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_count) - 96usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_codes"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_codes) - 104usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_code_count"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_code_count) - 112usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_offset"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_offset) - 120usize];
+    ["Offset of field: pk_lora_quantize_descriptor::book"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, book) - 128usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_book"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_book) - 160usize];
+    ["Offset of field: pk_lora_quantize_descriptor::block"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, block) - 192usize];
+    ["Offset of field: pk_lora_quantize_descriptor::absmax_block"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, absmax_block) - 196usize];
+    ["Offset of field: pk_lora_quantize_descriptor::short_block"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, short_block) - 200usize];
+    ["Offset of field: pk_lora_quantize_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, reserved) - 204usize];
+    ["Offset of field: pk_lora_quantize_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, workspace) - 208usize];
+    ["Offset of field: pk_lora_quantize_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_quantize_descriptor, workspace_bytes) - 216usize];
+};
+impl Default for pk_lora_quantize_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct pk_haar_descriptor {
     pub size: u64,
@@ -615,6 +776,22 @@ unsafe extern "C" {
     pub fn pk_lora_merge_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_merge_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_weight_norm(queue: *const pk_queue, descriptor: *const pk_lora_weight_norm_descriptor) -> i32;
+    pub fn pk_lora_weight_norm_workspace(descriptor: *const pk_lora_weight_norm_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_weight_norm_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_weight_norm_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_quantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;
+    pub fn pk_lora_dequantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;
+    pub fn pk_lora_quantize_workspace(descriptor: *const pk_lora_quantize_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_quantize_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_quantize_descriptor,
+        dequantize: i32,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_haar_forward(queue: *const pk_queue, descriptor: *const pk_haar_descriptor) -> i32;

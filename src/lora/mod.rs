@@ -5,23 +5,35 @@
 //! | [`forward`] | `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them |
 //! | [`backward`] | the gradients of x, A, B and the bias, any of them, overwritten or accumulated |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
+//! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
+//! | [`weight_norm`] | `|W + Σᵢ sᵢ·Bᵢ·Aᵢ|` of every row, for DoRA |
 //!
 //! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
 
 mod adapter;
 mod backward;
+mod code_book;
 mod dropout;
 mod forward;
 mod merge;
+mod quantize;
+mod weight_norm;
 
 pub use adapter::{Adapter, AdapterEntry, AdapterTable, Segment};
 pub use backward::{Backward, BackwardTarget, Gradient, backward, backward_kernel, backward_workspace};
+pub use code_book::CodeBook;
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
 pub use merge::{Merge, merge, merge_kernel, unmerge};
+pub use quantize::{
+    BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,
+};
+pub use weight_norm::{WeightNorm, weight_norm, weight_norm_kernel, weight_norm_workspace};
 
 pub(crate) use adapter::AdapterProblem;
 pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
 pub(crate) use merge::MergeProblem;
+pub(crate) use quantize::QuantizeProblem;
+pub(crate) use weight_norm::WeightNormProblem;

@@ -319,7 +319,7 @@ pub fn merge_terms<T: Element, P: Element>(call: &Merge<'_, T, P, Cpu>, directio
     let source = View::<T>::new(&problem.source);
     // SAFETY: the call's views were proven, and nothing is written to them.
     unsafe {
-        run_merge::<P, Terms>(&problem, |[row, column], delta| {
+        each_delta::<P, Terms>([n, k], &problem.adapters, |[row, column], delta| {
             let mut terms = Terms::new(source.value([0, row, column]));
             terms.add_product(delta, direction);
             result.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[row * k + column] = terms;
@@ -333,6 +333,7 @@ pub fn merge_terms<T: Element, P: Element>(call: &Merge<'_, T, P, Cpu>, directio
 /// # Safety
 /// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else, but for a source that is the destination.
 pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direction: f64) {
+    let [_, n, k] = problem.source.extents;
     let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
     // Sixteen-bit weights only: their bits, as the residual counts them.
     let bits = |value: T| {
@@ -341,7 +342,7 @@ pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direc
     };
     // SAFETY: the caller's; an element is read before it is written, by the one thread that writes it.
     unsafe {
-        run_merge::<P, f64>(problem, |[row, column], delta| {
+        each_delta::<P, f64>([n, k], &problem.adapters, |[row, column], delta| {
             let index = [0, row, column];
             let original = source.get(index);
             let mut result = T::from_f64(original.to_f64() + direction * delta);
@@ -363,16 +364,19 @@ pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direc
 /// Calls `write([row, column], Σᵢ sᵢ·(Bᵢ·Aᵢ)[row, column])` for every element.
 ///
 /// # Safety
-/// The problem's adapters are in ordinary memory, and nobody writes to them.
-unsafe fn run_merge<P: Element, N: Number>(problem: &MergeProblem, write: impl Fn([usize; 2], N) + Sync) {
-    let [_, n, k] = problem.source.extents;
-    let ranks: usize = problem.adapters.iter().map(AdapterProblem::rank).sum();
+/// The adapters are in ordinary memory, and nobody writes to them.
+pub(super) unsafe fn each_delta<P: Element, N: Number>(
+    [n, k]: [usize; 2],
+    adapters: &[AdapterProblem],
+    write: impl Fn([usize; 2], N) + Sync,
+) {
+    let ranks: usize = adapters.iter().map(AdapterProblem::rank).sum();
     let column_tiles = k.div_ceil(TILE);
     let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
     for_each(n.div_ceil(TILE) * column_tiles, (n * k).saturating_mul(ranks + 1), state, |(product, delta), work| {
         let (rows, columns) = (tile(work / column_tiles, n), tile(work % column_tiles, k));
         delta.fill(N::default());
-        for adapter in problem.adapters.iter().filter(|adapter| adapter.rank() > 0) {
+        for adapter in adapters.iter().filter(|adapter| adapter.rank() > 0) {
             let (a, b) = (View::<P>::new(&adapter.a), View::<P>::new(&adapter.b));
             // SAFETY: indices within the extents of A and B.
             unsafe {

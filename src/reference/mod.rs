@@ -7,6 +7,8 @@ mod product;
 
 pub mod haar;
 pub mod lora;
+pub(crate) mod quantize;
+pub mod weight_norm;
 
 pub(crate) use philox::philox;
 

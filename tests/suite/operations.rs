@@ -30,6 +30,13 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
     ("pk_lora_merge_pick", None),
+    ("pk_lora_weight_norm", Some(weight_norm)),
+    ("pk_lora_weight_norm_workspace", None),
+    ("pk_lora_weight_norm_pick", None),
+    ("pk_lora_quantize", Some(|queue| quantize(queue, pk_lora_quantize))),
+    ("pk_lora_dequantize", Some(|queue| quantize(queue, pk_lora_dequantize))),
+    ("pk_lora_quantize_workspace", None),
+    ("pk_lora_quantize_pick", None),
     ("pk_haar_forward", Some(|queue| transform(queue, pk_haar_forward))),
     ("pk_haar_inverse", Some(|queue| transform(queue, pk_haar_inverse))),
     ("pk_haar_pick", None),
@@ -156,6 +163,56 @@ fn merge(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { run(queue, &descriptor) };
     assert_eq!(destination, [7.0; 12], "a refused call has written");
+    status
+}
+
+fn weight_norm(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut w, mut norm, mut workspace) = ([1.0; 12], [7.0; 4], Workspace([7.0; 64]));
+    let descriptor = pk_lora_weight_norm_descriptor {
+        size: size_of_struct::<pk_lora_weight_norm_descriptor>(),
+        w: matrix(&mut w, 4, 3),
+        adapter_element_type: PK_F32,
+        norm: norm.as_mut_ptr(),
+        norm_count: 4,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_weight_norm(queue, &descriptor) };
+    assert!(norm == [7.0; 4] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn quantize(
+    queue: &pk_queue,
+    run: unsafe extern "C" fn(*const pk_queue, *const pk_lora_quantize_descriptor) -> i32,
+) -> i32 {
+    let (mut weights, mut codes, mut absmax) = ([7.0; 16], [7u8; 4], [7.0f32; 1]);
+    let (values, boundaries, order) = ([-1.0f32, 0.0, 0.5, 1.0], [-0.5f32, 0.25, 0.75], [0u8, 1, 2, 3]);
+    let book = pk_lora_code_book {
+        values: values.as_ptr(),
+        boundaries: boundaries.as_ptr(),
+        codes: order.as_ptr(),
+        bits: 2,
+        reserved: 0,
+    };
+    let descriptor = pk_lora_quantize_descriptor {
+        size: size_of_struct::<pk_lora_quantize_descriptor>(),
+        matrix: matrix(&mut weights, 2, 8),
+        codes: codes.as_mut_ptr(),
+        code_bytes: 4,
+        absmax: absmax.as_mut_ptr(),
+        absmax_count: 1,
+        book,
+        block: 16,
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { run(queue, &descriptor) };
+    assert!(weights == [7.0; 16] && codes == [7; 4] && absmax == [7.0], "a refused call has written");
     status
 }
 

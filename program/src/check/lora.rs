@@ -3,6 +3,8 @@
 mod formulas;
 mod forward;
 mod merge;
+mod quantize;
+mod weight_norm;
 
 use std::ops::Range;
 
@@ -41,6 +43,11 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
         }
         for types in subjects.element_types(layer) {
             cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
+            cases.push(Box::new(weight_norm::WeightNormCase { subjects, layer, types }));
+        }
+        for [element_type, _] in subjects.element_types(layer).into_iter().filter(|[x, other]| x == other) {
+            let nested = index % 2 == 1;
+            cases.push(Box::new(quantize::QuantizeCase { subjects, layer, element_type, nested }));
         }
         // Every kernel in every type, on the first layer.
         for types in subjects.element_types(layer).into_iter().filter(|_| index == 0) {

@@ -70,26 +70,18 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             Rows::Index(index) => {
                 check.extents("row_adapter", index.extents(), [rows])?;
                 let elements = index.acquire(queue, guards)?;
-                contiguous(check, "row_adapter", &elements)?;
+                check.contiguous("row_adapter", &elements)?;
                 check.alignment("row_adapter", &elements)?;
                 RowChoice::Index { address: elements.address, rows }
             }
             Rows::Segments(segments) => {
                 let elements = segments.acquire(queue, guards)?;
-                contiguous(check, "segments", &elements)?;
+                check.contiguous("segments", &elements)?;
                 check.alignment("segments", &elements)?;
                 RowChoice::Segments { address: elements.address, count: elements.extents[0] }
             }
         })
     }
-}
-
-fn contiguous(check: Check, argument: &'static str, elements: &Elements<1>) -> Result<()> {
-    let stride = elements.strides[0];
-    if stride == 1 || elements.extents[0] <= 1 {
-        return Ok(());
-    }
-    Err(Error::Stride { operation: check.0, argument, row_stride: 0, column_stride: stride })
 }
 
 /// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
@@ -170,7 +162,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                 }
                 check.extents("table on the device", device.extents(), [table.entries().len()])?;
                 let elements = device.acquire(queue, guards)?;
-                contiguous(check, "table on the device", &elements)?;
+                check.contiguous("table on the device", &elements)?;
                 check.alignment("table on the device", &elements)?;
                 AdapterChoice::Table {
                     address: elements.address,

@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
-use super::{gradient_case, merge, run};
+use super::{gradient_case, merge, quantize, run, weight_norm};
 use crate::numbers::Numbers;
 use crate::streams::Operation;
 
@@ -57,4 +57,7 @@ pub const OPERATIONS: &[Operation] = &[
     }),
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
+    Operation::new("pk_lora_weight_norm", "two adapters", weight_norm::exercise),
+    Operation::new("pk_lora_quantize", "nested", || quantize::exercise(true)),
+    Operation::new("pk_lora_dequantize", "a matrix", || quantize::exercise(false)),
 ];

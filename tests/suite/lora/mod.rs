@@ -42,12 +42,15 @@ mod layers;
 mod merge;
 mod pick;
 mod property;
+mod quantize;
+mod quantize_fixtures;
 mod rank_zero;
 mod refused;
 mod refused_backward;
 mod refused_merge_texts;
 mod refused_texts;
 pub mod special;
+mod weight_norm;
 
 /// Those that are quick and see most come first: a fault ends a run within seconds.
 pub fn trials(trials: &mut Trials) {
@@ -63,6 +66,9 @@ pub fn trials(trials: &mut Trials) {
     counters_mma::trials(trials);
     counters::trials(trials);
     pick::trials(trials);
+    quantize::trials(trials);
+    quantize_fixtures::trials(trials);
+    weight_norm::trials(trials);
     refused::trials(trials);
     refused_backward::trials(trials);
     special::trials(trials);
