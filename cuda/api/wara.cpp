@@ -227,7 +227,32 @@ int32_t read_merge(const char* operation, const pk_haar_wara_merge_descriptor* g
   return check_output(operation, "destination", descriptor.destination);
 }
 
-int64_t merge_steps(const Merge& merge) { return merge.plan.ranks + merge.plan.group_count + 2; }
+// Of a band's product, its gain, the levels, the scale; or of all bands' products.
+int64_t merge_steps(const Merge& merge, bool tile) {
+  if (!tile) return merge.plan.ranks + merge.plan.group_count + 2;
+  int32_t rank = 0;
+  for (int32_t i = 0; i < merge.plan.group_count; ++i) rank = std::max(rank, merge.plan.groups[i].rank);
+  return rank + 2 * merge.plan.levels + 3;
+}
+
+int32_t pick_merge(const char* operation, const pk_chip& chip, Merge* merge, pk_kernel_choice* choice) {
+  const pk_matrix& source = merge->descriptor.source;
+  const auto tiles = [](int64_t extent) { return static_cast<double>(extent + kHaarWaraMergeTile - 1) / kHaarWaraMergeTile; };
+  const bool possible = merge->plan.levels <= kHaarWaraMergeLevels && chip.shared_memory_per_block >= kHaarWaraMergeShared && tiles(source.rows) * tiles(source.columns) < INT32_MAX;
+  const int32_t asked = merge->descriptor.algorithm, algorithm = asked != 0 ? asked : possible ? PK_HAAR_TILE : PK_HAAR_SIMT;
+  if (algorithm != PK_HAAR_SIMT && algorithm != PK_HAAR_TILE) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d does not exist, expected 0 (automatic), %d (simt) or %d (tile)", operation, algorithm, PK_HAAR_SIMT, PK_HAAR_TILE);
+  }
+  if (algorithm == PK_HAAR_TILE && !possible) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (tile) takes up to %d levels, %" PRId64 " bytes of shared memory a block and %d tiles; got %d levels, and this chip has %" PRId64, operation,
+                algorithm, kHaarWaraMergeLevels, kHaarWaraMergeShared, INT32_MAX, merge->plan.levels, chip.shared_memory_per_block);
+  }
+  const bool tile = algorithm == PK_HAAR_TILE;
+  merge->plan.algorithm = algorithm;
+  *choice = pk_kernel_choice{algorithm, 0, merge_steps(*merge, tile), {}};
+  std::snprintf(choice->name, sizeof choice->name, "haar_wara_merge_%s", tile ? "tile" : "simt");
+  return PK_OK;
+}
 
 int32_t run_merge(const char* operation, const pk_queue* queue, const pk_haar_wara_merge_descriptor* given, int32_t direction) {
   pk_queue known_queue;
@@ -236,7 +261,6 @@ int32_t run_merge(const char* operation, const pk_queue* queue, const pk_haar_wa
   pk_chip chip{sizeof(pk_chip), 0, 0, 0};
   PK_TRY_API(check_queue(operation, queue, &known_queue));
   PK_TRY_API(read_merge(operation, given, true, &merge));
-  PK_TRY_API(choose(operation, merge.descriptor.algorithm, "haar_wara_merge_simt", merge_steps(merge), &choice));
   const pk_matrix &source = merge.descriptor.source, &destination = merge.descriptor.destination;
   const bool in_place = source.data == destination.data && source.row_stride == destination.row_stride && source.column_stride == destination.column_stride;
   Operands operands;
@@ -245,20 +269,27 @@ int32_t run_merge(const char* operation, const pk_queue* queue, const pk_haar_wa
   inputs_of(&operands, merge.descriptor.adapter);
   PK_TRY_API(operands.check_disjoint(operation));
   PK_TRY_API(PK_DISPATCH(known_queue, queue_chip(&known_queue, &chip)));
+  PK_TRY_API(pick_merge(operation, chip, &merge, &choice));
   return PK_DISPATCH(known_queue, haar_wara_merge(&known_queue, &merge.descriptor, &merge.plan, direction));
 }
 
-// Every `pick` of this file: `read` makes a call of the descriptor.
-template <class Descriptor, class Read, class Steps>
-int32_t pick(const char* operation, const pk_chip* chip, const Descriptor* given, pk_kernel_choice* choice, const char* name, Read read, Steps steps) {
+// Every `pick` of this file: `read` makes a call of the descriptor, `choose` the choice.
+template <class Descriptor, class Read, class Choose>
+int32_t pick(const char* operation, const pk_chip* chip, const Descriptor* given, pk_kernel_choice* choice, Read read, Choose choose) {
   Call<Descriptor> call;
   if (choice == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: choice is null", operation);
   if (chip == nullptr || chip->size < sizeof(pk_chip)) return fail(PK_ERROR_VERSION, "%s: chip is null or of fewer than %zu bytes", operation, sizeof(pk_chip));
   PK_TRY_API(read(operation, given, false, &call));
-  return choose(operation, call.descriptor.algorithm, name, steps(call), choice);
+  return choose(operation, *chip, &call, choice);
 }
 
-constexpr const char* kForwardKernel = "haar_wara_expand_simt";
+int32_t pick_forward(const char* operation, const pk_chip&, Forward* forward, pk_kernel_choice* choice) {
+  return choose(operation, forward->descriptor.algorithm, "haar_wara_expand_simt", forward_steps(*forward), choice);
+}
+
+int32_t pick_backward(const char* operation, const pk_chip&, Backward* backward, pk_kernel_choice* choice) {
+  return choose(operation, backward->descriptor.algorithm, "haar_wara_gradient_simt", backward_steps(*backward), choice);
+}
 
 }  // namespace
 }  // namespace peft_kernels_api
@@ -275,7 +306,7 @@ int32_t pk_haar_wara_forward(const pk_queue* queue, const pk_haar_wara_forward_d
   pk_chip chip{sizeof(pk_chip), 0, 0, 0};
   PK_TRY_API(check_queue(operation, queue, &known_queue));
   PK_TRY_API(read_forward(operation, given, true, &forward));
-  PK_TRY_API(choose(operation, forward.descriptor.algorithm, kForwardKernel, forward_steps(forward), &choice));
+  PK_TRY_API(pick_forward(operation, chip, &forward, &choice));
   const pk_haar_wara_forward_descriptor& descriptor = forward.descriptor;
   const uint64_t needed = workspace_bytes(forward.plan, descriptor.x.rows, false);
   PK_TRY_API(check_workspace(operation, descriptor.workspace, descriptor.workspace_bytes, needed));
@@ -300,7 +331,7 @@ int32_t pk_haar_wara_forward_workspace(const pk_haar_wara_forward_descriptor* gi
 }
 
 int32_t pk_haar_wara_forward_pick(const pk_chip* chip, const pk_haar_wara_forward_descriptor* given, pk_kernel_choice* choice) {
-  return pick("pk_haar_wara_forward_pick", chip, given, choice, kForwardKernel, read_forward, forward_steps);
+  return pick("pk_haar_wara_forward_pick", chip, given, choice, read_forward, pick_forward);
 }
 
 int32_t pk_haar_wara_backward(const pk_queue* queue, const pk_haar_wara_backward_descriptor* given) {
@@ -312,7 +343,7 @@ int32_t pk_haar_wara_backward(const pk_queue* queue, const pk_haar_wara_backward
   PK_TRY_API(check_queue(operation, queue, &known_queue));
   PK_TRY_API(read_backward(operation, given, true, &backward));
   const pk_haar_wara_backward_descriptor& descriptor = backward.descriptor;
-  PK_TRY_API(choose(operation, descriptor.algorithm, "haar_wara_gradient_simt", backward_steps(backward), &choice));
+  PK_TRY_API(pick_backward(operation, chip, &backward, &choice));
   PK_TRY_API(check_workspace(operation, descriptor.workspace, descriptor.workspace_bytes, workspace_bytes(backward.plan, descriptor.x.rows, true)));
   PK_TRY_API(check_backward_disjoint(operation, backward));
   PK_TRY_API(PK_DISPATCH(known_queue, queue_chip(&known_queue, &chip)));
@@ -329,7 +360,7 @@ int32_t pk_haar_wara_backward_workspace(const pk_haar_wara_backward_descriptor* 
 }
 
 int32_t pk_haar_wara_backward_pick(const pk_chip* chip, const pk_haar_wara_backward_descriptor* given, pk_kernel_choice* choice) {
-  return pick("pk_haar_wara_backward_pick", chip, given, choice, "haar_wara_gradient_simt", read_backward, backward_steps);
+  return pick("pk_haar_wara_backward_pick", chip, given, choice, read_backward, pick_backward);
 }
 
 int32_t pk_haar_wara_merge(const pk_queue* queue, const pk_haar_wara_merge_descriptor* descriptor) { return run_merge("pk_haar_wara_merge", queue, descriptor, +1); }
@@ -337,7 +368,7 @@ int32_t pk_haar_wara_merge(const pk_queue* queue, const pk_haar_wara_merge_descr
 int32_t pk_haar_wara_unmerge(const pk_queue* queue, const pk_haar_wara_merge_descriptor* descriptor) { return run_merge("pk_haar_wara_unmerge", queue, descriptor, -1); }
 
 int32_t pk_haar_wara_merge_pick(const pk_chip* chip, const pk_haar_wara_merge_descriptor* given, pk_kernel_choice* choice) {
-  return pick("pk_haar_wara_merge_pick", chip, given, choice, "haar_wara_merge_simt", read_merge, merge_steps);
+  return pick("pk_haar_wara_merge_pick", chip, given, choice, read_merge, pick_merge);
 }
 
 }  // extern "C"

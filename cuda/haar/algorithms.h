@@ -33,6 +33,10 @@ static constexpr int64_t haar_hadamard_elements(int32_t bits) { return int64_t{1
 
 constexpr int32_t kHaarWaraBands = 3 * PK_HAAR_WARA_LEVELS + 1;
 
+// Of a merge by tiles: levels that 8 x 8 elements hold, rows and columns, shared memory.
+constexpr int32_t kHaarWaraMergeLevels = 3;
+constexpr int64_t kHaarWaraMergeTile = 128, kHaarWaraMergeShared = 76 * 1024;
+
 // A group of ranks: those of one band's coefficients (weight mode), or those that some bands of the tokens share (activation mode; then `level` is 0 and the factors are plain).
 // The group's B is B[i, c] = +-b[row_first + (i >> level), c], negative for the second half of every 2^level rows where row_detail; its A is that of columns. So
 // delta W = scale * sum over groups of gain * B * A, and coefficients are nowhere.

@@ -84,7 +84,7 @@ int32_t forward(const pk_queue& queue, const pk_haar_wara_forward_descriptor& de
     read_factors(&operands, "a", descriptor.adapter.a, factors);
     operands.write_bytes("h", problem.h, parts.bytes());
     const int64_t tiles = shrink_tiles(plan, m);
-    PK_TRY((launch_grid(queue, "haar_wara_shrink_simt", tiles, shared_bytes<typename WaraTile<16>::Shared>(), operands, haar_wara_shrink_simt<T, P, false>, problem, tiles)));
+    PK_TRY((launch_grid(queue, "haar_wara_shrink_simt", tiles, shared_bytes<WaraTile<4, 1>::Shared>(), operands, haar_wara_shrink_simt<T, P, false>, problem, tiles)));
   }
   PK_TRY(filter(queue, plan, parts, 0, false, &problem.h));
   Operands operands;
@@ -97,7 +97,7 @@ int32_t forward(const pk_queue& queue, const pk_haar_wara_forward_descriptor& de
   read_factors(&operands, "b", descriptor.adapter.b, factors);
   operands.read_bytes("h", problem.h, parts.bytes());
   const int64_t tiles = tiles_of(m, 64) * tiles_of(n, 64);
-  return launch_grid(queue, "haar_wara_expand_simt", tiles, shared_bytes<typename WaraTile<64>::Shared>(), operands, haar_wara_expand_simt<T, P, false>, problem, tiles);
+  return launch_grid(queue, "haar_wara_expand_simt", tiles, shared_bytes<WaraTile<4, 4>::Shared>(), operands, haar_wara_expand_simt<T, P, false>, problem, tiles);
 }
 
 template <class T, class P, bool OF_B>
@@ -112,7 +112,7 @@ int32_t gradients(const pk_queue& queue, const pk_haar_wara_backward_descriptor&
     operands.read_bytes(OF_B ? "h" : "t", OF_B ? problem.h : problem.t, parts.bytes());
     operands.write(OF_B ? "db" : "da", output, 1);
     const int64_t places = OF_B ? output.rows : output.columns, rank = OF_B ? output.columns : output.rows, tiles = tiles_of(places, 64) * tiles_of(rank, 16);
-    PK_TRY((launch_grid(queue, "haar_wara_gradient_simt", tiles, shared_bytes<typename WaraTile<16>::Shared>(), operands, haar_wara_gradient_simt<T, P, OF_B>, problem, matrix_of<P>(output),
+    PK_TRY((launch_grid(queue, "haar_wara_gradient_simt", tiles, shared_bytes<WaraTile<4, 1>::Shared>(), operands, haar_wara_gradient_simt<T, P, OF_B>, problem, matrix_of<P>(output),
                         static_cast<int32_t>(factor), places, static_cast<int32_t>(rank), tiles)));
   }
   return PK_OK;
@@ -130,7 +130,7 @@ int32_t backward(const pk_queue& queue, const pk_haar_wara_backward_descriptor& 
   problem.h = parts.part(0);
   problem.t = parts.part(parts_each);
   const int64_t tiles = shrink_tiles(plan, m);
-  const size_t shared = shared_bytes<typename WaraTile<16>::Shared>();
+  const size_t shared = shared_bytes<WaraTile<4, 1>::Shared>();
   Operands of_x, of_dy;
   of_x.read("x", descriptor.x, 1);
   read_factors(&of_x, "a", descriptor.adapter.a, factors);
@@ -155,7 +155,7 @@ int32_t backward(const pk_queue& queue, const pk_haar_wara_backward_descriptor& 
   operands.read_bytes("t", problem.t, parts.bytes());
   operands.write("dx", descriptor.dx, 1);
   const int64_t expand_tiles = tiles_of(m, 64) * tiles_of(k, 64);
-  return launch_grid(queue, "haar_wara_expand_simt", expand_tiles, shared_bytes<typename WaraTile<64>::Shared>(), operands, haar_wara_expand_simt<T, P, true>, problem, expand_tiles);
+  return launch_grid(queue, "haar_wara_expand_simt", expand_tiles, shared_bytes<WaraTile<4, 4>::Shared>(), operands, haar_wara_expand_simt<T, P, true>, problem, expand_tiles);
 }
 
 template <class T, class P>
@@ -174,8 +174,11 @@ int32_t merge(const pk_queue& queue, const pk_haar_wara_merge_descriptor& descri
   }
   read_factors(&operands, "a", descriptor.adapter.a, factors);
   read_factors(&operands, "b", descriptor.adapter.b, factors);
+  const int64_t blocks = tiles_of(n, WaraMergeConfig::kRows) * tiles_of(k, WaraMergeConfig::kColumns);
+  const size_t shared = shared_bytes<WaraMergeConfig::Shared>();
+  if (plan.algorithm == PK_HAAR_TILE) return launch_grid(queue, "haar_wara_merge_tile", blocks, shared, operands, haar_wara_merge_tile<T, P>, problem);
   const int64_t tiles = tiles_of(n, 64) * tiles_of(k, 64);
-  return launch_grid(queue, "haar_wara_merge_simt", tiles, shared_bytes<typename WaraTile<64>::Shared>(), operands, haar_wara_merge_simt<T, P>, problem, tiles);
+  return launch_grid(queue, "haar_wara_merge_simt", tiles, shared_bytes<WaraTile<4, 4>::Shared>(), operands, haar_wara_merge_simt<T, P>, problem, tiles);
 }
 
 template <class T, class P>
@@ -186,6 +189,7 @@ int32_t prepare_all() {
   PK_TRY((prepare(haar_wara_expand_simt<T, P, true>)));
   PK_TRY((prepare(haar_wara_gradient_simt<T, P, false>)));
   PK_TRY((prepare(haar_wara_gradient_simt<T, P, true>)));
+  PK_TRY((prepare(haar_wara_merge_tile<T, P>)));
   return prepare(haar_wara_merge_simt<T, P>);
 }
 

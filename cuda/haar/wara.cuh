@@ -10,22 +10,25 @@
 //   filter    mid(h) and its adjoint, activation mode: h 4^l times a level -> h
 //   expand    y = x * W^T + scale * h * B^T; backward dx = dy * W + t * A
 //   gradient  dB = scale * (dy folded to bands)^T * h, dA = t^T * (x folded to bands)
-//   merge     W + scale * B * A of tiles 64 x 64
+//   merge     W + scale * B * A of tiles 64 x 64; W read and written once, A and B once for each row and column of tiles
+//   merge (tile) the same of tiles 128 x 128 and up to 3 levels by what is cheaper for a whole delta W: a thread makes the coefficients of its 8 x 8 elements, each once, and transforms them
+//             back in registers: a (3 * levels + 1)-th of the products
 // Tiles of 64 rows, 64 or 16 columns and 16 of depth in shared memory; a thread makes 4 x 4 or 4 x 1 of it. Any extents, levels, strides. Roundings of an element: one for each product of the
-// longest sums (k, n or m, and r), those of mid, the gains and the scale, then the one to the output's type.
+// longest sums (k, n or m, and r; of the merge of tiles a band's rank), those of mid (two sums a level), the gains and the scale, then the one to the output's type.
 #pragma once
 
+#include "../tile/quads.cuh"
 #include "transform.cuh"
 
 namespace PK_BUILD {
 
 constexpr int kWaraThreads = 256;
 
-// Of a tile: 64 x COLUMNS sums, over 16 of depth at a time.
-template <int COLUMNS>
+// Tiles of sums, so many rows and columns of each of 16 x 16 threads, over 16 of depth at a time.
+template <int THREAD_ROWS, int THREAD_COLUMNS>
 struct WaraTile {
-  static constexpr int kRows = 64, kColumns = COLUMNS, kDepth = 16, kThreadRows = 4, kThreadColumns = COLUMNS / 16;
-  static constexpr int kLeftPitch = kRows + 4, kRightPitch = COLUMNS + 4;  // a gap, so that neighbours in depth lie in different banks
+  static constexpr int kThreadRows = THREAD_ROWS, kThreadColumns = THREAD_COLUMNS, kRows = 16 * THREAD_ROWS, kColumns = 16 * THREAD_COLUMNS, kDepth = 16;
+  static constexpr int kLeftPitch = kRows + 4, kRightPitch = kColumns + 4;  // a gap, so that fewer neighbours in depth share a bank
   using Sums = float[kThreadRows][kThreadColumns];
 
   struct Shared {
@@ -39,15 +42,16 @@ struct WaraTile {
   // The tile's part of an operand: value(line, depth) for lines of the operand; neighbouring threads read what lies side by side.
   template <int LINES, int PITCH, class Array, class Value>
   PK_DEVICE static void stage(Array& array, int64_t depth_begin, int64_t depth, bool by_depth, Value value) {
+#pragma unroll 2
     for (int i = static_cast<int>(thread_index().x); i < LINES * kDepth; i += kWaraThreads) {
       const int line = by_depth ? i / kDepth : i % LINES, step = by_depth ? i % kDepth : i / LINES;
       array.store(static_cast<uint32_t>(step * PITCH + line), depth_begin + step < depth ? value(line, depth_begin + step) : 0.0f);
     }
   }
 
-  // sums[i][j] += sum over depth of left(row, d) * right(column, d). Every thread of the block calls it.
-  template <class Left, class Right>
-  PK_DEVICE static void accumulate(Sums& sums, Shared& shared, int64_t depth, bool left_by_depth, bool right_by_depth, Left left, Right right) {
+  // sums[i][j] += sum over depth of left(row, d) * right(column, d). Every thread of the block calls it. The room is a Shared, of this tile or a larger one.
+  template <class Room, class Left, class Right>
+  PK_DEVICE static void accumulate(Sums& sums, Room& shared, int64_t depth, bool left_by_depth, bool right_by_depth, Left left, Right right) {
     for (int64_t begin = 0; begin < depth; begin += kDepth) {
       stage<kRows, kLeftPitch>(shared.left, begin, depth, left_by_depth, left);
       stage<kColumns, kRightPitch>(shared.right, begin, depth, right_by_depth, right);
@@ -107,7 +111,7 @@ PK_DEVICE float wara_b(const HaarWaraGroup& group, int64_t row, int64_t rank) {
 // h = gain * x * A^T, or with BACKWARD t = gain * scale * dy * B, of one group's ranks: `tiles` are those of all groups.
 template <class T, class P, bool BACKWARD>
 PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_shrink_simt(WaraProblem<T> problem, int64_t tiles) {
-  using Tile = WaraTile<16>;
+  using Tile = WaraTile<4, 1>;
   PK_SHARED(Tile::Shared, shared);
   const HaarWaraPlan& plan = problem.plan;
   const Matrix<const T>& source = BACKWARD ? problem.dy : problem.x;
@@ -179,7 +183,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_filter_simt(HaarWaraP
 // y = base + scale * h * B^T, or with BACKWARD dx = dy * W + t * A.
 template <class T, class P, bool BACKWARD>
 PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_expand_simt(WaraProblem<T> problem, int64_t tiles) {
-  using Tile = WaraTile<64>;
+  using Tile = WaraTile<4, 4>;
   PK_SHARED(Tile::Shared, shared);
   const HaarWaraPlan& plan = problem.plan;
   const Matrix<const T>&source = BACKWARD ? problem.dy : problem.x, &w = problem.w;
@@ -221,7 +225,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_expand_simt(WaraProbl
 // The gradient of factor number `factor`: dB [rows, rank], or without OF_B dA [rank, columns], which is made transposed.
 template <class T, class P, bool OF_B>
 PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_gradient_simt(WaraProblem<T> problem, Matrix<P> gradient, int32_t factor, int64_t places, int32_t rank, int64_t tiles) {
-  using Tile = WaraTile<16>;
+  using Tile = WaraTile<4, 1>;
   PK_SHARED(Tile::Shared, shared);
   const HaarWaraPlan& plan = problem.plan;
   const Matrix<const T>& source = OF_B ? problem.dy : problem.x;
@@ -255,7 +259,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_gradient_simt(WaraPro
 // destination = source + scale * sum over groups of gain * B * A. An unmerge has the scale's negative.
 template <class T, class P>
 PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_merge_simt(WaraProblem<T> problem, int64_t tiles) {
-  using Tile = WaraTile<64>;
+  using Tile = WaraTile<4, 4>;
   PK_SHARED(Tile::Shared, shared);
   const HaarWaraPlan& plan = problem.plan;
   const int64_t column_tiles = (problem.k + Tile::kColumns - 1) / Tile::kColumns;
@@ -278,6 +282,101 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_merge_simt(WaraProble
     Tile::each(delta, row0, column0, problem.n, problem.k, [&](int64_t row, int64_t column, float sum) {
       store_global(problem.y.at(row, column), from_float<T>(fma(plan.scale, sum, to_float(load_global(problem.w.at(row, column))))));
     });
+  }
+}
+
+// ---- the merge of tiles -------------------------------------------------------------------------------------------------------------------------------------
+
+struct WaraMergeConfig {
+  static constexpr int kRows = 128, kColumns = 128, kPitch = kColumns + 4;  // a gap, so that neighbouring rows lie in different banks
+  static_assert(kRows == 16 * 8 && kColumns == 16 * 8, "a thread has 8 x 8 elements: whole subtrees of 3 levels");
+
+  struct Shared {
+    WaraTile<4, 4>::Shared factors;
+    SharedArray<float, kRows * kPitch> delta;
+  };
+  static_assert(kRows == kHaarWaraMergeTile && sizeof(Shared) <= kHaarWaraMergeShared && 1 << kHaarWaraMergeLevels == 8, "what the choice of kernel knows");
+};
+
+using WaraElements = float[8][8];  // of a thread, each at its interleaved position
+
+// The bands of a level of the tile that begins at (row0, column0), and the approximations above it. Gains have the factors of the transform.
+template <class P, int LEVEL>
+PK_DEVICE void wara_synthesis(WaraElements& elements, WaraMergeConfig::Shared& shared, const HaarWaraPlan& plan, int64_t row0, int64_t column0) {
+  using Tile = WaraTile<(8 >> LEVEL), (8 >> LEVEL)>;
+  constexpr int kStep = 1 << LEVEL, kHalf = kStep / 2;
+  if (LEVEL > plan.levels) return;
+  const int64_t row_begin = row0 >> LEVEL, column_begin = column0 >> LEVEL;
+  // 0 are the approximations, of the deepest level alone, 1 the details along rows, 2 along columns, 3 along both.
+#pragma unroll 1
+  for (int kind = LEVEL == plan.levels ? 0 : 1; kind < 4; ++kind) {
+    const HaarWaraGroup& group = plan.groups[3 * (plan.levels - LEVEL) + kind];
+    const Matrix<const P> a{static_cast<const P*>(group.a), group.a_row_stride, group.a_column_stride}, b{static_cast<const P*>(group.b), group.b_row_stride, group.b_column_stride};
+    typename Tile::Sums sums = {};
+    Tile::accumulate(
+        sums, shared.factors, group.rank, b.row_major(), a.row_stride == 1,
+        [&](int row, int64_t depth) { return row_begin + row < group.row_count ? to_float(load_global(b.at(group.row_first + row_begin + row, depth))) : 0.0f; },
+        [&](int column, int64_t depth) { return column_begin + column < group.column_count ? to_float(load_global(a.at(depth, group.column_first + column_begin + column))) : 0.0f; });
+#pragma unroll
+    for (int i = 0; i < 8; i += kStep) {
+#pragma unroll
+      for (int j = 0; j < 8; j += kStep) {
+        const float value = group.gain * sums[i / kStep][j / kStep];
+        if (kind == 0) elements[i][j] = value;
+        if (kind == 1) elements[i + kHalf][j] = value;
+        if (kind == 2) elements[i][j + kHalf] = value;
+        if (kind == 3) elements[i + kHalf][j + kHalf] = value;
+      }
+    }
+  }
+#pragma unroll
+  for (int i = 0; i < 8; i += kStep) {
+#pragma unroll
+    for (int j = 0; j < 8; j += kStep) {
+      const float a = elements[i][j], v = elements[i][j + kHalf], h = elements[i + kHalf][j], d = elements[i + kHalf][j + kHalf];
+      elements[i][j] = (a + v) + (h + d);
+      elements[i][j + kHalf] = (a - v) + (h - d);
+      elements[i + kHalf][j] = (a + v) - (h + d);
+      elements[i + kHalf][j + kHalf] = (a - v) - (h - d);
+    }
+  }
+}
+
+template <class T, class P>
+PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_merge_tile(WaraProblem<T> problem) {
+  using Config = WaraMergeConfig;
+  PK_SHARED(Config::Shared, shared);
+  const int64_t column_tiles = (problem.k + Config::kColumns - 1) / Config::kColumns;
+  const int64_t row0 = block_index().x / column_tiles * Config::kRows, column0 = block_index().x % column_tiles * Config::kColumns;
+  {
+    WaraElements elements = {};
+    wara_synthesis<P, 3>(elements, shared, problem.plan, row0, column0);
+    wara_synthesis<P, 2>(elements, shared, problem.plan, row0, column0);
+    wara_synthesis<P, 1>(elements, shared, problem.plan, row0, column0);
+    const int thread = static_cast<int>(thread_index().x), row = thread / 16 * 8, column = thread % 16 * 8;
+#pragma unroll
+    for (int i = 0; i < 8; ++i) {
+#pragma unroll
+      for (int j = 0; j < 8; j += 4) {
+        const Vector<float, 4> quad{{elements[i][j], elements[i][j + 1], elements[i][j + 2], elements[i][j + 3]}};
+        shared.delta.template store_vector<4>(static_cast<uint32_t>((row + i) * Config::kPitch + column + j), quad);
+      }
+    }
+  }
+  barrier();
+  const Quads<const T> source(problem.w, problem.n, problem.k);
+  const Quads<T> destination(problem.y, problem.n, problem.k);
+  const bool by_rows = destination.by_rows();
+#pragma unroll 1
+  for (int i = static_cast<int>(thread_index().x); i < Config::kRows * Config::kColumns / 4; i += kWaraThreads) {
+    const int row = by_rows ? i % Config::kRows : i / (Config::kColumns / 4), column = 4 * (by_rows ? i / Config::kRows : i % (Config::kColumns / 4));
+    if (!destination.has(row0 + row, column0 + column)) continue;
+    const auto delta = shared.delta.template load_vector<4>(static_cast<uint32_t>(row * Config::kPitch + column));
+    const auto weights = convert<float>(source.load(row0 + row, column0 + column));
+    Vector<float, 4> sum;
+#pragma unroll
+    for (int j = 0; j < 4; ++j) sum.values[j] = fma(problem.plan.scale, delta.values[j], weights.values[j]);
+    destination.store(row0 + row, column0 + column, convert<T>(sum));
   }
 }
 

@@ -2,7 +2,7 @@
 
 use peft_kernels::haar::{self, Boundary, Wara, WaraBackward, WaraForward, WaraMerge};
 use peft_kernels::reference::{self, Terms};
-use peft_kernels::{Cpu, Element, Emulator, Layout, Mat, MatMut, RawStream, Workspace};
+use peft_kernels::{Cpu, Element, Emulator, Layout, Mat, MatMut, Place, RawStream, Workspace};
 
 use crate::buffer::{Buffer, Cell, Placement};
 use crate::compare;
@@ -43,6 +43,8 @@ pub struct Spec {
     pub base: Base,
     pub in_place: bool,
     pub numbers: Numbers,
+    /// The kernel, or 0.
+    pub algorithm: i32,
     pub seed: u64,
 }
 
@@ -60,6 +62,7 @@ impl Spec {
             base: Base::Dense,
             in_place: false,
             numbers: Numbers::Reals,
+            algorithm: 0,
             seed: 1,
         }
     }
@@ -212,10 +215,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
 
     pub fn merge<Q: Runner>(&self, queue: &Q) -> WaraMerge<'_, T, P, Q> {
         let (destination, adapter) = (mat_mut(queue, &self.merged), self.adapter(queue));
-        match self.spec.in_place {
+        let call = match self.spec.in_place {
             true => WaraMerge::in_place(destination, adapter),
             false => WaraMerge::new(mat(queue, &self.w), destination, adapter),
-        }
+        };
+        if queue.place() == Place::Cpu { call } else { call.algorithm(self.spec.algorithm) }
     }
 
     /// Bytes of workspace that an operation asks for.
@@ -329,12 +333,16 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
     }
 
     /// Every operation on every queue without a device; the same bits under every schedule.
-    pub fn everywhere(&self) -> Result<(), String> {
+    pub fn everywhere(mut self) -> Result<(), String> {
         for operation in OPERATIONS {
             if self.spec.grid.is_some() && matches!(operation, Operation::Merge | Operation::Unmerge) {
                 continue;
             }
             self.everywhere_of(operation)?;
+        }
+        if self.spec.grid.is_none() {
+            self.spec.algorithm = 1;
+            self.everywhere_of(Operation::Merge)?;
         }
         Ok(())
     }

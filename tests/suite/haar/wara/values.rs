@@ -122,6 +122,33 @@ fn some_outputs() -> Result<(), String> {
     }
 }
 
+/// A merge by tiles reads and writes the weights once, in whole sectors, in either order.
+fn merge_moves_weights_once<T: Element + Cell>() -> Result<(), String> {
+    use peft_kernels::counters::{self, Kind};
+    use peft_kernels::haar;
+    for (seed, levels) in [1, 2, 3, 1, 2, 3].into_iter().enumerate() {
+        let spec = Spec::new([1, 256, 384], 16).with(|spec| (spec.levels, spec.seed) = (levels, seed as u64));
+        let mut case = Case::<T, f32>::new(spec);
+        let placement = crate::buffer::Placement { column_major: seed >= 3, ..Default::default() };
+        for buffer in [&mut case.w, &mut case.merged] {
+            *buffer = Buffer::new(placement.layout([1, 256, 384]), |_| T::from_f64(1.0));
+        }
+        let queue = Emulator::new(seed as u64);
+        let (outcome, rows) = counters::count(|| haar::wara_merge(&queue, case.merge(&queue)));
+        outcome.map_err(|error| error.to_string())?;
+        let bytes = (256 * 384 * size_of::<T>()) as u64;
+        for (kind, operand) in [(Kind::GlobalRead, "source"), (Kind::GlobalWrite, "destination")] {
+            let of_weights = rows.iter().filter(|row| row.kind == kind && row.operand() == operand);
+            let (moved, sectors) = of_weights.fold((0, 0), |sum, row| (sum.0 + row.bytes, sum.1 + row.parts));
+            let kernels = rows.iter().all(|row| row.kernel() == "haar_wara_merge_tile");
+            if !kernels || (moved, sectors) != (bytes, bytes / 32) {
+                return Err(format!("{operand}: {moved} bytes of {bytes} in {sectors} sectors {:#?}", case.spec));
+            }
+        }
+    }
+    Ok(())
+}
+
 /// `Σ dy ∘ y` of the reference.
 fn loss(case: &Case<f32, f32>) -> f64 {
     let y = case.reference(Operation::Forward).expect("the call is sound").remove(0);
@@ -212,4 +239,6 @@ pub fn trials(trials: &mut Trials) {
     trials.add("haar::wara::no_rows", no_rows);
     trials.add("haar::wara::some_outputs", some_outputs);
     trials.add("haar::wara::differences", differences);
+    trials.add("haar::wara::merge_moves_weights_once/f32", merge_moves_weights_once::<f32>);
+    trials.add("haar::wara::merge_moves_weights_once/bf16", merge_moves_weights_once::<bf16>);
 }
