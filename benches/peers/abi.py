@@ -49,6 +49,9 @@ PK_HAAR_INTERLEAVED = 1
 PK_HAAR_ORTHONORMAL = 0
 PK_HAAR_SUMS = 1
 PK_HAAR_HADAMARD_COLUMNS = 32768
+PK_HAAR_WARA_WEIGHT = 0
+PK_HAAR_WARA_ACTIVATION = 1
+PK_HAAR_WARA_LEVELS = 6
 
 
 class pk_queue(ctypes.Structure):
@@ -306,6 +309,65 @@ class pk_haar_hadamard_descriptor(ctypes.Structure):
     ]
 
 
+class pk_haar_wara_adapter(ctypes.Structure):
+    _fields_ = [
+        ("a", ctypes.POINTER(pk_matrix)),
+        ("b", ctypes.POINTER(pk_matrix)),
+        ("gains", ctypes.c_void_p),
+        ("factor_count", ctypes.c_int64),
+        ("mode", ctypes.c_int32),
+        ("levels", ctypes.c_int32),
+        ("boundary", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+        ("grid_rows", ctypes.c_int64),
+        ("grid_columns", ctypes.c_int64),
+    ]
+
+
+class pk_haar_wara_forward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("adapter", pk_haar_wara_adapter),
+        ("base", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("x", pk_matrix),
+        ("w", pk_matrix),
+        ("y", pk_matrix),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+    ]
+
+
+class pk_haar_wara_backward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("adapter", pk_haar_wara_adapter),
+        ("x", pk_matrix),
+        ("dy", pk_matrix),
+        ("w", pk_matrix),
+        ("dx", pk_matrix),
+        ("da", ctypes.POINTER(pk_matrix)),
+        ("db", ctypes.POINTER(pk_matrix)),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+    ]
+
+
+class pk_haar_wara_merge_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("adapter", pk_haar_wara_adapter),
+        ("source", pk_matrix),
+        ("destination", pk_matrix),
+    ]
+
+
 # Result and arguments of each function.
 FUNCTIONS = {
     "pk_lora_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_forward_descriptor)]),
@@ -329,6 +391,15 @@ FUNCTIONS = {
     "pk_haar_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_descriptor), ctypes.c_int32, ctypes.POINTER(pk_kernel_choice)]),
     "pk_haar_hadamard": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_hadamard_descriptor)]),
     "pk_haar_hadamard_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_hadamard_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_wara_forward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_wara_forward_descriptor)]),
+    "pk_haar_wara_forward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_haar_wara_forward_descriptor), ctypes.c_void_p]),
+    "pk_haar_wara_forward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_wara_forward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_wara_backward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_wara_backward_descriptor)]),
+    "pk_haar_wara_backward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_haar_wara_backward_descriptor), ctypes.c_void_p]),
+    "pk_haar_wara_backward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_wara_backward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_haar_wara_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_wara_merge_descriptor)]),
+    "pk_haar_wara_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_haar_wara_merge_descriptor)]),
+    "pk_haar_wara_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_haar_wara_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_abi_version": (ctypes.c_int32, []),
     "pk_has_queue": (ctypes.c_int32, [ctypes.c_int32]),
     "pk_device_count": (ctypes.c_int32, [ctypes.c_void_p]),

@@ -3,7 +3,7 @@
 
 #include "../core/operations.h"
 #include "../haar/algorithms.h"
-#include "check.h"
+#include "haar_check.h"
 #include "overlap.h"
 
 namespace peft_kernels_api {
@@ -31,32 +31,6 @@ struct Haar {
     return (along_rows() && (signal().rows & mask) != 0) || (along_columns() && (signal().columns & mask) != 0);
   }
 };
-
-int64_t coefficient_extent(int64_t extent, int32_t levels, int32_t layout) {
-  if (layout == PK_HAAR_INTERLEAVED) return haar_count(extent, levels) << levels;
-  int64_t sum = haar_count(extent, levels);
-  for (int32_t level = 1; level <= levels; ++level) sum += haar_count(extent, level);
-  return sum;
-}
-
-int32_t check_range(const char* operation, const char* argument, int32_t value, int32_t first, int32_t last) {
-  if (value >= first && value <= last) return PK_OK;
-  return fail(PK_ERROR_ARGUMENT, "%s: %s is %d, expected %d to %d", operation, argument, value, first, last);
-}
-
-int32_t check_axis(const char* operation, const char* axis, int64_t extent, const pk_haar_descriptor& descriptor) {
-  int32_t most = 0;
-  while (most < kHaarLevels && extent >> (most + 1) > 0) ++most;
-  if (descriptor.levels > most) {
-    return fail(PK_ERROR_ARGUMENT, "%s: %d levels along %s of %" PRId64 " elements, expected at most %d", operation, descriptor.levels, axis, extent, most);
-  }
-  const int64_t multiple = int64_t{1} << descriptor.levels;
-  if (descriptor.boundary == PK_HAAR_BOUNDARY_NONE && extent % multiple != 0) {
-    return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " elements along %s without a boundary mode, expected a multiple of %" PRId64 " for %d levels, or a mode that pads", operation, extent, axis,
-                multiple, descriptor.levels);
-  }
-  return PK_OK;
-}
 
 int32_t read_haar(const char* operation, const pk_haar_descriptor* given, bool inverse, bool needs_data, Haar* haar) {
   if (given == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: the descriptor is null", operation);
@@ -88,10 +62,10 @@ int32_t read_haar(const char* operation, const pk_haar_descriptor* given, bool i
   if (signal.rows > kLargest || signal.columns > kLargest) {
     return fail(PK_ERROR_ARGUMENT, "%s: the signal is [%" PRId64 ", %" PRId64 "], expected at most 2^%d rows and columns", operation, signal.rows, signal.columns, kHaarLevels);
   }
-  if (haar->along_rows()) PK_TRY_API(check_axis(operation, "rows", signal.rows, descriptor));
-  if (haar->along_columns()) PK_TRY_API(check_axis(operation, "columns", signal.columns, descriptor));
-  const int64_t rows = haar->along_rows() ? coefficient_extent(signal.rows, descriptor.levels, descriptor.layout) : signal.rows;
-  const int64_t columns = haar->along_columns() ? coefficient_extent(signal.columns, descriptor.levels, descriptor.layout) : signal.columns;
+  if (haar->along_rows()) PK_TRY_API(check_haar_axis(operation, "rows", signal.rows, descriptor.levels, descriptor.boundary));
+  if (haar->along_columns()) PK_TRY_API(check_haar_axis(operation, "columns", signal.columns, descriptor.levels, descriptor.boundary));
+  const int64_t rows = haar->along_rows() ? haar_coefficient_extent(signal.rows, descriptor.levels, descriptor.layout) : signal.rows;
+  const int64_t columns = haar->along_columns() ? haar_coefficient_extent(signal.columns, descriptor.levels, descriptor.layout) : signal.columns;
   PK_TRY_API(check_matrix(operation, inverse ? "source" : "destination", haar->coefficients(), rows, columns));
   if (!needs_data) return PK_OK;
   PK_TRY_API(check_data(operation, "source", descriptor.source));

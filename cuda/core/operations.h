@@ -5,6 +5,7 @@
 
 struct LoraForwardPlan;  // what a family's `pick` decided
 struct LoraBackwardPlan;
+struct HaarWaraPlan;
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
   int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \
@@ -20,6 +21,10 @@ struct LoraBackwardPlan;
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \
   int32_t pk_##build##_haar_hadamard(const pk_queue* queue, const pk_haar_hadamard_descriptor* descriptor);               \
   int32_t pk_##build##_haar_hadamard_prepare(void);                                                                       \
+  int32_t pk_##build##_haar_wara_forward(const pk_queue* queue, const pk_haar_wara_forward_descriptor* descriptor, const HaarWaraPlan* plan); \
+  int32_t pk_##build##_haar_wara_backward(const pk_queue* queue, const pk_haar_wara_backward_descriptor* descriptor, const HaarWaraPlan* plan); \
+  int32_t pk_##build##_haar_wara_merge(const pk_queue* queue, const pk_haar_wara_merge_descriptor* descriptor, const HaarWaraPlan* plan, int32_t direction); \
+  int32_t pk_##build##_haar_wara_prepare(void);                                                                           \
   int32_t pk_##build##_haar_prepare(void);                                                                                \
   int32_t pk_##build##_queue_chip(const pk_queue* queue, pk_chip* chip);                                                  \
   int32_t pk_##build##_prepare(const pk_queue* queue);                                                                    \

@@ -148,7 +148,8 @@ int32_t PK_OPERATION(haar_prepare)(void) {
   PK_TRY(prepare_all<float>());
   PK_TRY(prepare_all<f16>());
   PK_TRY(prepare_all<bf16>());
-  return PK_OPERATION(haar_hadamard_prepare)();
+  PK_TRY(PK_OPERATION(haar_hadamard_prepare)());
+  return PK_OPERATION(haar_wara_prepare)();
 }
 
 int32_t PK_OPERATION(haar)(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse) {

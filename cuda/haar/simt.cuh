@@ -63,33 +63,6 @@ PK_DEVICE double haar_synthesis(const HaarProblem<T>& problem, const Matrix<cons
   return sum;
 }
 
-// The positions of the extension that are copies of an element, itself first: call next() until it returns -1.
-class HaarCopies {
- public:
-  template <class T>
-  PK_DEVICE HaarCopies(const HaarProblem<T>& problem, int64_t element, int64_t extent, int32_t levels)
-      : element_(element), extent_(extent), next_(element), end_(haar_count(extent, levels) << levels), levels_(levels), boundary_(problem.boundary) {
-    // Copies are of the last 2^levels elements, or of the first.
-    const bool periodic = boundary_ == PK_HAAR_BOUNDARY_PERIODIC;
-    const bool copied = problem.fold != 0 && boundary_ != PK_HAAR_BOUNDARY_ZERO && (periodic ? element >> levels == 0 : element >> levels == (extent - 1) >> levels);
-    if (!copied) end_ = extent;
-  }
-
-  PK_DEVICE int64_t next() {
-    const int64_t current = next_;
-    if (current < 0) return -1;
-    for (next_ = maximum(current + 1, extent_); next_ < end_; ++next_) {
-      if (haar_extended(next_, extent_, levels_, boundary_) == element_) return current;
-    }
-    next_ = -1;
-    return current;
-  }
-
- private:
-  int64_t element_, extent_, next_, end_;
-  int32_t levels_, boundary_;
-};
-
 template <class T>
 PK_KERNEL void PK_LAUNCH_BOUNDS(kHaarSimtThreads) haar_inverse_simt(HaarProblem<T> problem) {
   const int64_t rows = problem.rows, columns = problem.columns, step = int64_t{grid_extent().x} * kHaarSimtThreads;
@@ -97,9 +70,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kHaarSimtThreads) haar_inverse_simt(HaarProblem<
     const HaarElement at(i, rows, columns);
     const Matrix<const T> source = problem.source.batch(at.batch);
     double sum = 0.0;
-    HaarCopies of_row(problem, at.row, rows, problem.row_levels());
+    HaarCopies of_row(problem.fold != 0, problem.boundary, at.row, rows, problem.row_levels());
     for (int64_t row = of_row.next(); row >= 0; row = of_row.next()) {
-      HaarCopies of_column(problem, at.column, columns, problem.column_levels());
+      HaarCopies of_column(problem.fold != 0, problem.boundary, at.column, columns, problem.column_levels());
       for (int64_t column = of_column.next(); column >= 0; column = of_column.next()) sum += haar_synthesis(problem, source, row, column);
     }
     store_global(problem.destination.batch(at.batch).at(at.row, at.column), from_float<T>(static_cast<float>(sum)));

@@ -4,8 +4,8 @@
 // or 3 along columns. Further levels along columns are between lanes, further ones along rows between the 8 warps, through shared memory, which the few values that are left make small.
 // Loads: the source once; stores: the destination once. (levels * axes) additions, one product an element.
 // Roundings: one sum a level and axis, the factor and the product with it, then the one to the destination's type.
-// Elements of a tile that lies within the matrix move 16 bytes (of a band: as many as there are neighbours) at a time; at ragged edges, and where rows are not aligned, one by one, by an
-// instantiation that takes more registers.
+// Elements of a tile that lies within the matrix move 16 bytes (of a band: as many as there are neighbours) at a time; at ragged edges, and where rows are not aligned, one by one through shared
+// memory, by an instantiation of its own.
 #pragma once
 
 #include "transform.cuh"
@@ -28,6 +28,7 @@ struct HaarTileConfig {
     SharedArray<int64_t, kTileRows> rows;  // of the signal, -1 for none
     SharedArray<int64_t, kTileColumns> columns;
     SharedArray<float, kExchanged> exchanged;
+    SharedArray<float, kWarps * kTileColumns> lines;  // of ragged tiles: a row of each warp
   };
 };
 
@@ -256,15 +257,10 @@ class HaarTile {
       else shared_.columns.store(static_cast<uint32_t>(i - Config::kTileRows), index);
     }
     barrier();
-#pragma unroll
-    for (int c = 0; c < C; ++c) {
-      const int64_t column = shared_.columns.load(lane() * C + static_cast<uint32_t>(c));
-#pragma unroll
-      for (int r = 0; r < R; ++r) {
-        const int64_t row = shared_.rows.load(warp() * R + static_cast<uint32_t>(r));
-        values_[r][c] = row >= 0 && column >= 0 ? to_float(load_global(source.at(row, column))) : 0.0f;
-      }
-    }
+    load_lines([&](int r, int c) {
+      const int64_t row = shared_.rows.load(warp() * R + static_cast<uint32_t>(r)), column = shared_.columns.load(static_cast<uint32_t>(c));
+      return row >= 0 && column >= 0 ? to_float(load_global(source.at(row, column))) : 0.0f;
+    });
   }
 
   PK_DEVICE void store_signal() {
@@ -278,13 +274,58 @@ class HaarTile {
         store_global(reinterpret_cast<Vector<T, C>*>(destination.at(row_ + r, column_)), vector);
       }
     } else if constexpr (!WHOLE) {
+      store_lines([&](int r, int c, float value) {
+        if (row_ + r < problem_.rows && tile_column_ + c < problem_.columns) store_global(destination.at(row_ + r, tile_column_ + c), from_float<T>(value));
+      });
+    }
+  }
+
+  // ---- ragged tiles: one element after the other, a row of each warp at a time through shared memory, so that there is one element's code -----------------------
+
+  PK_DEVICE static uint32_t line_at(int column) { return warp() * Config::kTileColumns + static_cast<uint32_t>(column); }
+
+  // values_ of the whole warp from value(row of the warp, column of the tile).
+  template <class Value>
+  PK_DEVICE void load_lines(Value value) {
+#pragma unroll 1
+    for (int r = 0; r < R; ++r) {
+#pragma unroll 1
+      for (int c = static_cast<int>(lane()); c < Config::kTileColumns; c += 32) shared_.lines.store(line_at(c), value(r, c));
+      warp_barrier();
 #pragma unroll
-      for (int r = 0; r < R; ++r) {
+      for (int c = 0; c < C; c += 4) {
+        const auto four = shared_.lines.template load_vector<4>(line_at(static_cast<int>(lane()) * C + c));
+        each_of_row(r, [&](float (&row)[C]) {
 #pragma unroll
-        for (int c = 0; c < C; ++c) {
-          if (row_ + r < problem_.rows && column_ + c < problem_.columns) store_global(destination.at(row_ + r, column_ + c), from_float<T>(values_[r][c]));
-        }
+          for (int i = 0; i < 4; ++i) row[c + i] = four.values[i];
+        });
       }
+      warp_barrier();  // before the next row
+    }
+  }
+
+  // value(row of the warp, column of the tile, its value) for all of the warp's.
+  template <class Value>
+  PK_DEVICE void store_lines(Value value) {
+#pragma unroll 1
+    for (int r = 0; r < R; ++r) {
+#pragma unroll
+      for (int c = 0; c < C; c += 4) {
+        each_of_row(r, [&](const float (&row)[C]) { shared_.lines.template store_vector<4>(line_at(static_cast<int>(lane()) * C + c), {{row[c], row[c + 1], row[c + 2], row[c + 3]}}); });
+      }
+      warp_barrier();
+#pragma unroll 1
+      for (int c = static_cast<int>(lane()); c < Config::kTileColumns; c += 32) value(r, c, shared_.lines.load(line_at(c)));
+      warp_barrier();  // before the next row
+    }
+  }
+
+  // visit(a row of values_) of a number that is known when it runs: registers have no index.
+  template <class Visit>
+  PK_DEVICE void each_of_row(int number, Visit visit) {
+#pragma unroll
+    for (int r = 0; r < R; ++r) {
+      if (r == number) visit(values_[r]);
     }
   }
 
@@ -305,18 +346,18 @@ class HaarTile {
     }
   }
 
-  // One of them, wherever it is.
-  template <bool LOAD>
-  PK_DEVICE void move_one(int r, int c) {
-    const int64_t row = row_ + r, column = column_ + c;
-    const bool within = row < problem_.padded_rows() && column < problem_.padded_columns();
+  // One of the coefficients, wherever it is.
+  PK_DEVICE float load_one(int64_t row, int64_t column) {
     const HaarPlace place = haar_place(problem_, AXES, row, column);
-    if constexpr (LOAD) {
-      values_[r][c] = within && place.is_coefficient ? to_float(load_global(problem_.source.batch(batch_).at(place.row, place.column))) * problem_.factors[place.level] : 0.0f;
-    } else {
-      const T value = from_float<T>(place.is_coefficient ? values_[r][c] * problem_.factors[place.level] : 0.0f);
-      if (within && (place.is_coefficient || problem_.interleaved != 0)) store_global(problem_.destination.batch(batch_).at(place.row, place.column), value);
-    }
+    const bool within = row < problem_.padded_rows() && column < problem_.padded_columns() && place.is_coefficient;
+    return within ? to_float(load_global(problem_.source.batch(batch_).at(place.row, place.column))) * problem_.factors[place.level] : 0.0f;
+  }
+
+  PK_DEVICE void store_one(int64_t row, int64_t column, float value) {
+    const HaarPlace place = haar_place(problem_, AXES, row, column);
+    const bool within = row < problem_.padded_rows() && column < problem_.padded_columns() && (place.is_coefficient || problem_.interleaved != 0);
+    const T rounded = from_float<T>(place.is_coefficient ? value * problem_.factors[place.level] : 0.0f);
+    if (within) store_global(problem_.destination.batch(batch_).at(place.row, place.column), rounded);
   }
 
   // The bands of a level within a thread, along columns or both axes.
@@ -340,11 +381,8 @@ class HaarTile {
   PK_DEVICE void coefficients() {
     if constexpr (!WHOLE) {
       if (!whole(LOAD ? problem_.source_vectors : problem_.destination_vectors)) {
-#pragma unroll
-        for (int r = 0; r < R; ++r) {
-#pragma unroll
-          for (int c = 0; c < C; ++c) move_one<LOAD>(r, c);
-        }
+        if constexpr (LOAD) load_lines([&](int r, int c) { return load_one(row_ + r, tile_column_ + c); });
+        else store_lines([&](int r, int c, float value) { store_one(row_ + r, tile_column_ + c, value); });
         return;
       }
     }
@@ -362,7 +400,10 @@ class HaarTile {
       if constexpr (Config::kColumnLevels > 2) bands<LOAD, 3>();
       if (levels_ > Config::kColumnLevels) {
 #pragma unroll
-        for (int r = 0; r < R; r += AXES == HaarAxes::both ? C : 1) move_one<LOAD>(r, 0);
+        for (int r = 0; r < R; r += AXES == HaarAxes::both ? C : 1) {
+          if constexpr (LOAD) values_[r][0] = load_one(row_ + r, column_);
+          else store_one(row_ + r, column_, values_[r][0]);
+        }
       }
     }
   }

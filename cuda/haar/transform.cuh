@@ -45,6 +45,33 @@ PK_DEVICE int64_t haar_extended(int64_t position, int64_t extent, int32_t levels
   return index;
 }
 
+// The positions of the extension that are copies of an element, itself first: call next() until it returns -1.
+class HaarCopies {
+ public:
+  // Without `fold` an element is its only copy.
+  PK_DEVICE HaarCopies(bool fold, int32_t boundary, int64_t element, int64_t extent, int32_t levels)
+      : element_(element), extent_(extent), next_(element), end_(haar_count(extent, levels) << levels), levels_(levels), boundary_(boundary) {
+    // Copies are of the last 2^levels elements, or of the first.
+    const bool periodic = boundary_ == PK_HAAR_BOUNDARY_PERIODIC;
+    const bool copied = fold && boundary_ != PK_HAAR_BOUNDARY_ZERO && (periodic ? element >> levels == 0 : element >> levels == (extent - 1) >> levels);
+    if (!copied) end_ = extent;
+  }
+
+  PK_DEVICE int64_t next() {
+    const int64_t current = next_;
+    if (current < 0) return -1;
+    for (next_ = maximum(current + 1, extent_); next_ < end_; ++next_) {
+      if (haar_extended(next_, extent_, levels_, boundary_) == element_) return current;
+    }
+    next_ = -1;
+    return current;
+  }
+
+ private:
+  int64_t element_, extent_, next_, end_;
+  int32_t levels_, boundary_;
+};
+
 // The first level at which a position is a detail, or `levels` for an approximation; less one.
 PK_DEVICE int32_t haar_step(int64_t position, int32_t levels) { return position == 0 ? levels : minimum<int32_t>(lowest_bit(static_cast<uint64_t>(position)), levels); }
 

@@ -4,7 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_status_record and pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_haar_wara_adapter, pk_status_record and
+ * pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -365,6 +366,83 @@ typedef struct pk_haar_hadamard_descriptor {
 
 PK_API int32_t pk_haar_hadamard(const pk_queue *queue, const pk_haar_hadamard_descriptor *descriptor);
 PK_API int32_t pk_haar_hadamard_pick(const pk_chip *chip, const pk_haar_hadamard_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* WaRA: a low-rank update in the wavelet domain.
+ *
+ * Bands of `levels` levels are numbered as PyWavelets lists them: 0 the approximations, then of each level from the coarsest to the finest the details along rows, along columns, and along
+ * both: 3 * levels + 1 of them. Each has a gain.
+ *
+ * Weight mode: delta W = scale * D^-1(C), D^-1 the orthonormal inverse transform along both axes of W [n, k], and C its coefficients in the order PK_HAAR_MALLAT, each band times its gain. With
+ * one pair of factors C = B * A; with one a band, a band of [p, q] coefficients is B * A with B [p, rank] and A [rank, q].
+ *
+ * Activation mode: rows of x are grids of grid_rows * grid_columns tokens, one after the other, which are transformed along both axes of the grid, each column of x on its own. A band of them
+ * is multiplied by A^T and B^T and its gain, A [rank, k] and B [n, rank], transformed back and times scale added to y. One pair for all bands, or one a band. */
+#define PK_HAAR_WARA_WEIGHT 0
+#define PK_HAAR_WARA_ACTIVATION 1
+
+#define PK_HAAR_WARA_LEVELS 6 /* at most */
+
+typedef struct pk_haar_wara_adapter {
+  const pk_matrix *a, *b; /* host, factor_count each */
+  const float *gains;     /* host, 3 * levels + 1, or null: ones */
+  int64_t factor_count;   /* 1, or 3 * levels + 1 */
+  int32_t mode;           /* PK_HAAR_WARA_* */
+  int32_t levels;
+  int32_t boundary; /* PK_HAAR_BOUNDARY_*, of extents that are no multiples of 2^levels */
+  float scale;
+  int64_t grid_rows, grid_columns; /* activation mode */
+} pk_haar_wara_adapter;
+
+/* y = base + the adapter's branch. Factors are of x's element type or of f32. */
+typedef struct pk_haar_wara_forward_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_haar_wara_adapter adapter;
+  int32_t base; /* PK_LORA_BASE_* */
+  int32_t reserved;
+  pk_matrix x; /* [m, k] */
+  pk_matrix w; /* [n, k]; read with PK_LORA_BASE_DENSE only */
+  pk_matrix y; /* [m, n] */
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+} pk_haar_wara_forward_descriptor;
+
+/* From dy, the gradients of x (with that of the base, where w is given) and of the factors; each is written where it has data. */
+typedef struct pk_haar_wara_backward_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_haar_wara_adapter adapter;
+  pk_matrix x;  /* [m, k] */
+  pk_matrix dy; /* [m, n] */
+  pk_matrix w;  /* [n, k], or data = null: the base passes no gradient on */
+  pk_matrix dx; /* [m, k], or data = null */
+  const pk_matrix *da, *db; /* host, factor_count each of the factors' extents and type, or null; elements with data = null are left out */
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+} pk_haar_wara_backward_descriptor;
+
+/* destination = source + delta W, rounded once. Weight mode. */
+typedef struct pk_haar_wara_merge_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_haar_wara_adapter adapter;
+  pk_matrix source;      /* [n, k] */
+  pk_matrix destination; /* [n, k]; may be the source itself */
+} pk_haar_wara_merge_descriptor;
+
+PK_API int32_t pk_haar_wara_forward(const pk_queue *queue, const pk_haar_wara_forward_descriptor *descriptor);
+PK_API int32_t pk_haar_wara_forward_workspace(const pk_haar_wara_forward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_haar_wara_forward_pick(const pk_chip *chip, const pk_haar_wara_forward_descriptor *descriptor, pk_kernel_choice *choice);
+PK_API int32_t pk_haar_wara_backward(const pk_queue *queue, const pk_haar_wara_backward_descriptor *descriptor);
+PK_API int32_t pk_haar_wara_backward_workspace(const pk_haar_wara_backward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_haar_wara_backward_pick(const pk_chip *chip, const pk_haar_wara_backward_descriptor *descriptor, pk_kernel_choice *choice);
+PK_API int32_t pk_haar_wara_merge(const pk_queue *queue, const pk_haar_wara_merge_descriptor *descriptor);
+/* destination = source - delta W */
+PK_API int32_t pk_haar_wara_unmerge(const pk_queue *queue, const pk_haar_wara_merge_descriptor *descriptor);
+PK_API int32_t pk_haar_wara_merge_pick(const pk_chip *chip, const pk_haar_wara_merge_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* ---- the library itself ----------------------------------------------------------------------------------------------------------------------------------- */
 PK_API int32_t pk_abi_version(void);

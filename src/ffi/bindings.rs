@@ -48,6 +48,9 @@ pub const PK_HAAR_INTERLEAVED: i32 = 1;
 pub const PK_HAAR_ORTHONORMAL: i32 = 0;
 pub const PK_HAAR_SUMS: i32 = 1;
 pub const PK_HAAR_HADAMARD_COLUMNS: i32 = 32768;
+pub const PK_HAAR_WARA_WEIGHT: i32 = 0;
+pub const PK_HAAR_WARA_ACTIVATION: i32 = 1;
+pub const PK_HAAR_WARA_LEVELS: i32 = 6;
 #[repr(C)]
 #[derive(Debug, Default, Copy, Clone, PartialEq, Eq)]
 pub struct pk_queue {
@@ -756,6 +759,191 @@ impl Default for pk_haar_hadamard_descriptor {
         }
     }
 }
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_haar_wara_adapter {
+    pub a: *const pk_matrix,
+    pub b: *const pk_matrix,
+    pub gains: *const f32,
+    pub factor_count: i64,
+    pub mode: i32,
+    pub levels: i32,
+    pub boundary: i32,
+    pub scale: f32,
+    pub grid_rows: i64,
+    pub grid_columns: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_wara_adapter"][::core::mem::size_of::<pk_haar_wara_adapter>() - 64usize];
+    ["Alignment of pk_haar_wara_adapter"][::core::mem::align_of::<pk_haar_wara_adapter>() - 8usize];
+    ["Offset of field: pk_haar_wara_adapter::a"][::core::mem::offset_of!(pk_haar_wara_adapter, a) - 0usize];
+    ["Offset of field: pk_haar_wara_adapter::b"][::core::mem::offset_of!(pk_haar_wara_adapter, b) - 8usize];
+    ["Offset of field: pk_haar_wara_adapter::gains"][::core::mem::offset_of!(pk_haar_wara_adapter, gains) - 16usize];
+    ["Offset of field: pk_haar_wara_adapter::factor_count"]
+        [::core::mem::offset_of!(pk_haar_wara_adapter, factor_count) - 24usize];
+    ["Offset of field: pk_haar_wara_adapter::mode"][::core::mem::offset_of!(pk_haar_wara_adapter, mode) - 32usize];
+    ["Offset of field: pk_haar_wara_adapter::levels"][::core::mem::offset_of!(pk_haar_wara_adapter, levels) - 36usize];
+    ["Offset of field: pk_haar_wara_adapter::boundary"]
+        [::core::mem::offset_of!(pk_haar_wara_adapter, boundary) - 40usize];
+    ["Offset of field: pk_haar_wara_adapter::scale"][::core::mem::offset_of!(pk_haar_wara_adapter, scale) - 44usize];
+    ["Offset of field: pk_haar_wara_adapter::grid_rows"]
+        [::core::mem::offset_of!(pk_haar_wara_adapter, grid_rows) - 48usize];
+    ["Offset of field: pk_haar_wara_adapter::grid_columns"]
+        [::core::mem::offset_of!(pk_haar_wara_adapter, grid_columns) - 56usize];
+};
+impl Default for pk_haar_wara_adapter {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_haar_wara_forward_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub adapter: pk_haar_wara_adapter,
+    pub base: i32,
+    pub reserved: i32,
+    pub x: pk_matrix,
+    pub w: pk_matrix,
+    pub y: pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_wara_forward_descriptor"][::core::mem::size_of::<pk_haar_wara_forward_descriptor>() - 272usize];
+    ["Alignment of pk_haar_wara_forward_descriptor"]
+        [::core::mem::align_of::<pk_haar_wara_forward_descriptor>() - 8usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::size"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, size) - 0usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, flags) - 12usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::adapter"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, adapter) - 16usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::base"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, base) - 80usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, reserved) - 84usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::x"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, x) - 88usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::w"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, w) - 144usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::y"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, y) - 200usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, workspace) - 256usize];
+    ["Offset of field: pk_haar_wara_forward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_haar_wara_forward_descriptor, workspace_bytes) - 264usize];
+};
+impl Default for pk_haar_wara_forward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_haar_wara_backward_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub adapter: pk_haar_wara_adapter,
+    pub x: pk_matrix,
+    pub dy: pk_matrix,
+    pub w: pk_matrix,
+    pub dx: pk_matrix,
+    pub da: *const pk_matrix,
+    pub db: *const pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_wara_backward_descriptor"][::core::mem::size_of::<pk_haar_wara_backward_descriptor>() - 336usize];
+    ["Alignment of pk_haar_wara_backward_descriptor"]
+        [::core::mem::align_of::<pk_haar_wara_backward_descriptor>() - 8usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::size"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, size) - 0usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, flags) - 12usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::adapter"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, adapter) - 16usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::x"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, x) - 80usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::dy"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, dy) - 136usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::w"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, w) - 192usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::dx"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, dx) - 248usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::da"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, da) - 304usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::db"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, db) - 312usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, workspace) - 320usize];
+    ["Offset of field: pk_haar_wara_backward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_haar_wara_backward_descriptor, workspace_bytes) - 328usize];
+};
+impl Default for pk_haar_wara_backward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_haar_wara_merge_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub adapter: pk_haar_wara_adapter,
+    pub source: pk_matrix,
+    pub destination: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_haar_wara_merge_descriptor"][::core::mem::size_of::<pk_haar_wara_merge_descriptor>() - 192usize];
+    ["Alignment of pk_haar_wara_merge_descriptor"][::core::mem::align_of::<pk_haar_wara_merge_descriptor>() - 8usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::size"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, size) - 0usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::flags"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, flags) - 12usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::adapter"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, adapter) - 16usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::source"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, source) - 80usize];
+    ["Offset of field: pk_haar_wara_merge_descriptor::destination"]
+        [::core::mem::offset_of!(pk_haar_wara_merge_descriptor, destination) - 136usize];
+};
+impl Default for pk_haar_wara_merge_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
 unsafe extern "C" {
     pub fn pk_lora_forward(queue: *const pk_queue, descriptor: *const pk_lora_forward_descriptor) -> i32;
     pub fn pk_lora_forward_workspace(descriptor: *const pk_lora_forward_descriptor, bytes: *mut u64) -> i32;
@@ -806,6 +994,28 @@ unsafe extern "C" {
     pub fn pk_haar_hadamard_pick(
         chip: *const pk_chip,
         descriptor: *const pk_haar_hadamard_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_haar_wara_forward(queue: *const pk_queue, descriptor: *const pk_haar_wara_forward_descriptor) -> i32;
+    pub fn pk_haar_wara_forward_workspace(descriptor: *const pk_haar_wara_forward_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_haar_wara_forward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_haar_wara_forward_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_haar_wara_backward(queue: *const pk_queue, descriptor: *const pk_haar_wara_backward_descriptor) -> i32;
+    pub fn pk_haar_wara_backward_workspace(descriptor: *const pk_haar_wara_backward_descriptor, bytes: *mut u64)
+    -> i32;
+    pub fn pk_haar_wara_backward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_haar_wara_backward_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_haar_wara_merge(queue: *const pk_queue, descriptor: *const pk_haar_wara_merge_descriptor) -> i32;
+    pub fn pk_haar_wara_unmerge(queue: *const pk_queue, descriptor: *const pk_haar_wara_merge_descriptor) -> i32;
+    pub fn pk_haar_wara_merge_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_haar_wara_merge_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_abi_version() -> i32;

@@ -200,7 +200,7 @@ impl<'a, T: Element, Q: Queue> Transform<'a, T, Q> {
         check.size(names[0], &signal)?;
         for (transformed, name, extent) in [(along_rows, "rows", rows), (along_columns, "columns", columns)] {
             if transformed {
-                self.check_axis(check, name, extent)?;
+                check_axis(check, name, extent, self.levels, self.boundary)?;
             }
         }
         let extent = |transformed, extent| {
@@ -236,25 +236,31 @@ impl<'a, T: Element, Q: Queue> Transform<'a, T, Q> {
             element_type: T::TYPE,
         })
     }
+}
 
-    fn check_axis(&self, check: Check, name: &'static str, extent: usize) -> Result<()> {
-        let argument = |argument, expected, got| Err(Error::Argument { operation: check.0, argument, expected, got });
-        let most = extent.min(LARGEST).ilog2();
-        if self.levels == 0 || self.levels > most {
-            let expected = match most {
-                0 => format!("more than one element along {name} for any level"),
-                _ => format!("1 to {most} along {name} of {extent} elements"),
-            };
-            return argument("levels", expected, self.levels.to_string());
-        }
-        let multiple = 1usize << self.levels;
-        if self.boundary == Boundary::None && !extent.is_multiple_of(multiple) {
-            let levels = self.levels;
-            let expected = format!("a multiple of {multiple} for {levels} levels, or a boundary mode that pads");
-            return argument(name, expected, extent.to_string());
-        }
-        Ok(())
+/// So many levels are possible along an axis with this boundary.
+pub(super) fn check_axis(
+    check: Check,
+    name: &'static str,
+    extent: usize,
+    levels: u32,
+    boundary: Boundary,
+) -> Result<()> {
+    let argument = |argument, expected, got| Err(Error::Argument { operation: check.0, argument, expected, got });
+    let most = extent.clamp(1, LARGEST).ilog2();
+    if levels == 0 || levels > most {
+        let expected = match most {
+            0 => format!("more than one element along {name} for any level"),
+            _ => format!("1 to {most} along {name} of {extent} elements"),
+        };
+        return argument("levels", expected, levels.to_string());
     }
+    let multiple = 1usize << levels;
+    if boundary == Boundary::None && !extent.is_multiple_of(multiple) {
+        let expected = format!("a multiple of {multiple} for {levels} levels, or a boundary mode that pads");
+        return argument(name, expected, extent.to_string());
+    }
+    Ok(())
 }
 
 /// A checked call whose operands have addresses.

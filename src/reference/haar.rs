@@ -7,9 +7,12 @@ use crate::tensor::Elements;
 use crate::{Cpu, Element, Result};
 
 mod hadamard;
+mod wara;
 
 pub(crate) use hadamard::hadamard;
 pub use hadamard::hadamard_terms;
+pub use wara::{WaraGradients, wara_backward_terms, wara_forward_terms, wara_merge_terms};
+pub(crate) use wara::{wara_backward, wara_forward, wara_merge};
 
 /// Columns of a tile, at least.
 const COLUMNS: usize = 512;
@@ -324,14 +327,14 @@ impl Part<'_> {
 }
 
 /// A result as a view for several threads.
-fn row_major(result: &mut [Terms], extents: [usize; 3]) -> Elements<3> {
+fn row_major<N>(result: &mut [N], extents: [usize; 3]) -> Elements<3> {
     let [_, rows, columns] = extents;
     Elements {
         address: result.as_mut_ptr() as u64,
         extents,
         strides: [rows * columns, columns, 1],
-        element_size: size_of::<Terms>(),
-        alignment: align_of::<Terms>(),
+        element_size: size_of::<N>(),
+        alignment: align_of::<N>(),
     }
 }
 

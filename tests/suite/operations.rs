@@ -42,6 +42,15 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_haar_pick", None),
     ("pk_haar_hadamard", Some(hadamard)),
     ("pk_haar_hadamard_pick", None),
+    ("pk_haar_wara_forward", Some(wara_forward)),
+    ("pk_haar_wara_forward_workspace", None),
+    ("pk_haar_wara_forward_pick", None),
+    ("pk_haar_wara_backward", Some(wara_backward)),
+    ("pk_haar_wara_backward_workspace", None),
+    ("pk_haar_wara_backward_pick", None),
+    ("pk_haar_wara_merge", Some(|queue| wara_merge(queue, pk_haar_wara_merge))),
+    ("pk_haar_wara_unmerge", Some(|queue| wara_merge(queue, pk_haar_wara_unmerge))),
+    ("pk_haar_wara_merge_pick", None),
     ("pk_abi_version", None),
     ("pk_has_queue", None),
     ("pk_device_count", None),
@@ -243,6 +252,77 @@ fn hadamard(queue: &pk_queue) -> i32 {
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { pk_haar_hadamard(queue, &descriptor) };
     assert_eq!(destination, [7.0; 16], "a refused call has written");
+    status
+}
+
+/// One level of a layer [4, 2], of rank 1.
+fn with_wara<R>(call: impl FnOnce(pk_haar_wara_adapter) -> R) -> R {
+    let (mut a, mut b) = ([1.0; 2], [1.0; 4]);
+    let (a, b) = (matrix(&mut a, 1, 2), matrix(&mut b, 4, 1));
+    call(pk_haar_wara_adapter { a: &a, b: &b, factor_count: 1, levels: 1, scale: 1.0, ..Default::default() })
+}
+
+fn wara_forward(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut x, mut y, mut workspace) = ([1.0; 6], [7.0; 12], Workspace([7.0; 64]));
+    let status = with_wara(|adapter| {
+        let descriptor = pk_haar_wara_forward_descriptor {
+            size: size_of_struct::<pk_haar_wara_forward_descriptor>(),
+            adapter,
+            base: PK_LORA_BASE_NONE,
+            x: matrix(&mut x, 3, 2),
+            y: matrix(&mut y, 3, 4),
+            workspace: workspace.0.as_mut_ptr().cast(),
+            workspace_bytes: size_of_struct::<Workspace>(),
+            ..Default::default()
+        };
+        // SAFETY: a queue and a descriptor whose operands are as large as they say.
+        unsafe { pk_haar_wara_forward(queue, &descriptor) }
+    });
+    assert!(y == [7.0; 12] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn wara_backward(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut x, mut dy, mut dx, mut workspace) = ([1.0; 6], [1.0; 12], [7.0; 6], Workspace([7.0; 64]));
+    let status = with_wara(|adapter| {
+        let descriptor = pk_haar_wara_backward_descriptor {
+            size: size_of_struct::<pk_haar_wara_backward_descriptor>(),
+            adapter,
+            x: matrix(&mut x, 3, 2),
+            dy: matrix(&mut dy, 3, 4),
+            dx: matrix(&mut dx, 3, 2),
+            workspace: workspace.0.as_mut_ptr().cast(),
+            workspace_bytes: size_of_struct::<Workspace>(),
+            ..Default::default()
+        };
+        // SAFETY: a queue and a descriptor whose operands are as large as they say.
+        unsafe { pk_haar_wara_backward(queue, &descriptor) }
+    });
+    assert!(dx == [7.0; 6] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn wara_merge(
+    queue: &pk_queue,
+    run: unsafe extern "C" fn(*const pk_queue, *const pk_haar_wara_merge_descriptor) -> i32,
+) -> i32 {
+    let (mut source, mut destination) = ([1.0; 8], [7.0; 8]);
+    let status = with_wara(|adapter| {
+        let descriptor = pk_haar_wara_merge_descriptor {
+            size: size_of_struct::<pk_haar_wara_merge_descriptor>(),
+            adapter,
+            source: matrix(&mut source, 4, 2),
+            destination: matrix(&mut destination, 4, 2),
+            ..Default::default()
+        };
+        // SAFETY: a queue and a descriptor whose operands are as large as they say.
+        unsafe { run(queue, &descriptor) }
+    });
+    assert_eq!(destination, [7.0; 8], "a refused call has written");
     status
 }
 

@@ -2,6 +2,7 @@
 
 mod hadamard;
 mod transform;
+mod wara;
 
 use super::Family;
 use super::case::Case;
@@ -16,6 +17,11 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
         for [element_type, _] in subjects.element_types(layer).into_iter().filter(|[x, other]| x == other) {
             cases.push(Box::new(transform::TransformCase { subjects, layer, element_type }));
             cases.push(Box::new(hadamard::HadamardCase { subjects, layer, element_type }));
+        }
+        for types in subjects.element_types(layer) {
+            for mode in [wara::Mode::Weight, wara::Mode::Activation] {
+                cases.push(Box::new(wara::WaraCase { subjects, layer, types, mode }));
+            }
         }
     }
     cases

@@ -13,6 +13,7 @@ use peft_kernels::{Result, lora};
 use super::Family;
 use super::case::{Case, Choice};
 use super::output::{MARGIN, heading, with_margins, without_margins};
+use super::with_types;
 use crate::memory::Memory;
 use crate::subjects::Subjects;
 use crate::values::{Random, Value};
@@ -62,20 +63,6 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
     }
     cases
 }
-
-/// Calls a generic method with the types that two [`ElementType`]s stand for.
-macro_rules! with_types {
-    ($types:expr, $self:ident.$method:ident($($argument:expr),*)) => {
-        match $types {
-            [ElementType::F16, ElementType::F16] => $self.$method::<f16, f16>($($argument),*),
-            [ElementType::F16, _] => $self.$method::<f16, f32>($($argument),*),
-            [ElementType::BF16, ElementType::BF16] => $self.$method::<bf16, bf16>($($argument),*),
-            [ElementType::BF16, _] => $self.$method::<bf16, f32>($($argument),*),
-            _ => $self.$method::<f32, f32>($($argument),*),
-        }
-    };
-}
-use with_types;
 
 /// The factors of an adapter, on the host.
 struct Factors<P> {

@@ -62,6 +62,20 @@ impl From<io::Error> for Failure {
     }
 }
 
+/// Calls a generic method with the types that two [`ElementType`]s stand for.
+macro_rules! with_types {
+    ($types:expr, $self:ident.$method:ident($($argument:expr),*)) => {
+        match $types {
+            [ElementType::F16, ElementType::F16] => $self.$method::<f16, f16>($($argument),*),
+            [ElementType::F16, _] => $self.$method::<f16, f32>($($argument),*),
+            [ElementType::BF16, ElementType::BF16] => $self.$method::<bf16, bf16>($($argument),*),
+            [ElementType::BF16, _] => $self.$method::<bf16, f32>($($argument),*),
+            _ => $self.$method::<f32, f32>($($argument),*),
+        }
+    };
+}
+pub(crate) use with_types;
+
 /// Whether everything passed.
 pub fn run(arguments: &Arguments) -> Result<bool, Failure> {
     let subjects = match &arguments.weights {

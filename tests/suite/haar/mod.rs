@@ -8,6 +8,7 @@ mod oracle;
 mod pywavelets;
 mod refused;
 mod values;
+mod wara;
 
 use crate::queues::Trials;
 
@@ -17,4 +18,5 @@ pub fn trials(trials: &mut Trials) {
     pywavelets::trials(trials);
     refused::trials(trials);
     values::trials(trials);
+    wara::trials(trials);
 }

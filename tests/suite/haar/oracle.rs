@@ -71,7 +71,7 @@ impl Rule {
     }
 
     /// Extents of the approximations of each level, from the signal's on.
-    fn counts(&self, extents: [usize; 2]) -> Vec<[usize; 2]> {
+    pub fn counts(&self, extents: [usize; 2]) -> Vec<[usize; 2]> {
         let halved =
             |counts: &[usize; 2]| [0, 1].map(|i| if self.along[i] { counts[i].div_ceil(2) } else { counts[i] });
         std::iter::successors(Some(extents), |counts| Some(halved(counts))).take(self.levels as usize + 1).collect()
@@ -88,7 +88,7 @@ impl Rule {
     }
 
     /// Where coefficient [i, j] of a level is; `detail` says along which axes it is one.
-    fn place(&self, extents: [usize; 2], level: u32, detail: [bool; 2], index: [usize; 2]) -> [usize; 2] {
+    pub fn place(&self, extents: [usize; 2], level: u32, detail: [bool; 2], index: [usize; 2]) -> [usize; 2] {
         let counts = self.counts(extents);
         // As PyWavelets puts them: details begin where everything of higher levels ends.
         let begin = |i: usize| {
