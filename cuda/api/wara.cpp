@@ -107,16 +107,6 @@ void inputs_of(Operands* operands, const pk_haar_wara_adapter& adapter) {
   }
 }
 
-int32_t check_workspace(const char* operation, const void* workspace, uint64_t bytes, uint64_t needed) {
-  if (bytes < needed || (needed > 0 && workspace == nullptr)) {
-    return fail(PK_ERROR_WORKSPACE, "%s: the workspace has %" PRIu64 " bytes at %p, expected %" PRIu64, operation, bytes, workspace, needed);
-  }
-  if (needed > 0 && reinterpret_cast<uintptr_t>(workspace) % PK_WORKSPACE_ALIGNMENT != 0) {
-    return fail(PK_ERROR_WORKSPACE, "%s: the workspace is at %p, expected a multiple of %d", operation, workspace, PK_WORKSPACE_ALIGNMENT);
-  }
-  return PK_OK;
-}
-
 // h, and in activation mode what it is filtered to; for backward as much again.
 uint64_t workspace_bytes(const HaarWaraPlan& plan, int64_t m, bool backward) {
   return static_cast<uint64_t>(m) * static_cast<uint64_t>(plan.ranks) * sizeof(float) * (plan.activation != 0 ? 2 : 1) * (backward ? 2 : 1);

@@ -85,7 +85,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   const float none = problem.dx.base == PK_LORA_BASE_IN_Y ? -0.0f : 0.0f;
   fill<Product>(sums, none);
   // The branches come first, so that what is dropped of them is not dropped of the base.
-  for (int32_t t = 0; t < of.target_count; ++t) add_branch<Product>(sums, shared.product, shared.adapters, of, of.targets[t], place_of(shared));
+  for (int32_t t = 0; t < of.target_count; ++t) add_branch<Product>(sums, shared.product, shared.adapters, of, of.targets[t], place_of(shared), 0);
   if (of.dropout.threshold != 0) {
     const ForwardTile tile = place_of(shared);
     drop_sums<Product>(sums, shared.product, none, of.dropout, tile.batch * of.m + tile.row0, tile.column0);
