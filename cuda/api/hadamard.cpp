@@ -62,7 +62,7 @@ int32_t check_operands(const char* operation, const pk_haar_hadamard_descriptor&
 int32_t pick_hadamard(const char* operation, const pk_haar_hadamard_descriptor& descriptor, const pk_chip& chip, bool in_place, pk_kernel_choice* choice) {
   int32_t bits = 0;
   while (int64_t{1} << bits < descriptor.source.columns) ++bits;
-  const int64_t elements = haar_hadamard_elements(bits), shared = bits <= 10 ? 16 : elements * 4;
+  const int64_t elements = haar_hadamard_elements(bits), shared = elements * 4;
   const double blocks = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.source.rows) * static_cast<double>(descriptor.source.columns) / static_cast<double>(elements);
   const bool possible = shared <= chip.shared_memory_per_block && blocks + 1 <= INT32_MAX;
   const int32_t algorithm = descriptor.algorithm != 0 ? descriptor.algorithm : possible ? PK_HAAR_TILE : PK_HAAR_SIMT;

@@ -33,7 +33,7 @@ struct HadamardConfig {
   static_assert(1 << kWarpBits == kWarpElements && LANE % (GROUP * kPair) == 0, "a thread has whole columns");
 
   struct Shared {
-    SharedArray<float, GROUP == 1 ? 4 : kElements> values;
+    SharedArray<float, kElements> values;
   };
 
   // Where an element is. A piece of 16 bits is two vectors of floats: every other four lanes exchange theirs, and 8 lanes are in different banks.
@@ -79,7 +79,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(HadamardConfig<T, GROUP, LANE>::kThreads, 1) haa
   };
 
   float v[N][P];
-  if (GROUP > 1 && problem.vectors == 0) {
+  if (problem.vectors == 0) {
     // One by one, through the warp's part of shared memory.
 #pragma unroll 1
     for (int i = in_warp; i < Config::kWarpElements; i += 32) {
@@ -118,19 +118,12 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(HadamardConfig<T, GROUP, LANE>::kThreads, 1) haa
       if (place.inside) x = load_global(reinterpret_cast<const Vector<T, P>*>(problem.source.batch(place.batch).at(place.row, place.column)));
 #pragma unroll
       for (int c = 0; c < P; ++c) v[i][c] = to_float(x.values[c]);
-    } else if constexpr (GROUP > 1) {
+    } else {
 #pragma unroll
       for (int c = 0; c < P; c += 4) {
         const auto vector = shared.values.template load_vector<4>(Config::at(element + c));
 #pragma unroll
         for (int e = 0; e < 4; ++e) v[i][c + e] = vector.values[e];
-      }
-    } else {
-#pragma unroll
-      for (int c = 0; c < P; ++c) {
-        const Place at = place_of(element + c);
-        v[i][c] = at.inside ? to_float(load_global(problem.source.batch(at.batch).at(at.row, at.column))) : 0.0f;
-        if (at.inside && problem.before.data != nullptr) v[i][c] *= to_float(load_global(problem.before.at(0, at.column)));
       }
     }
   }
@@ -200,13 +193,20 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(HadamardConfig<T, GROUP, LANE>::kThreads, 1) haa
         store_global(reinterpret_cast<Vector<T, P>*>(problem.destination.batch(place.batch).at(place.row, place.column)), y);
       } else {
 #pragma unroll
-        for (int c = 0; c < P; ++c) {
-          const Place at = place_of(element + c);
-          if (!at.inside) continue;
-          float scaled = v[i][c] * problem.scale;
-          if (problem.after.data != nullptr) scaled *= to_float(load_global(problem.after.at(0, at.column)));
-          store_global(problem.destination.batch(at.batch).at(at.row, at.column), from_float<T>(scaled));
-        }
+        for (int c = 0; c < P; c += 4) shared.values.template store_vector<4>(Config::at(element + c), {{v[i][c], v[i][c + 1], v[i][c + 2], v[i][c + 3]}});
+      }
+    }
+    if (problem.vectors == 0) {
+      // One by one, as they came.
+      warp_barrier();
+#pragma unroll 1
+      for (int i = in_warp; i < Config::kWarpElements; i += 32) {
+        const int element = static_cast<int>(warp()) * Config::kWarpElements + i;
+        const Place at = place_of(element);
+        if (!at.inside) continue;
+        float scaled = shared.values.load(Config::at(element)) * problem.scale;
+        if (problem.after.data != nullptr) scaled *= to_float(load_global(problem.after.at(0, at.column)));
+        store_global(problem.destination.batch(at.batch).at(at.row, at.column), from_float<T>(scaled));
       }
     }
   } else {

@@ -51,6 +51,7 @@ template <class T>
 PK_DEVICE double haar_synthesis(const HaarProblem<T>& problem, const Matrix<const T>& source, int64_t row, int64_t column) {
   const bool rows = has_rows(problem.axes), columns = has_columns(problem.axes);
   double sum = 0.0;
+#pragma unroll 1
   for (int32_t level = problem.levels; level > 0; --level) {
     const int64_t half = int64_t{1} << (level - 1), mask = -2 * half;
     const int64_t row_begin = rows ? row & mask : row, column_begin = columns ? column & mask : column;

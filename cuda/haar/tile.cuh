@@ -410,14 +410,16 @@ class HaarTile {
 
   template <bool LOAD>
   PK_DEVICE void interleaved_rows() {
+    const int32_t first_row = haar_step(row_, levels_), first_column = haar_step(column_, levels_);
 #pragma unroll
     for (int r = 0; r < R; ++r) {
       Vector<T, C> vector;
       if constexpr (LOAD) vector = load_global(reinterpret_cast<const Vector<T, C>*>(problem_.source.batch(batch_).at(row_ + r, column_)));
 #pragma unroll
       for (int c = 0; c < C; ++c) {
-        const int32_t row_step = has_rows(AXES) ? haar_step(row_ + r, levels_) : levels_, column_step = has_columns(AXES) ? haar_step(column_ + c, levels_) : levels_;
-        const float factor = problem_.factors[minimum(minimum(row_step, column_step) + 1, levels_)];
+        // A thread begins at a multiple of its rows and columns: but for the first, their numbers within it say when they are details.
+        const int32_t row_step = r != 0 ? lowest_bit(static_cast<uint64_t>(r)) : first_row, column_step = c != 0 ? lowest_bit(static_cast<uint64_t>(c)) : first_column;
+        const float factor = problem_.factors[minimum(minimum(has_rows(AXES) ? row_step : levels_, has_columns(AXES) ? column_step : levels_) + 1, levels_)];
         if constexpr (LOAD) values_[r][c] = to_float(vector.values[c]) * factor;
         else vector.values[c] = from_float<T>(values_[r][c] * factor);
       }

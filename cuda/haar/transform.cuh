@@ -37,6 +37,7 @@ PK_DEVICE int64_t haar_extended(int64_t position, int64_t extent, int32_t levels
   if (position < extent) return position;
   int64_t index = position >> levels;
   if (index >= haar_count(extent, levels) || boundary == PK_HAAR_BOUNDARY_ZERO) return -1;
+#pragma unroll 1
   for (int32_t level = levels - 1; level >= 0; --level) {
     index = 2 * index + (position >> level & 1);
     const int64_t count = haar_count(extent, level);
@@ -60,6 +61,7 @@ class HaarCopies {
   PK_DEVICE int64_t next() {
     const int64_t current = next_;
     if (current < 0) return -1;
+#pragma unroll 1
     for (next_ = maximum(current + 1, extent_); next_ < end_; ++next_) {
       if (haar_extended(next_, extent_, levels_, boundary_) == element_) return current;
     }

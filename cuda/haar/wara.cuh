@@ -151,27 +151,34 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_filter_simt(HaarWaraP
       HaarCopies of_column(adjoint != 0, plan.boundary, token % plan.grid_columns, plan.grid_columns, plan.levels);
       for (int64_t column = of_column.next(); column >= 0; column = of_column.next()) {
         for (int32_t level = plan.levels, band = 1; level > 0; --level, band += 3) {
-          // Sums of the quarters of what the level's coefficients here cover.
+          // The coefficients of the level here, without their factor: sums of quarters of what they cover.
           const int64_t half = int64_t{1} << (level - 1);
-          float quarters[4] = {};
-#pragma unroll
+          float a = 0.0f, h = 0.0f, v = 0.0f, d = 0.0f;
+#pragma unroll 1
           for (int quarter = 0; quarter < 4; ++quarter) {
-            const int64_t row_begin = (row & (-2 * half)) + (quarter >= 2 ? half : 0), column_begin = (column & (-2 * half)) + (quarter % 2 != 0 ? half : 0);
+            const bool lower = quarter >= 2, right = quarter % 2 != 0;
+            const int64_t row_begin = (row & (-2 * half)) + (lower ? half : 0), column_begin = (column & (-2 * half)) + (right ? half : 0);
+            float sum = 0.0f;
+#pragma unroll 1
             for (int64_t r = row_begin; r < row_begin + half; ++r) {
               const int64_t token_row = haar_extended(r, plan.grid_rows, plan.levels, boundary);
+#pragma unroll 1
               for (int64_t c = column_begin; token_row >= 0 && c < column_begin + half; ++c) {
                 const int64_t token_column = haar_extended(c, plan.grid_columns, plan.levels, boundary);
-                if (token_column >= 0) quarters[quarter] += load_global(source + first + (token_row * plan.grid_columns + token_column) * plan.ranks);
+                if (token_column >= 0) sum += load_global(source + first + (token_row * plan.grid_columns + token_column) * plan.ranks);
               }
             }
+            a += sum;
+            h += lower ? -sum : sum;
+            v += right ? -sum : sum;
+            d += lower != right ? -sum : sum;
           }
           const auto gain = [&](int32_t number) { return plan.per_band == 0 || group == number ? plan.gains[number] : 0.0f; };
           const float row_sign = (row & half) != 0 ? -1.0f : 1.0f, column_sign = (column & half) != 0 ? -1.0f : 1.0f;
-          const float upper = quarters[0] + quarters[1], lower = quarters[2] + quarters[3], upper_difference = quarters[0] - quarters[1], lower_difference = quarters[2] - quarters[3];
-          float sum = level == plan.levels ? gain(0) * (upper + lower) : 0.0f;
-          sum += gain(band) * row_sign * (upper - lower);
-          sum += gain(band + 1) * column_sign * (upper_difference + lower_difference);
-          sum += gain(band + 2) * row_sign * column_sign * (upper_difference - lower_difference);
+          float sum = level == plan.levels ? gain(0) * a : 0.0f;
+          sum += gain(band) * row_sign * h;
+          sum += gain(band + 1) * column_sign * v;
+          sum += gain(band + 2) * row_sign * column_sign * d;
           result += sum / static_cast<float>(int64_t{1} << (2 * level));
         }
       }
@@ -245,6 +252,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_gradient_simt(WaraPro
             const int64_t place = place0 + row - begin, first = place << group.level;
             float sum = 0.0f;
             if (place < 0 || place >= count) return sum;
+#pragma unroll 1
             for (int64_t i = first; i < minimum(first + (int64_t{1} << group.level), extent); ++i) sum += wara_sign(i, group.level, detail) * to_float(load_global(source.at(depth, i)));
             return sum;
           },
