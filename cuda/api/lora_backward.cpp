@@ -17,7 +17,7 @@ struct Algorithm {
   int32_t number;
   const char* name;
 };
-constexpr Algorithm kBackward[] = {{PK_LORA_BACKWARD_SIMT, "lora_backward_simt"}, {PK_LORA_BACKWARD_MMA_LARGE, "lora_backward_mma_large"}, {PK_LORA_BACKWARD_MMA_SMALL, "lora_backward_mma_small"}};
+constexpr Algorithm kBackward[] = {{PK_LORA_BACKWARD_SIMT, "lora_input_gradient_simt"}, {PK_LORA_BACKWARD_MMA_LARGE, "lora_input_gradient_mma_large"}, {PK_LORA_BACKWARD_MMA_SMALL, "lora_input_gradient_mma_small"}};
 
 // A checked descriptor.
 struct BackwardCall {

@@ -1,5 +1,6 @@
 //! The cases of the LoRA family.
 
+mod backward;
 mod formulas;
 mod forward;
 mod merge;
@@ -27,6 +28,11 @@ const FORWARD: [Choice; 4] = [
     Choice { algorithm: 3, rows: 35, columns: 72 },
     Choice { algorithm: 4, rows: 5, columns: 40 },
 ];
+const BACKWARD: [Choice; 3] = [
+    Choice { algorithm: 1, rows: 33, columns: 72 },
+    Choice { algorithm: 2, rows: 130, columns: 264 },
+    Choice { algorithm: 3, rows: 35, columns: 72 },
+];
 const MERGE: [Choice; 2] =
     [Choice { algorithm: 1, rows: 20, columns: usize::MAX }, Choice { algorithm: 2, rows: 70, columns: usize::MAX }];
 
@@ -43,6 +49,7 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
             }
         }
         for types in subjects.element_types(layer) {
+            cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(weight_norm::WeightNormCase { subjects, layer, types }));
         }
@@ -55,6 +62,9 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
             let variant = forward::Variant::Dense;
             for choice in FORWARD {
                 cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types, choice }));
+            }
+            for choice in BACKWARD {
+                cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice }));
             }
             for choice in MERGE {
                 cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice }));

@@ -28,6 +28,7 @@ macro_rules! for_types_and_devices {
     }};
 }
 
+mod autograd;
 mod backward;
 mod counters;
 mod counters_backward;
@@ -58,6 +59,7 @@ pub fn trials(trials: &mut Trials) {
     doctored_table::trials(trials);
     forward::trials(trials);
     layers::trials(trials);
+    autograd::trials(trials);
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);

@@ -167,7 +167,7 @@ fn others<Q: Runner>(queue: &Q) -> std::result::Result<(), String> {
         return run("algorithm", unknown, text);
     }
     let workspace = Buffer::<u8>::list(&[u8::POISON; 4096]);
-    let text = "lora::backward: algorithm 9 does not exist, expected 0 (automatic) or 1 (lora_backward_simt) to 3 (lora_backward_mma_small)";
+    let text = "lora::backward: algorithm 9 does not exist, expected 0 (automatic) or 1 (lora_input_gradient_simt) to 3 (lora_input_gradient_mma_small)";
     expect("algorithm", lora::backward(queue, unknown, Workspace::new(queue.sink(&workspace))), text)?;
     let unworkable = call().x_gradient(gradient()).target(target());
     let bytes = lora::backward_workspace(queue, &unworkable).map_err(|error| error.to_string())?;

@@ -126,6 +126,26 @@ impl Forward {
     }
 }
 
+/// Of a backward's [m, n, k] product: of the factors, the passes over dY.
+pub fn backward(kernel: &str, [m, n, k]: [usize; 3], t: usize) -> Vec<Formula> {
+    let (kernel, rows, columns) = match kernel {
+        "lora_input_gradient_simt" => ("lora_input_gradient_simt", 64, 64),
+        "lora_input_gradient_mma_large" => ("lora_input_gradient_mma_large", 128, if t == 4 { 128 } else { 256 }),
+        "lora_input_gradient_mma_small" => ("lora_input_gradient_mma_small", 64, 64),
+        _ => return Vec::new(),
+    };
+    let mut formulas = vec![
+        Formula(kernel, Kind::GlobalRead, "dy", m * n * k.div_ceil(columns) * t),
+        Formula(kernel, Kind::GlobalRead, "w", n * k * m.div_ceil(rows) * t),
+        Formula(kernel, Kind::GlobalWrite, "dx", m * k * t),
+    ];
+    if kernel != "lora_input_gradient_simt" {
+        formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "dy", m * n * t));
+        formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "x", m * k * t));
+    }
+    formulas
+}
+
 /// Of a merge into W [n, k] by the kernel of this name; the residual is written or read.
 pub fn merge(
     kernel: &str,
