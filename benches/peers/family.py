@@ -5,6 +5,7 @@ import pkgutil
 from dataclasses import dataclass, field
 from typing import Callable
 
+import catalog
 import families
 
 # Arms that are no peers: what the row is measured against. The report knows these names.
@@ -72,6 +73,11 @@ class Family:
     # (entry, backend, library, copies) -> a problem: `entry`, `backend`, `copies`, and `error(outputs)`
     problem: Callable
     arms: list = field(default_factory=list)
+    # Of the list of shapes: those that these arms can run.
+    operations: tuple = ()
+
+    def shapes(self):
+        return [entry for entry in catalog.shapes(self.name) if entry.operation in self.operations]
 
 
 def register(family):

@@ -47,7 +47,7 @@ class Run:
                 print(f"absent: {arm.name}: {reason}")
         everything = self.options.shapes == "all" or (self.options.shapes is None and self.backend.queue_name.startswith("cuda"))
         longest = 0.0
-        for entry in catalog.shapes(family.name):
+        for entry in family.shapes():
             if entry.set != "small" and not everything:
                 continue
             begin = time.monotonic()

@@ -5,7 +5,7 @@
 // Loads, in elements: W n * k, of each adapter A rank * k * ceil(n / 64) and B n * rank * ceil(k / 128), and n * ceil(k / 1024) sums. Stores: as many sums, and n norms, in f32.
 // 2 * n * k * (1 + sum of ranks) flops.
 // Roundings: those of a merge before the last, 32 squares in a thread and 32 threads, both in one order; the sums of a row in f64, and to f32; the root, and eps.
-// Elements whose square is beyond f32's range make the norm infinite, elements below 2^-75 count as nothing. Any rank, stride, order and alignment.
+// Squares are f32: a norm beyond 2^64 becomes infinite, and an element below 2^-75 counts as nothing. Any rank, stride, order and alignment.
 #pragma once
 
 #include "merge_mma.cuh"

@@ -172,8 +172,8 @@ impl WeightNormProblem {
 ///
 /// **Numbers.** Each element of the sum is made in f32 (f64 on [`crate::Cpu`]), squared and added up: nothing is lost where an adapter takes away most of a row, which the expanded square
 /// `|W|² + 2s·B·(W·Aᵀ) + s²·B·A·Aᵀ·Bᵀ` would lose. The error is at most `ulp(norm) + L·2⁻²³·M` with `L` the [`Kernel::rounding_steps`] and M the norm of what each element was added up from,
-/// its magnitudes. Squares are f32: an element beyond 2⁶⁴ makes its row's norm infinite, one below 2⁻⁷⁵ counts as nothing. NaN gives NaN. The same bits on every run, in one order on every
-/// chip.
+/// its magnitudes. Squares are f32: a norm beyond 2⁶⁴ becomes infinite, and an element below 2⁻⁷⁵ counts as nothing. NaN gives NaN. The same bits on every run on the same kind of chip, of any
+/// size.
 ///
 /// **Cost.** W read once, `2·n·k·(1 + Σ rank)` flops. A workspace of 4 bytes for 1024 elements of a row, see [`weight_norm_workspace`]; two launches. Can be captured in a graph.
 ///

@@ -189,4 +189,4 @@ def peers():
         yield from importlib.import_module(module).ARMS
 
 
-register(Family("lora", work, tolerance, Problem, [Ours(), MemoryCopy(), BaseAlone(), *peers()]))
+register(Family("lora", work, tolerance, Problem, [Ours(), MemoryCopy(), BaseAlone(), *peers()], ("lora.forward", "lora.merge")))

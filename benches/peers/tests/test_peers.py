@@ -197,7 +197,7 @@ class Emulator(unittest.TestCase):
             written = json.loads(output.read_text())
         results.validate(written, results.schema())
         ours = [row for row in written["rows"] if row["arm"] == family.OURS]
-        small = [(entry.name, entry.types) for entry in catalog.shapes("lora") if entry.set == "small"]
+        small = [(entry.name, entry.types) for entry in family.load()["lora"].shapes() if entry.set == "small"]
         self.assertEqual([(row["shape"], row["types"]) for row in ours], small)
         peers = {row["arm"] for row in written["rows"]}
         self.assertEqual(peers, {family.OURS, family.COPY, family.MATMUL, "numpy, f64"})

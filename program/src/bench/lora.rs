@@ -2,6 +2,8 @@
 
 mod forward;
 mod merge;
+mod quantize;
+mod weight_norm;
 
 use half::{bf16, f16};
 use peft_kernels::{ElementType, Kernel, Result};
@@ -21,6 +23,7 @@ struct Extents {
     m: usize,
     n: Vec<usize>,
     k: usize,
+    #[serde(default)]
     rank: usize,
     #[serde(default = "one")]
     adapters: usize,
@@ -54,6 +57,8 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
             (x * (m * k + n * k + m * n) + factors + rows, 2 * m * n * k + 2 * m * rank * (targets * k + n))
         }
         "lora.merge" => (2 * x * n * k + factors, 2 * n * k * rank * adapters),
+        "lora.weight_norm" => (x * n * k + factors + 4 * n, 2 * n * k * (rank + 1)),
+        "lora.quantize" | "lora.dequantize" => (x * n * k + (n * k).div_ceil(2) + 4 * (n * k).div_ceil(64), n * k),
         operation => return Err(format!("benches/shapes.json: {}: no operation {operation}", entry.shape.name)),
     };
     Ok(Work { bytes: bytes as u64, flops: flops as u64 })
@@ -103,10 +108,12 @@ fn typed<T: Value, P: Value, M: Timed>(
     with: Use,
 ) -> Result<Option<RowError>> {
     let random = &mut Random::new(seed, &entry.shape.name);
-    if entry.shape.operation == "lora.merge" {
-        merge::run::<T, P, M>(memory, extents, random, copies, compare, with)
-    } else {
-        forward::run::<T, P, M>(memory, extents, random, copies, compare, with)
+    match entry.shape.operation.as_str() {
+        "lora.merge" => merge::run::<T, P, M>(memory, extents, random, copies, compare, with),
+        "lora.weight_norm" => weight_norm::run::<T, P, M>(memory, extents, random, copies, compare, with),
+        "lora.quantize" => quantize::quantize::<T, M>(memory, extents, random, copies, compare, with),
+        "lora.dequantize" => quantize::dequantize::<T, M>(memory, extents, random, copies, compare, with),
+        _ => forward::run::<T, P, M>(memory, extents, random, copies, compare, with),
     }
 }
 

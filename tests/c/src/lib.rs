@@ -21,6 +21,8 @@ unsafe extern "C" {
     fn c_refusals() -> *const c_char;
     fn c_library() -> *const c_char;
     fn c_pick() -> *const c_char;
+    fn c_quantize() -> *const c_char;
+    fn c_weight_norm() -> *const c_char;
 }
 
 /// `pk_queue` or `pk_queue::kind`, and its size or offset.
@@ -58,5 +60,9 @@ tests! {
     /// What the library says of itself.
     library = c_library,
     /// Which kernels are picked on chips that are described.
-    pick = c_pick
+    pick = c_pick,
+    /// Quantisation and its way back, and what they refuse.
+    quantize = c_quantize,
+    /// Row norms, and what they refuse.
+    weight_norm = c_weight_norm
 }

@@ -68,3 +68,13 @@ fn the_library_itself() {
 fn which_kernels_are_picked() {
     check(c_tests::pick());
 }
+
+#[test]
+fn quantization() {
+    check(c_tests::quantize());
+}
+
+#[test]
+fn row_norms() {
+    check(c_tests::weight_norm());
+}
