@@ -76,23 +76,15 @@ Operands operands_of(const pk_haar_descriptor& descriptor) {
 
 uint32_t blocks(int64_t elements) { return static_cast<uint32_t>(std::min<int64_t>((elements + kHaarSimtThreads - 1) / kHaarSimtThreads, INT32_MAX)); }
 
-template <class T, HaarAxes AXES, bool WHOLE>
-int32_t launch_tiles(const pk_queue& queue, const pk_haar_descriptor& descriptor, const HaarProblem<T>& problem, bool inverse, const Extent3& grid) {
-  using Config = HaarTileConfig<T, AXES>;
-  const size_t shared = shared_bytes<typename Config::Shared>();
-  if (inverse) return launch(queue, {"haar_inverse_tile", grid, Config::kThreads, shared}, operands_of(descriptor), haar_inverse_tile<T, AXES, WHOLE>, problem);
-  return launch(queue, {"haar_forward_tile", grid, Config::kThreads, shared}, operands_of(descriptor), haar_forward_tile<T, AXES, WHOLE>, problem);
-}
-
 template <class T, HaarAxes AXES>
 int32_t launch_tile(const pk_queue& queue, const pk_haar_descriptor& descriptor, const HaarProblem<T>& problem, bool inverse) {
   using Config = HaarTileConfig<T, AXES>;
   const auto tiles = [](int64_t extent, int64_t tile) { return (extent + tile - 1) / tile; };
   const int64_t count = problem.batches * tiles(problem.padded_rows(), Config::kTileRows) * tiles(problem.padded_columns(), Config::kTileColumns);
   const Extent3 grid{static_cast<uint32_t>(count), 1, 1};
-  const bool whole = problem.rows % Config::kTileRows == 0 && problem.columns % Config::kTileColumns == 0 && problem.source_vectors && problem.destination_vectors;
-  if (whole) return launch_tiles<T, AXES, true>(queue, descriptor, problem, inverse, grid);
-  return launch_tiles<T, AXES, false>(queue, descriptor, problem, inverse, grid);
+  const size_t shared = shared_bytes<typename Config::Shared>();
+  if (inverse) return launch(queue, {"haar_inverse_tile", grid, Config::kThreads, shared}, operands_of(descriptor), haar_inverse_tile<T, AXES>, problem);
+  return launch(queue, {"haar_forward_tile", grid, Config::kThreads, shared}, operands_of(descriptor), haar_forward_tile<T, AXES>, problem);
 }
 
 template <class T>
@@ -122,10 +114,8 @@ int32_t transform(const pk_queue& queue, const pk_haar_descriptor& descriptor, b
 
 template <class T, HaarAxes AXES>
 int32_t prepare_tile() {
-  PK_TRY((prepare(haar_forward_tile<T, AXES, true>)));
-  PK_TRY((prepare(haar_forward_tile<T, AXES, false>)));
-  PK_TRY((prepare(haar_inverse_tile<T, AXES, true>)));
-  return prepare(haar_inverse_tile<T, AXES, false>);
+  PK_TRY((prepare(haar_forward_tile<T, AXES>)));
+  return prepare(haar_inverse_tile<T, AXES>);
 }
 
 template <class T>

@@ -5,7 +5,7 @@
 // Loads: the source once; stores: the destination once. (levels * axes) additions, one product an element.
 // Roundings: one sum a level and axis, the factor and the product with it, then the one to the destination's type.
 // Elements of a tile that lies within the matrix move 16 bytes (of a band: as many as there are neighbours) at a time; at ragged edges, and where rows are not aligned, one by one through shared
-// memory, by an instantiation of its own.
+// memory.
 #pragma once
 
 #include "transform.cuh"
@@ -32,8 +32,7 @@ struct HaarTileConfig {
   };
 };
 
-// WHOLE: every tile lies within the matrix, and moves vectors only.
-template <class T, HaarAxes AXES, bool WHOLE>
+template <class T, HaarAxes AXES>
 class HaarTile {
   using Config = HaarTileConfig<T, AXES>;
   static constexpr int R = Config::kRows, C = Config::kColumns;
@@ -229,11 +228,11 @@ class HaarTile {
 
   // ---- the signal ---------------------------------------------------------------------------------------------------------------------------------------------
 
-  PK_DEVICE bool whole(int32_t vectors) const { return WHOLE || (within_ && vectors != 0); }
+  PK_DEVICE bool whole(int32_t vectors) const { return within_ && vectors != 0; }
 
   PK_DEVICE void load_signal() {
     if (whole(problem_.source_vectors)) load_vectors();
-    else if constexpr (!WHOLE) load_elements();
+    else load_elements();
   }
 
   PK_DEVICE void load_vectors() {
@@ -273,7 +272,7 @@ class HaarTile {
         for (int c = 0; c < C; ++c) vector.values[c] = from_float<T>(values_[r][c]);
         store_global(reinterpret_cast<Vector<T, C>*>(destination.at(row_ + r, column_)), vector);
       }
-    } else if constexpr (!WHOLE) {
+    } else {
       store_lines([&](int r, int c, float value) {
         if (row_ + r < problem_.rows && tile_column_ + c < problem_.columns) store_global(destination.at(row_ + r, tile_column_ + c), from_float<T>(value));
       });
@@ -379,12 +378,10 @@ class HaarTile {
 
   template <bool LOAD>
   PK_DEVICE void coefficients() {
-    if constexpr (!WHOLE) {
-      if (!whole(LOAD ? problem_.source_vectors : problem_.destination_vectors)) {
-        if constexpr (LOAD) load_lines([&](int r, int c) { return load_one(row_ + r, tile_column_ + c); });
-        else store_lines([&](int r, int c, float value) { store_one(row_ + r, tile_column_ + c, value); });
-        return;
-      }
+    if (!whole(LOAD ? problem_.source_vectors : problem_.destination_vectors)) {
+      if constexpr (LOAD) load_lines([&](int r, int c) { return load_one(row_ + r, tile_column_ + c); });
+      else store_lines([&](int r, int c, float value) { store_one(row_ + r, tile_column_ + c, value); });
+      return;
     }
     if (problem_.interleaved != 0) {
       interleaved_rows<LOAD>();
@@ -435,18 +432,18 @@ class HaarTile {
   float values_[R][C];
 };
 
-template <class T, HaarAxes AXES, bool WHOLE>
-PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, WHOLE ? 2 : 1) haar_forward_tile(HaarProblem<T> problem) {
+template <class T, HaarAxes AXES>
+PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, 2) haar_forward_tile(HaarProblem<T> problem) {
   using Shared = typename HaarTileConfig<T, AXES>::Shared;
   PK_SHARED(Shared, shared);
-  HaarTile<T, AXES, WHOLE>(problem, shared).forward();
+  HaarTile<T, AXES>(problem, shared).forward();
 }
 
-template <class T, HaarAxes AXES, bool WHOLE>
-PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, WHOLE ? 2 : 1) haar_inverse_tile(HaarProblem<T> problem) {
+template <class T, HaarAxes AXES>
+PK_KERNEL void PK_LAUNCH_BOUNDS(HaarTileConfig<T, AXES>::kThreads, 2) haar_inverse_tile(HaarProblem<T> problem) {
   using Shared = typename HaarTileConfig<T, AXES>::Shared;
   PK_SHARED(Shared, shared);
-  HaarTile<T, AXES, WHOLE>(problem, shared).inverse();
+  HaarTile<T, AXES>(problem, shared).inverse();
 }
 
 }  // namespace PK_BUILD

@@ -1,7 +1,7 @@
 // H = x * A^T with tensor cores, for every row of every target, each row with the adapter that it uses.
 //
 // x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite). A block makes 64 rows and 16 or 64 ranks of one plane: planes share k,
-// so that few rows fill a chip as well, and whoever reads H adds them up. Rows of several adapters: x is gone through once for each, by the blocks of `slots` in turn.
+// so that few rows fill a chip as well, and whoever reads H adds them up. Rows of several adapters: x is gone through once for each, by the block of `slots` that its index is for.
 // Loads, in elements: x m * k * ceil(rank / tile columns), A rank * k * ceil(m / 64), each as often as there are adapters in 64 rows. Stores: H planes * m * rank, and a
 // count of arrivals for each tile of y that is split. 2 * m * k * rank flops.
 // Factors of f32 with 16-bit x: x becomes f32, exactly, and A is multiplied as two numbers of tf32.
@@ -58,12 +58,11 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   const int64_t stages = (problem.k + Product::kStageDepth - 1) / Product::kStageDepth;
   const int64_t depth_begin = stages * plane / problem.h_planes * Product::kStageDepth;
   const int64_t depth_end = minimum(stages * (plane + 1) / problem.h_planes * Product::kStageDepth, problem.k);
-  const auto x = product_operand<typename Product::Element>(problem.x.batch(batch), problem.m);
-  int32_t turn = 0;
-  for (int32_t index = -1; (index = next_adapter<Product::kTileRows>(shared.adapters, index)) != -1; turn = (turn + 1) % slots) {
-    if (turn != slot) continue;
+  for (int32_t index = -1; (index = next_adapter<Product::kTileRows>(shared.adapters, index)) != -1;) {
+    if (index % slots != slot) continue;
     const Adapter adapter = adapter_at(target.adapters, index, batch);
     typename Product::Sums sums = {};
+    const auto x = product_operand<typename Product::Element>(problem.x.batch(batch), problem.m);
     const auto a = product_operand<typename Product::Element>(adapter.a.matrix<P>(), adapter.rank);
     if (problem.dropout.threshold != 0) {
       accumulate_dropped<Product>(sums, shared.product, x, a, problem.dropout, batch * problem.m, row0, rank0, depth_begin, depth_end);

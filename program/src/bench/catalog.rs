@@ -156,15 +156,17 @@ mod tests {
 
     #[test]
     fn every_family_has_shapes_of_both_sets_and_names_of_its_own() {
-        let entries = shapes("lora").expect("the list can be read");
-        for set in [Set::Small, Set::Large] {
-            assert!(entries.iter().any(|entry| entry.shape.set == set), "{set:?}");
+        for family in ["lora", "haar"] {
+            let entries = shapes(family).expect("the list can be read");
+            for set in [Set::Small, Set::Large] {
+                assert!(entries.iter().any(|entry| entry.shape.set == set), "{set:?}");
+            }
+            let mut names: Vec<_> = entries.iter().map(|entry| (&entry.shape.name, entry.type_names())).collect();
+            let count = names.len();
+            names.sort();
+            names.dedup();
+            assert_eq!(names.len(), count);
         }
-        let mut names: Vec<_> = entries.iter().map(|entry| (&entry.shape.name, entry.type_names())).collect();
-        let count = names.len();
-        names.sort();
-        names.dedup();
-        assert_eq!(names.len(), count);
         assert!(shapes("unheard of").is_err());
     }
 

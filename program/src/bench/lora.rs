@@ -118,7 +118,7 @@ fn typed<T: Value, P: Value, M: Timed>(
 }
 
 /// Random numbers without a pattern that a kernel could see: a run of them, whose length is a prime, again and again.
-fn numbers<T: Value>(random: &mut Random, count: usize, limit: f64) -> Vec<T> {
+pub(super) fn numbers<T: Value>(random: &mut Random, count: usize, limit: f64) -> Vec<T> {
     const RUN: usize = 1_048_573;
     let run: Vec<T> = random.uniform(count.min(RUN), limit);
     run.iter().copied().cycle().take(count).collect()
@@ -154,13 +154,13 @@ fn gather<T: Copy>(matrix: &[T], width: usize, rows: &[usize]) -> Vec<T> {
 
 /// Elements against their exact values, in pairs.
 #[derive(Default)]
-struct Errors {
+pub(super) struct Errors {
     largest: f64,
     scale: f64,
 }
 
 impl Errors {
-    fn add<T: Value>(&mut self, got: &[T], exact: impl Iterator<Item = f64>) {
+    pub(super) fn add<T: Value>(&mut self, got: &[T], exact: impl Iterator<Item = f64>) {
         for (got, exact) in got.iter().zip(exact) {
             let error = (got.to_f64() - exact).abs();
             // max() would drop NaN.
@@ -169,7 +169,7 @@ impl Errors {
         }
     }
 
-    fn of_rows(&self, rows: usize) -> RowError {
+    pub(super) fn of_rows(&self, rows: usize) -> RowError {
         let finite = |value: f64| value.is_finite().then_some(value);
         let relative = if self.largest == 0.0 { 0.0 } else { self.largest / self.scale };
         RowError { largest: finite(self.largest), relative: finite(relative), rows: rows as u64 }

@@ -2,6 +2,7 @@
 
 pub mod catalog;
 pub mod clock;
+mod haar;
 mod header;
 pub mod lora;
 pub mod results;
@@ -19,7 +20,17 @@ use catalog::{Entry, Peaks, Set};
 use clock::{Arm, Timed, interleaved};
 use results::{COPY, Cache, Clock, CopyBandwidth, LeftOut, OURS, Results, Row, RowError, Time};
 
-const FAMILIES: [&str; 1] = ["lora"];
+/// A family of operations: what its shapes ask for, and how they run.
+macro_rules! family {
+    ($entry:expr, $function:ident($($argument:expr),*)) => {
+        match $entry.shape.operation.split('.').next() {
+            Some("haar") => haar::$function($($argument),*),
+            _ => lora::$function($($argument),*),
+        }
+    };
+}
+
+const FAMILIES: [&str; 2] = ["lora", "haar"];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -171,7 +182,7 @@ impl Bench<'_> {
         for entry in &entries {
             let what = format!("{} {} on {queue}", entry.shape.name, entry.type_names());
             bar.set_message(what.clone());
-            let work = lora::work(entry).map_err(Failure::Input)?;
+            let work = family!(entry, work(entry)).map_err(Failure::Input)?;
             // As many calls as there are rounds, and two to find out how many make a round.
             let calls = f64::from(self.arguments.rounds + 2);
             if budget.left() <= calls * work.flops as f64 / budget.flops_per_second {
@@ -212,19 +223,19 @@ impl Bench<'_> {
         }
         let mut smallest = None;
         for entry in catalog::shapes(family)? {
-            let work = lora::work(&entry)?;
+            let work = family!(entry, work(&entry))?;
             if smallest.as_ref().is_none_or(|&(flops, _)| work.flops < flops) {
                 smallest = Some((work.flops, entry));
             }
         }
         let (flops, entry) = smallest.ok_or_else(|| format!("no shape of {family}"))?;
         let mut seconds = 0.0;
-        lora::run(memory, &entry, self.arguments.seed, 1, false, &mut |mut ready| {
+        let mut with = |mut ready: lora::Ready<'_>| {
             (ready.runner)(1)?;
             seconds = (ready.runner)(1)?.as_secs_f64();
             Ok(())
-        })
-        .map_err(say)?;
+        };
+        family!(entry, run(memory, &entry, self.arguments.seed, 1, false, &mut with)).map_err(say)?;
         budget.flops_per_second = flops as f64 / seconds.max(1e-9);
         Ok(())
     }
@@ -234,13 +245,15 @@ impl Bench<'_> {
         let (copies, cache) = memory.rotation(work.bytes);
         let mut times = Vec::new();
         let mut kernel = String::new();
-        let error = lora::run(memory, entry, self.arguments.seed, copies, self.arguments.accuracy, &mut |ready| {
+        let mut with = |ready: lora::Ready<'_>| {
             kernel.clone_from(&ready.kernel.name);
             let copier = memory.copier(copies, work.bytes)?;
             let mut arms = [Arm { runner: ready.runner, copies: ready.copies }, Arm { runner: copier, copies }];
             times = interleaved(&mut arms, self.arguments.rounds as usize, ROUND)?;
             Ok(())
-        })?;
+        };
+        let (seed, compare) = (self.arguments.seed, self.arguments.accuracy);
+        let error = family!(entry, run(memory, entry, seed, copies, compare, &mut with))?;
         let ours = Measured { arm: OURS, kernel, time: times[0], cache, clock: M::CLOCK, error };
         Ok([ours, Measured { arm: COPY, kernel: String::new(), time: times[1], cache, clock: M::CLOCK, error: None }])
     }
@@ -284,7 +297,7 @@ fn row(queue: &str, entry: &Entry, work: Work, peaks: Option<&Peaks>, measured: 
 fn line(columns: [&str; 10]) -> String {
     let [operation, kernel, queue, types, shape, time, spread, floor, percent, error] = columns;
     let line = format!(
-        "{operation:12}  {kernel:17}  {queue:8}  {types:8}  {shape:40}  {time:>8}  {spread:>7}  {floor:>8}  {percent:>6}  {error:>8}"
+        "{operation:15}  {kernel:20}  {queue:8}  {types:8}  {shape:40}  {time:>8}  {spread:>7}  {floor:>8}  {percent:>6}  {error:>8}"
     );
     line.trim_end().into()
 }

@@ -171,7 +171,9 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let [m, n, k] = self.extents;
         let products = 2.0 * (m * n * k) as f64;
         let mut outcomes = vec![
-            self.outcome(memory, Work::Flops(products), &[], Self::forward, Self::compare_forward),
+            self.outcome(memory, Work::Flops(products), &[], Self::forward, |inputs, output: &Vec<T>, steps| {
+                inputs.compare_forward(output, steps)
+            }),
             self.outcome(memory, Work::Flops(products), &[], Self::backward, Self::compare_backward),
         ];
         if self.mode == Mode::Weight {
@@ -182,7 +184,9 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
                 .flat_map(|kernel| moved.iter().map(move |&(operand, kind)| Formula(kernel, kind, operand, bytes)));
             let formulas: Vec<_> = formulas.collect();
             let work = Work::Bytes(2.0 * bytes as f64);
-            outcomes.push(self.outcome(memory, work, &formulas, Self::merge, Self::compare_merge));
+            outcomes.push(self.outcome(memory, work, &formulas, Self::merge, |inputs, output: &Vec<T>, steps| {
+                inputs.compare_merge(output, steps)
+            }));
         }
         outcomes
     }
@@ -231,7 +235,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         Ok(call.weights(Mat::new(M::read(&placed.weights), n, k)?))
     }
 
-    fn compare_forward(&self, output: &Vec<T>, steps: usize) -> Result<Comparison> {
+    fn compare_forward(&self, output: &[T], steps: usize) -> Result<Comparison> {
         let [m, n, _] = self.extents;
         let (memory, mut y) = (Host(Cpu), Owned::<Host<Cpu>, T>(Cow::Owned(nothing(m * n))));
         let placed = self.place(&memory)?;
@@ -249,8 +253,8 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let mut da = Owned::new(memory, nothing::<P>(RANK * columns))?;
         let mut db = Owned::new(memory, nothing::<P>(rows * RANK))?;
         {
-            let outputs = (framed(&mut dx, [m, k])?, framed(&mut da, [RANK, columns])?, framed(&mut db, [rows, RANK])?);
-            let call = self.backward_call::<M>(&placed, outputs)?;
+            let factors = [framed(&mut da, [RANK, columns])?, framed(&mut db, [rows, RANK])?];
+            let call = self.backward_call::<M>(&placed, framed(&mut dx, [m, k])?, factors)?;
             let bytes = haar::wara_backward_workspace(memory.queue(), &call)?;
             let mut scratch = Owned::new(memory, vec![0u8; bytes])?;
             measured.kernel = Some(haar::wara_backward_kernel(memory.queue(), &call)?);
@@ -265,7 +269,8 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     fn backward_call<'p, M: Memory>(
         &self,
         placed: &'p Placed<'_, T, P, M>,
-        (dx, da, db): (MatMut<'p, T, M::Queue>, MatMut<'p, P, M::Queue>, MatMut<'p, P, M::Queue>),
+        dx: MatMut<'p, T, M::Queue>,
+        [da, db]: [MatMut<'p, P, M::Queue>; 2],
     ) -> Result<WaraBackward<'p, T, P, M::Queue>> {
         let [m, n, k] = self.extents;
         let (x, dy) = (Mat::new(M::read(&placed.x), m, k)?, Mat::new(M::read(&placed.dy), m, n)?);
@@ -280,12 +285,9 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let mut unused = Owned::<Host<Cpu>, T>(Cow::Owned(nothing(m * k)));
         let mut unused_a = Owned::<Host<Cpu>, P>(Cow::Owned(nothing(RANK * columns)));
         let mut unused_b = Owned::<Host<Cpu>, P>(Cow::Owned(nothing(rows * RANK)));
-        let outputs = (
-            framed(&mut unused, [m, k])?,
-            framed(&mut unused_a, [RANK, columns])?,
-            framed(&mut unused_b, [rows, RANK])?,
-        );
-        let terms = reference::haar::wara_backward_terms(&self.backward_call::<Host<Cpu>>(&placed, outputs)?)?;
+        let factors_of = [framed(&mut unused_a, [RANK, columns])?, framed(&mut unused_b, [rows, RANK])?];
+        let call = self.backward_call::<Host<Cpu>>(&placed, framed(&mut unused, [m, k])?, factors_of)?;
+        let terms = reference::haar::wara_backward_terms(&call)?;
         let mut comparison = Comparison::default();
         compare(&mut comparison, dx, &terms.dx, steps, k, "dx");
         let [da, db] = &terms.factors[0];
@@ -318,7 +320,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         Ok(WaraMerge::new(Mat::new(M::read(&placed.weights), n, k)?, destination, self.adapter(placed)?))
     }
 
-    fn compare_merge(&self, output: &Vec<T>, steps: usize) -> Result<Comparison> {
+    fn compare_merge(&self, output: &[T], steps: usize) -> Result<Comparison> {
         let [_, n, k] = self.extents;
         let (memory, mut unused) = (Host(Cpu), Owned::<Host<Cpu>, T>(Cow::Owned(nothing(n * k))));
         let placed = self.place(&memory)?;
