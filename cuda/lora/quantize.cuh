@@ -149,7 +149,7 @@ struct WordOfLanes {
   PK_DEVICE explicit WordOfLanes(uint32_t word) : lane(word * 32 / Config::kBits), shift(16 - word * 32 % Config::kBits) {}
 };
 
-// Stores the highest of `BYTES` bytes first, those before `left`.
+// Stores the highest of `BYTES` bytes first, as many as are left, which may be none.
 template <int BYTES, class Bits>
 PK_DEVICE void store_bytes(uint8_t* to, Bits bits, bool vectors, int64_t left) {
   Vector<uint8_t, BYTES> bytes;
@@ -188,14 +188,14 @@ PK_DEVICE void store_codes(uint8_t* codes, typename Config::Bits bits, bool vect
   const int64_t all = code_bytes<BITS>(count), begin = first / 8 * BITS;
   if constexpr (Config::kBits % 8 == 0 && BITS != 3) {
     const int64_t at = begin + int64_t{lane()} * (Config::kBits / 8);
-    if (at < all) store_bytes<Config::kBits / 8>(codes + at, bits, vectors, all - at);
+    store_bytes<Config::kBits / 8>(codes + at, bits, vectors, all - at);
   } else {
     const WordOfLanes<Config> word(lane());
     uint64_t together = 0;
 #pragma unroll
     for (int i = 0; i < WordOfLanes<Config>::kLanes; ++i) together = together << Config::kBits | shuffle(bits, (word.lane + static_cast<uint32_t>(i)) % 32);
     const int64_t at = begin + int64_t{lane()} * 4;
-    if (lane() < Config::kBits && at < all) store_bytes<4>(codes + at, static_cast<uint32_t>(together >> word.shift), vectors, all - at);
+    if (lane() < Config::kBits) store_bytes<4>(codes + at, static_cast<uint32_t>(together >> word.shift), vectors, all - at);
   }
 }
 
@@ -205,10 +205,10 @@ PK_DEVICE typename Config::Bits load_codes(const uint8_t* codes, bool vectors, i
   const int64_t all = code_bytes<BITS>(count), begin = first / 8 * BITS;
   if constexpr (Config::kBits % 8 == 0 && BITS != 3) {
     const int64_t at = begin + int64_t{lane()} * (Config::kBits / 8);
-    return at < all ? load_bytes<Config::kBits / 8, Bits>(codes + at, vectors, all - at) : Bits{0};
+    return load_bytes<Config::kBits / 8, Bits>(codes + at, vectors, all - at);
   } else {
     const int64_t at = begin + int64_t{lane()} * 4;
-    const uint32_t own = lane() < Config::kBits && at < all ? load_bytes<4, uint32_t>(codes + at, vectors, all - at) : 0;
+    const uint32_t own = lane() < Config::kBits ? load_bytes<4, uint32_t>(codes + at, vectors, all - at) : 0;
     const uint32_t bit = lane() * Config::kBits;
     const uint64_t together = uint64_t{shuffle(own, bit / 32)} << 32 | shuffle(own, (bit / 32 + 1) % 32);
     return static_cast<Bits>(together >> (64 - Config::kBits - bit % 32)) & ((Bits{1} << Config::kBits) - 1);

@@ -411,7 +411,18 @@ pub fn quantize_workspace<T: Element, Q: Queue>(queue: &Q, call: &Quantize<'_, T
 /// **Cost.** One read of the codes and of absmax, one write of W. No workspace; can be captured in a graph.
 ///
 /// # Errors
-/// As [`quantize`]; W may be no view that reaches an element twice. Every code is one of the book.
+/// As [`quantize`], but for the workspace.
+///
+/// # Example
+/// ```
+/// use peft_kernels::{Cpu, MatMut, Vector, lora};
+/// let (codes, absmax) = ([0x0fu8, 0x7f, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77], [2.0f32]); // of 16 weights
+/// let mut weights = [0.0f32; 16];
+/// let call = lora::Dequantize::new(Vector::whole(&codes), Vector::whole(&absmax), MatMut::new(&mut weights, 2, 8)?);
+/// lora::dequantize(&Cpu, call.format(lora::BlockFormat::default().block(16)))?;
+/// assert_eq!(weights[..4], [-2.0, 2.0, 0.0, 2.0]); // codes 0, 15, 7, 15
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
 pub fn dequantize<T: Element, Q: Queue>(queue: &Q, call: Dequantize<'_, T, Q>) -> Result<()> {
     let operation = "lora::dequantize";
     let place = queue.place();
