@@ -1,5 +1,6 @@
 //! The LoRA family's cases.
 
+mod backward;
 mod forward;
 mod merge;
 
@@ -53,6 +54,10 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
             let rows = if adapters > 1 { 4 * m } else { 0 };
             (x * (m * k + n * k + m * n) + factors + rows, 2 * m * n * k + 2 * m * rank * (targets * k + n))
         }
+        // Every gradient; H was saved.
+        "lora.backward" => {
+            (x * (2 * m * k + n * k + m * n + m * rank + n) + 2 * factors, 2 * m * n * k + 4 * m * rank * (k + n))
+        }
         "lora.merge" => (2 * x * n * k + factors, 2 * n * k * rank * adapters),
         operation => return Err(format!("benches/shapes.json: {}: no operation {operation}", entry.shape.name)),
     };
@@ -103,10 +108,10 @@ fn typed<T: Value, P: Value, M: Timed>(
     with: Use,
 ) -> Result<Option<RowError>> {
     let random = &mut Random::new(seed, &entry.shape.name);
-    if entry.shape.operation == "lora.merge" {
-        merge::run::<T, P, M>(memory, extents, random, copies, compare, with)
-    } else {
-        forward::run::<T, P, M>(memory, extents, random, copies, compare, with)
+    match entry.shape.operation.as_str() {
+        "lora.backward" => backward::run::<T, P, M>(memory, extents, random, copies, compare, with),
+        "lora.merge" => merge::run::<T, P, M>(memory, extents, random, copies, compare, with),
+        _ => forward::run::<T, P, M>(memory, extents, random, copies, compare, with),
     }
 }
 
