@@ -38,8 +38,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(OuterSimtConfig::kThreads) lora_outer_simt(Outer
       const int64_t batch = tile / row_tiles, first = (tile - batch * row_tiles) * kLoraOuterRows, last = minimum(problem.m, first + kLoraOuterRows);
       const Matrix<const T> left = problem.left.batch(batch);
       for (int64_t row = first; row < last; ++row) {
-        if (!problem.dropout.keeps(batch * problem.m + row, column)) continue;
-        const float value = to_float(load_global(left.at(row, column)));
+        const float value = problem.dropout.keeps(batch * problem.m + row, column) ? to_float(load_global(left.at(row, column))) : 0.0f;
 #pragma unroll
         for (int i = 0; i < Config::kRanks; ++i) {
           if (rank0 + i < rank) sums[i] = fma(value, load_intermediate<T>(problem.h, batch, row, rank0 + i), sums[i]);

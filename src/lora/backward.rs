@@ -35,11 +35,18 @@ enum SavedH<'a, T, Q> {
     F32(Tensor<'a, f32, Q, 3>),
 }
 
+/// The one adapter of a layer.
+struct Factors<'a, P, Q> {
+    a: Tensor<'a, P, Q, 3>,
+    b: Tensor<'a, P, Q, 3>,
+    scale: f32,
+}
+
 /// One linear layer of those that share x: the gradient of its output, its parameters, and where their gradients go.
 pub struct BackwardTarget<'a, T, P, Q> {
     dy: Tensor<'a, T, Q, 3>,
     w: Option<Tensor<'a, T, Q, 3>>,
-    adapter: Option<(Tensor<'a, P, Q, 3>, Tensor<'a, P, Q, 3>, f32)>,
+    adapter: Option<Factors<'a, P, Q>>,
     h: SavedH<'a, T, Q>,
     a: Option<Gradient<'a, P, Q>>,
     b: Option<Gradient<'a, P, Q>>,
@@ -60,7 +67,7 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
 
     /// The adapter, as in forward: `a` [rank, k], `b` [n, rank].
     pub fn adapter(mut self, a: impl Into<Tensor<'a, P, Q, 3>>, b: impl Into<Tensor<'a, P, Q, 3>>, scale: f32) -> Self {
-        self.adapter = Some((a.into(), b.into(), scale));
+        self.adapter = Some(Factors { a: a.into(), b: b.into(), scale });
         self
     }
 

@@ -1,5 +1,6 @@
 //! The LoRA family's cases.
 
+mod backward;
 mod forward;
 mod merge;
 mod quantize;
@@ -56,6 +57,10 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
             let rows = if adapters > 1 { 4 * m } else { 0 };
             (x * (m * k + n * k + m * n) + factors + rows, 2 * m * n * k + 2 * m * rank * (targets * k + n))
         }
+        // Every gradient; H was saved.
+        "lora.backward" => {
+            (x * (2 * m * k + n * k + m * n + m * rank + n) + 2 * factors, 2 * m * n * k + 4 * m * rank * (k + n))
+        }
         "lora.merge" => (2 * x * n * k + factors, 2 * n * k * rank * adapters),
         "lora.weight_norm" => (x * n * k + factors + 4 * n, 2 * n * k * (rank + 1)),
         "lora.quantize" | "lora.dequantize" => (x * n * k + (n * k).div_ceil(2) + 4 * (n * k).div_ceil(64), n * k),
@@ -109,6 +114,7 @@ fn typed<T: Value, P: Value, M: Timed>(
 ) -> Result<Option<RowError>> {
     let random = &mut Random::new(seed, &entry.shape.name);
     match entry.shape.operation.as_str() {
+        "lora.backward" => backward::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.merge" => merge::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.weight_norm" => weight_norm::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.quantize" => quantize::quantize::<T, M>(memory, extents, random, copies, compare, with),

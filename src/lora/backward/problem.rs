@@ -1,6 +1,6 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Backward, BackwardTarget, Gradient, OPERATION, SavedH};
+use super::{Backward, BackwardTarget, Factors, Gradient, OPERATION, SavedH};
 use crate::check::{Check, LARGEST, Operand};
 use crate::layout::extents;
 use crate::lora::forward::{as_rows, broadcast};
@@ -119,7 +119,7 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
         };
         let adapter = match &self.adapter {
             None => None,
-            Some((a, b, scale)) => {
+            Some(Factors { a, b, scale }) => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
                 check.rank(rank)?;

@@ -210,10 +210,11 @@ unsafe fn intermediate<T: Element, P: Element, N: Number>(
         let value = |row: usize, column| {
             let index = [row / problem.m, row % problem.m, column];
             // SAFETY: the caller's.
-            N::new(match element_type {
-                ElementType::F32 => unsafe { View::<f32>::new(view).value(index) },
-                // SAFETY: the caller's.
-                _ => unsafe { View::<T>::new(view).value(index) },
+            N::new(unsafe {
+                match element_type {
+                    ElementType::F32 => View::<f32>::new(view).value(index),
+                    _ => View::<T>::new(view).value(index),
+                }
             })
         };
         return (0..problem.batches * problem.m * rank).map(|i| value(i / rank, i % rank)).collect();

@@ -210,8 +210,36 @@ fn many_tiles<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     check_everywhere::<T, P>(&Spec::new(140, 5, 270, 20, Numbers::Integers))
 }
 
+/// NaN goes to exactly the gradients that depend on it; of a dropped element of x, to none.
+fn not_numbers<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    type Change<T, P> = fn(&mut Case<T, P>);
+    let changes: [Change<T, P>; 5] = [
+        |case| case.x.set([0, 2, 3], T::from_f64(f64::NAN)),
+        |case| case.targets[0].dy.set([0, 1, 4], T::from_f64(f64::INFINITY)),
+        |case| case.targets[0].w.as_mut().expect("a base").set([0, 3, 2], T::from_f64(f64::NAN)),
+        |case| case.targets[0].factors.as_mut().expect("an adapter").a.set([0, 1, 5], P::from_f64(f64::NAN)),
+        |case| case.targets[0].factors.as_mut().expect("an adapter").b.set([0, 6, 0], P::from_f64(f64::NAN)),
+    ];
+    for (i, change) in changes.into_iter().enumerate() {
+        for dropout in [None, Some((0.5, i as u64, 1))] {
+            let mut case = Case::<T, P>::new(&Spec::new(6, 7, 10, 2, Numbers::Reals).with(|spec| {
+                spec.dropout = dropout;
+            }));
+            change(&mut case);
+            let oracle = case.oracle();
+            check_case(&case, &oracle, &Cpu)?;
+            for (queue, algorithm) in emulators().zip(ALGORITHMS.into_iter().cycle()) {
+                case.spec.algorithm = algorithm;
+                check_case(&case, &oracle, &queue)?;
+            }
+        }
+    }
+    Ok(())
+}
+
 pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::backward::small_shapes", small_shapes);
+    for_types!(trials, "lora::backward::not_numbers", not_numbers);
     for_types_and_devices!(trials, "lora::backward::ranks", ranks);
     for_types_and_devices!(trials, "lora::backward::orders", orders);
     for_types_and_devices!(trials, "lora::backward::choices", choices);

@@ -1,6 +1,6 @@
 //! Which kernel is picked for which call, and that every chip can run each of them.
 
-use peft_kernels::lora::{self, Adapter, Forward, Merge, Target};
+use peft_kernels::lora::{self, Adapter, Backward, BackwardTarget, Forward, Gradient, Merge, Target};
 use peft_kernels::storage::{RawSlice, RawSliceMut};
 use peft_kernels::{Element, Emulator, Kernel, Mat, MatMut};
 
@@ -140,7 +140,40 @@ fn every_chip<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         .try_for_each(|chip| merge::with_every_kernel::<T, P>(&Emulator::new(chip as u64).compute_capability(chip)))
 }
 
+/// m, k, and the kernel that makes the gradient of x.
+const BACKWARD: &[(usize, usize, &str)] = &[
+    (0, 4096, "lora_input_gradient_mma_small"),
+    (128, 4096, "lora_input_gradient_mma_small"),
+    (129, 4096, "lora_input_gradient_mma_large"),
+    (4096, 128, "lora_input_gradient_mma_small"),
+    (4096, 14336, "lora_input_gradient_mma_large"),
+    (1 << 38, 1, "lora_input_gradient_simt"),
+];
+
+fn backward() -> Result<(), String> {
+    for &(m, k, name) in BACKWARD {
+        for chip in CHIPS {
+            let queue = Emulator::new(0).compute_capability(chip);
+            let target = BackwardTarget::new(matrix::<f32>(m, 64)).dense(matrix(64, k));
+            let target = target.adapter(matrix(16, k), matrix(64, 16), 1.0);
+            let dx = Gradient::overwrite(matrix_mut(m, k));
+            let call = Backward::<f32, f32, _>::new(matrix(m, k)).target(target).x_gradient(dx);
+            let kernel = lora::backward_kernel(&queue, &call).map_err(|error| error.to_string())?;
+            if kernel.name != name {
+                return Err(format!("[{m}, {k}] on {queue:?}: {kernel:?}, expected {name}"));
+            }
+            // At most 64 MiB beside dH, whatever the shape.
+            let bytes = lora::backward_workspace(&queue, &call).map_err(|error| error.to_string())?;
+            if bytes > (64 << 20) + m * 16 * 4 * 2 {
+                return Err(format!("[{m}, {k}]: a workspace of {bytes} bytes"));
+            }
+        }
+    }
+    Ok(())
+}
+
 pub fn trials(trials: &mut Trials) {
+    trials.add("lora::backward::pick", backward);
     for_types!(trials, "lora::pick::forward", forward);
     for_types!(trials, "lora::pick::merge", merge);
     for_types!(trials, "lora::pick::every_chip", every_chip);
