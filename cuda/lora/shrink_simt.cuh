@@ -41,6 +41,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
 
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
       float sum[Config::kRanks] = {};
+#pragma unroll 2  // dropout's draws and more would not fit the registers
       for (int64_t k = lane; k < problem.k; k += 32) {
         const float x_value = problem.dropout.keeps(row, k) ? to_float(load_global(x.at(row % problem.m, k))) : 0.0f;
 #pragma unroll
