@@ -249,9 +249,10 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_gradient_simt(WaraPro
       Tile::accumulate(
           sums, shared, problem.m, !source.row_major(), false,
           [&](int row, int64_t depth) {
-            const int64_t place = place0 + row - begin, first = place << group.level;
+            const int64_t place = place0 + row - begin;
             float sum = 0.0f;
             if (place < 0 || place >= count) return sum;
+            const int64_t first = place << group.level;
 #pragma unroll 1
             for (int64_t i = first; i < minimum(first + (int64_t{1} << group.level), extent); ++i) sum += wara_sign(i, group.level, detail) * to_float(load_global(source.at(depth, i)));
             return sum;

@@ -43,6 +43,18 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             }
         }
     }
+    for element_type in ["f32", "f16", "bf16", "f16+f32", "bf16+f32"] {
+        for (op, kernel) in [
+            ("haar.wara_forward", "haar_wara_expand_simt"),
+            ("haar.wara_backward", "haar_wara_gradient_simt"),
+            ("haar.wara_merge", "haar_wara_merge_tile"),
+        ] {
+            for (queue, kernel) in [("cpu", "reference"), ("emulator", kernel)] {
+                let row = [op, kernel, queue, element_type].map(String::from);
+                assert!(seen.contains(&row), "{op} {queue} {element_type}");
+            }
+        }
+    }
     for element_type in ["f32", "f16", "bf16"] {
         for (op, kernel) in [
             ("haar.forward_1d", "haar_forward_tile"),
