@@ -121,7 +121,8 @@ PK_DEVICE uint32_t boundaries_below(const WarpList<1 << BITS>& boundaries, float
     float boundary;
     if constexpr (LEVEL < 5) boundary = boundaries.template at<0, 1>((1u << LEVEL) - 1 + path);
     else boundary = boundaries.template at<1 << (LEVEL - 5), 1 << (LEVEL - 5)>(path);
-    return boundaries_below<BITS, LEVEL + 1>(boundaries, x, 2 * path + (x > boundary ? 1 : 0));
+    const uint32_t above = x > boundary ? 1 : 0;
+    return boundaries_below<BITS, LEVEL + 1>(boundaries, x, 2 * path + above);
   }
 }
 
