@@ -65,7 +65,7 @@ PK_DEVICE double haar_synthesis(const HaarProblem<T>& problem, const Matrix<cons
 }
 
 template <class T>
-PK_KERNEL void PK_LAUNCH_BOUNDS(kHaarSimtThreads) haar_inverse_simt(HaarProblem<T> problem) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(kHaarSimtThreads, 2) haar_inverse_simt(HaarProblem<T> problem) {
   const int64_t rows = problem.rows, columns = problem.columns, step = int64_t{grid_extent().x} * kHaarSimtThreads;
   for (int64_t i = int64_t{block_index().x} * kHaarSimtThreads + thread_index().x; i < problem.batches * rows * columns; i += step) {
     const HaarElement at(i, rows, columns);
