@@ -136,15 +136,32 @@ fn families(
     let mut families = BTreeMap::<String, Family>::new();
     let mut refused = Vec::new();
     let mut nvcc = None;
-    for path in archives.device_objects()? {
-        let object = Object::open(path)?;
-        nvcc = nvcc.or(Some(object.nvcc()?));
-        let kernels = disassembler.kernels(&object.path)?;
+    let scratch = archives.scratch("ptx");
+    // Assembling PTX takes longest: side by side.
+    let read = |path: PathBuf| -> Result<_, String> {
+        let object = Object::open(path).map_err(|error| error.to_string())?;
+        let compiler = object.nvcc().map_err(|error| error.to_string())?;
+        let kernels = disassembler.kernels(&object.path).map_err(|error| error.to_string())?;
+        let later = match kernels.is_empty() {
+            true => Vec::new(),
+            false => {
+                kernels_of_ptx(&compiler, &object.path, disassembler, &scratch).map_err(|error| error.to_string())?
+            }
+        };
+        Ok((object, compiler, kernels, later))
+    };
+    let objects = archives.device_objects()?;
+    let read = std::thread::scope(|scope| {
+        let workers: Vec<_> = objects.into_iter().map(|path| scope.spawn(|| read(path))).collect();
+        let results =
+            workers.into_iter().map(|worker| worker.join().unwrap_or_else(|_| Err("a thread panicked".into())));
+        results.collect::<Result<Vec<_>, String>>()
+    })?;
+    for (object, compiler, kernels, later) in read {
+        nvcc = nvcc.or(Some(compiler));
         if kernels.is_empty() {
             continue;
         }
-        let scratch = archives.scratch("ptx");
-        let later = kernels_of_ptx(&object.nvcc()?, &object.path, disassembler, &scratch)?;
         refused.extend(later.iter().filter_map(Kernel::refusal));
         refused.extend(kernels.iter().filter_map(Kernel::refusal));
         let unit = object.source.file_name().unwrap_or_default().to_string_lossy().into_owned();
