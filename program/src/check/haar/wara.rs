@@ -170,11 +170,24 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     fn outcomes<M: Memory>(&self, memory: &M) -> Vec<Outcome> {
         let [m, n, k] = self.extents;
         let products = 2.0 * (m * n * k) as f64;
+        const EXPAND: &str = "haar_wara_expand_simt";
+        const GRADIENT: &str = "haar_wara_gradient_simt";
+        let [rows, columns] = self.factors;
+        let forward = [
+            Formula(EXPAND, Kind::GlobalRead, "x", n.div_ceil(64) * m * k * size_of::<T>()),
+            Formula(EXPAND, Kind::GlobalRead, "w", m.div_ceil(64) * n * k * size_of::<T>()),
+            Formula(EXPAND, Kind::GlobalWrite, "y", m * n * size_of::<T>()),
+        ];
+        let backward = [
+            Formula(EXPAND, Kind::GlobalWrite, "dx", m * k * size_of::<T>()),
+            Formula(GRADIENT, Kind::GlobalWrite, "da", RANK * columns * size_of::<P>()),
+            Formula(GRADIENT, Kind::GlobalWrite, "db", rows * RANK * size_of::<P>()),
+        ];
         let mut outcomes = vec![
-            self.outcome(memory, Work::Flops(products), &[], Self::forward, |inputs, output: &Vec<T>, steps| {
+            self.outcome(memory, Work::Flops(products), &forward, Self::forward, |inputs, output: &Vec<T>, steps| {
                 inputs.compare_forward(output, steps)
             }),
-            self.outcome(memory, Work::Flops(products), &[], Self::backward, Self::compare_backward),
+            self.outcome(memory, Work::Flops(products), &backward, Self::backward, Self::compare_backward),
         ];
         if self.mode == Mode::Weight {
             let bytes = n * k * size_of::<T>();
