@@ -22,6 +22,8 @@ struct Fault {
 const FORWARD: &str = "lora_forward_mma_";
 const SHRINK: &str = "lora_shrink_mma";
 const MERGE: &str = "lora_merge_mma";
+const NORM: &str = "lora_weight_norm_mma";
+const GRADIENT: &str = "lora_input_gradient_mma_";
 
 const FAULTS: &[Fault] = &[
     Fault {
@@ -55,7 +57,7 @@ const FAULTS: &[Fault] = &[
         follows: ", Vector<float, 4>",
         planted: "at.column ^ 4",
         // A forward fails before, in its shrink kernel.
-        kernels: &[SHRINK, FORWARD, MERGE],
+        kernels: &[SHRINK, FORWARD, GRADIENT, MERGE, NORM],
     },
     Fault {
         what: "adds the branch twice",
@@ -87,7 +89,7 @@ const FAULTS: &[Fault] = &[
         text: "adapter.scale * values.values[i]",
         follows: "",
         planted: "adapter.scale * adapter.scale * values.values[i]",
-        kernels: &[FORWARD],
+        kernels: &[FORWARD, GRADIENT],
     },
     Fault {
         what: "leaves out rows of the operands",
@@ -95,7 +97,7 @@ const FAULTS: &[Fault] = &[
         text: "kPassLines * pitch",
         follows: ";",
         planted: "(kPassLines + 1) * pitch",
-        kernels: &[FORWARD, SHRINK, MERGE],
+        kernels: &[FORWARD, SHRINK, GRADIENT, MERGE, NORM],
     },
     Fault {
         what: "exchanges the halves of a step's depth in the left operand alone",
@@ -103,7 +105,7 @@ const FAULTS: &[Fault] = &[
         text: "2 * step + in_warp / 16",
         follows: ")",
         planted: "2 * step + 1 - in_warp / 16",
-        kernels: &[FORWARD, SHRINK, MERGE],
+        kernels: &[FORWARD, SHRINK, GRADIENT, MERGE, NORM],
     },
     Fault {
         what: "does not wait for the copies of the stage that is read",
@@ -111,7 +113,7 @@ const FAULTS: &[Fault] = &[
         text: "wait_group<Config::kStages - 2>();",
         follows: "",
         planted: "wait_group<Config::kStages - 1>();",
-        kernels: &[FORWARD, SHRINK],
+        kernels: &[FORWARD, SHRINK, GRADIENT],
     },
 ];
 
