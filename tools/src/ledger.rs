@@ -144,9 +144,13 @@ fn families(
         let kernels = disassembler.kernels(&object.path).map_err(|error| error.to_string())?;
         let later = match kernels.is_empty() {
             true => Vec::new(),
-            false => {
-                kernels_of_ptx(&compiler, &object.path, disassembler, &scratch).map_err(|error| error.to_string())?
-            }
+            false => kernels_of_ptx(
+                &compiler,
+                &object.path,
+                disassembler,
+                &scratch.join(object.path.file_stem().unwrap_or_default()),
+            )
+            .map_err(|error| error.to_string())?,
         };
         Ok((object, compiler, kernels, later))
     };
