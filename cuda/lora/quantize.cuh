@@ -88,8 +88,9 @@ class WarpList {
     WarpList result;
 #pragma unroll
     for (int j = 0; j < kRegisters; ++j) {
-      const int at = 32 * j + static_cast<int>(lane()) - (j > 0 ? FIRST : 0);
-      result.registers_[j] = list.load(static_cast<uint32_t>(at < COUNT ? at : COUNT - 1));
+      const int begin = 32 * j - (j > 0 ? FIRST : 0);
+      const int at = minimum(begin + static_cast<int>(lane()), COUNT - 1);
+      result.registers_[j] = list.load(static_cast<uint32_t>(at));
     }
     return result;
   }
@@ -244,7 +245,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS((QuantizeConfig<T, BITS>::kThreads)) lora_quanti
   const float offset = problem.offset != nullptr ? load_global(problem.offset) : 0.0f;
   const auto value = [&](int i, int c) {
     const float x = to_float(pieces[i].values[c]);
-    return problem.offset != nullptr && first + Config::in_warp(i) + c < source.count ? x - offset : x;
+    const int64_t element = first + Config::in_warp(i) + c;
+    const bool exists = element < source.count;
+    return problem.offset != nullptr && exists ? x - offset : x;
   };
 
   // Magnitudes are in the order of their bits, NaNs beyond all.
