@@ -20,7 +20,7 @@ BlockedMatrix<T> blocked(const pk_matrix& matrix, int32_t block) {
   constexpr int64_t kPiece = 16 / sizeof(T);
   BlockedMatrix<T> result{batched<T>(matrix).first, matrix.columns, matrix.rows * matrix.columns, 0, log2_of(block)};
   const bool one_row = matrix.rows == 1 || matrix.row_stride == matrix.columns;
-  if (matrix.columns == 1 && matrix.rows > 1) {  // one column, whatever its column stride
+  if (matrix.columns == 1) {  // one column, whatever its column stride
     result.matrix.column_stride = matrix.row_stride;
     result.columns = result.count;
   } else if (matrix.column_stride == 1 && one_row) {

@@ -210,7 +210,8 @@ PK_DEVICE typename Config::Bits load_codes(const uint8_t* codes, bool vectors, i
     return load_bytes<Config::kBits / 8, Bits>(codes + at, vectors, all - at);
   } else {
     const int64_t at = begin + int64_t{lane()} * 4;
-    const uint32_t own = lane() < Config::kBits ? load_bytes<4, uint32_t>(codes + at, vectors, all - at) : 0;
+    const bool has_word = lane() < Config::kBits;
+    const uint32_t own = has_word ? load_bytes<4, uint32_t>(codes + at, vectors, all - at) : 0;
     const uint32_t bit = lane() * Config::kBits;
     const uint64_t together = uint64_t{shuffle(own, bit / 32)} << 32 | shuffle(own, (bit / 32 + 1) % 32);
     return static_cast<Bits>(together >> (64 - Config::kBits - bit % 32)) & ((Bits{1} << Config::kBits) - 1);
