@@ -348,8 +348,7 @@ class HaarTile {
   // One of the coefficients, wherever it is.
   PK_DEVICE float load_one(int64_t row, int64_t column) {
     const HaarPlace place = haar_place(problem_, AXES, row, column);
-    const bool within = row < problem_.padded_rows() && column < problem_.padded_columns() && place.is_coefficient;
-    return within ? to_float(load_global(problem_.source.batch(batch_).at(place.row, place.column))) * problem_.factors[place.level] : 0.0f;
+    return place.is_coefficient ? to_float(load_global(problem_.source.batch(batch_).at(place.row, place.column))) * problem_.factors[place.level] : 0.0f;
   }
 
   PK_DEVICE void store_one(int64_t row, int64_t column, float value) {

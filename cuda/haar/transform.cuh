@@ -58,11 +58,11 @@ class HaarCopies {
     if (!copied) end_ = extent;
   }
 
+  // The element itself, then its copies, then -1; no more is asked for.
   PK_DEVICE int64_t next() {
     const int64_t current = next_;
-    if (current < 0) return -1;
 #pragma unroll 1
-    for (next_ = maximum(current + 1, extent_); next_ < end_; ++next_) {
+    for (next_ = current == element_ ? extent_ : current + 1; next_ < end_; ++next_) {
       if (haar_extended(next_, extent_, levels_, boundary_) == element_) return current;
     }
     next_ = -1;
@@ -74,8 +74,8 @@ class HaarCopies {
   int32_t levels_, boundary_;
 };
 
-// The first level at which a position is a detail, or `levels` for an approximation; less one.
-PK_DEVICE int32_t haar_step(int64_t position, int32_t levels) { return position == 0 ? levels : minimum<int32_t>(lowest_bit(static_cast<uint64_t>(position)), levels); }
+// The first level at which a position is a detail, less one; at least `levels` for an approximation.
+PK_DEVICE int32_t haar_step(int64_t position, int32_t levels) { return position == 0 ? levels : static_cast<int32_t>(lowest_bit(static_cast<uint64_t>(position))); }
 
 struct HaarPlace {
   int64_t row, column;  // in the matrix of coefficients

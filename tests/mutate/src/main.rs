@@ -17,12 +17,12 @@ use std::time::Instant;
 
 use clap::Parser;
 use mutants::Mutant;
-use suite::{Bench, Outcome};
+use suite::{Bench, Outcome, Tests};
 use table::{SURVIVED, Table};
 
 #[derive(Parser)]
 struct Arguments {
-    /// The family whose kernels are changed, and whose tests are run.
+    /// The family whose kernels are changed, and whose tests are run; or `tile`, which all families are made of and all tests are run for.
     #[arg(long, default_value = "lora")]
     family: String,
     /// Runs nothing: fails if the committed table is of other sources, or has a survivor.
@@ -55,15 +55,13 @@ impl Case {
     }
 }
 
-/// The kernels of a family, and the tiles that they are made of.
+/// The kernels of a folder of `cuda/`, not what launches them.
 fn sources(cuda: &Path, family: &str) -> Result<Sources, Box<dyn Error>> {
     let mut sources = Sources::new();
-    for folder in ["tile", family] {
-        for entry in fs::read_dir(cuda.join(folder))? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "cuh") {
-                sources.insert(path.strip_prefix(cuda)?.to_path_buf(), fs::read_to_string(&path)?);
-            }
+    for entry in fs::read_dir(cuda.join(family))? {
+        let path = entry?.path();
+        if path.to_string_lossy().ends_with(".cuh") && !path.to_string_lossy().ends_with("_launch.cuh") {
+            sources.insert(path.strip_prefix(cuda)?.to_path_buf(), fs::read_to_string(&path)?);
         }
     }
     Ok(sources)
@@ -122,20 +120,37 @@ fn build_alone(bench: &Bench, source: &str, case: &Case) -> Result<suite::Build,
     build
 }
 
-/// How a mutant ended: by the test that failed for the same one before, by those that count every access and barrier, by any; `None` if it survived.
+/// Which tests failed for the mutants of a source, and for how many.
+type Failures = Mutex<BTreeMap<PathBuf, BTreeMap<String, usize>>>;
+
+/// The tests that saw most mutants of a source.
+fn frequent(failures: &Failures, path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
+    const TRIED: usize = 4;
+    let all = failures.lock().map_err(|error| error.to_string())?;
+    let mut tests: Vec<_> = all.get(path).into_iter().flatten().collect();
+    tests.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
+    Ok(tests.into_iter().take(TRIED).map(|(test, _)| test.clone()).collect())
+}
+
+/// What noticed a mutant.
+enum Seen {
+    By(String),
+    Otherwise(String),
+}
+
+/// How a mutant ended: by the test that failed for the same one before, by those that saw others of its source, by any; `None` if it survived.
 fn judge(
     bench: &Bench,
     family: &str,
-    known: Option<&String>,
+    likely: &[String],
     suite: &Path,
     number: Option<usize>,
-) -> Result<Option<String>, Box<dyn Error>> {
-    let counters = format!("{family}::counters");
-    let runs = known.map(|test| (test.as_str(), true)).into_iter().chain([(counters.as_str(), false), (family, false)]);
-    for (filter, exact) in runs {
-        match bench.run(suite, number, filter, exact)? {
-            Outcome::Failed { test } => return Ok(Some(format!("{test} fails"))),
-            Outcome::Ended { how } => return Ok(Some(how)),
+) -> Result<Option<Seen>, Box<dyn Error>> {
+    let likely = likely.iter().map(|test| Tests::One(test));
+    for tests in likely.chain([Tests::FamilyOnce(family), Tests::Family(family)]) {
+        match bench.run(suite, number, tests)? {
+            Outcome::Failed { test } => return Ok(Some(Seen::By(test))),
+            Outcome::Ended { how } => return Ok(Some(Seen::Otherwise(how))),
             Outcome::Passed => {}
         }
     }
@@ -151,13 +166,22 @@ fn outcomes(
     known: &BTreeMap<String, String>,
 ) -> Result<Vec<String>, Box<dyn Error>> {
     let (switched, chosen) = build_switched(bench, sources, cases)?;
+    let failures = Failures::default();
     let outcomes: Vec<Mutex<String>> = cases.iter().map(|_| Mutex::default()).collect();
     let one = |i: usize, suite: &Path, number: Option<usize>| -> Result<(), String> {
         let begin = Instant::now();
         let case = &cases[i];
-        let outcome =
-            judge(bench, family, known.get(&case.description()), suite, number).map_err(|error| error.to_string())?;
-        let outcome = outcome.unwrap_or_else(|| SURVIVED.into());
+        let mut likely: Vec<String> = known.get(&case.description()).cloned().into_iter().collect();
+        likely.extend(frequent(&failures, &case.path).map_err(|error| error.to_string())?);
+        let outcome = match judge(bench, family, &likely, suite, number).map_err(|error| error.to_string())? {
+            Some(Seen::By(test)) => {
+                let mut failures = failures.lock().map_err(|error| error.to_string())?;
+                *failures.entry(case.path.clone()).or_default().entry(test.clone()).or_default() += 1;
+                format!("{test} fails")
+            }
+            Some(Seen::Otherwise(how)) => how,
+            None => SURVIVED.into(),
+        };
         println!(
             "{}:{} {} {outcome} ({:.0} s)",
             case.path.display(),
@@ -169,7 +193,7 @@ fn outcomes(
         Ok(())
     };
     let sound = || -> Result<(), String> {
-        match bench.run(&switched, None, family, false).map_err(|error| error.to_string())? {
+        match bench.run(&switched, None, Tests::Family(family)).map_err(|error| error.to_string())? {
             Outcome::Failed { test } => Err(format!("without a mutant: {test} fails")),
             Outcome::Ended { how } => Err(format!("without a mutant: {how}")),
             Outcome::Passed => Ok(()),
@@ -202,6 +226,7 @@ fn outcomes(
 }
 
 fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
+    let tests = if arguments.family == "tile" { "" } else { &arguments.family };
     let root =
         Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).ok_or("no folder above the tests")?.to_path_buf();
     let path = root.join("tests/mutate").join(&arguments.family).with_extension("md");
@@ -226,7 +251,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     }
     let mut table = committed.of(&sources);
     if !cases.is_empty() {
-        let outcomes = outcomes(&Bench::new(&root)?, &arguments.family, &sources, &cases, &table.known_failures()?)?;
+        let outcomes = outcomes(&Bench::new(&root)?, tests, &sources, &cases, &table.known_failures()?)?;
         for (path, source) in sources.iter().filter(|(path, _)| wanted(path)) {
             let of_file = cases.iter().zip(&outcomes).filter(|(case, _)| case.path == *path);
             table.set(path, source, of_file.map(|(case, outcome)| case.row(outcome)).collect());

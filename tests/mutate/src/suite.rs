@@ -11,8 +11,22 @@ use wait_timeout::ChildExt;
 
 use crate::switches;
 
-/// Tests that run longer than this hang; the whole family takes a third of it on one core.
-const LIMIT: Duration = Duration::from_secs(1800);
+/// Where no test ends for so long, one hangs.
+const LIMIT: Duration = Duration::from_secs(300);
+
+/// How many of the emulator's schedules a test runs.
+const SEEDS: &str = "PEFT_KERNELS_TEST_SEEDS";
+
+/// Which tests to run.
+#[derive(Clone, Copy)]
+pub enum Tests<'a> {
+    /// One, in one schedule.
+    One(&'a str),
+    /// All of a family, in one schedule.
+    FamilyOnce(&'a str),
+    /// All of a family, in all schedules.
+    Family(&'a str),
+}
 
 /// How the tests ended.
 pub enum Outcome {
@@ -52,34 +66,33 @@ impl Bench {
         })
     }
 
-    /// Runs the tests of a name, or all whose names contain a filter, on one core.
-    pub fn run(
-        &self,
-        suite: &Path,
-        mutant: Option<usize>,
-        filter: &str,
-        exact: bool,
-    ) -> Result<Outcome, Box<dyn Error>> {
+    /// Runs tests on one core until the first fails.
+    pub fn run(&self, suite: &Path, mutant: Option<usize>, tests: Tests<'_>) -> Result<Outcome, Box<dyn Error>> {
         let log = tempfile::NamedTempFile::new_in(self.copy.path())?;
         let mut command = Command::new(suite);
-        command.current_dir(&self.root).args([filter, "--test-threads", "1"]).stdin(Stdio::null());
-        if exact {
-            command.arg("--exact");
-        }
+        command.current_dir(&self.root).args(["--test-threads", "1"]).stdin(Stdio::null());
+        match tests {
+            Tests::One(name) => command.args(["--exact", name]).env(SEEDS, "1"),
+            Tests::FamilyOnce(family) => command.arg(family).env(SEEDS, "1"),
+            Tests::Family(family) => command.arg(family),
+        };
         if let Some(number) = mutant {
             command.env(switches::CHOICE, number.to_string());
         }
         let mut child = command.stdout(log.reopen()?).stderr(Stdio::null()).spawn()?;
         let failure = Regex::new(r"(?m)^test .*?(\S+)\s+\.\.\. .*FAILED")?;
-        let begin = Instant::now();
+        let (mut ended, mut said) = (Instant::now(), 0);
         loop {
             let status = child.wait_timeout(Duration::from_millis(100))?;
             let text = fs::read_to_string(log.path())?;
+            if text.len() > said {
+                (ended, said) = (Instant::now(), text.len());
+            }
             let outcome = match (failure.captures(&text), status) {
                 (Some(found), _) => Outcome::Failed { test: found[1].to_string() },
                 (None, Some(status)) if status.success() => Outcome::Passed,
                 (None, Some(status)) => Outcome::Ended { how: format!("the tests end with {status}") },
-                (None, None) if begin.elapsed() > LIMIT => Outcome::Ended { how: "hangs".into() },
+                (None, None) if ended.elapsed() > LIMIT => Outcome::Ended { how: "hangs".into() },
                 (None, None) => continue,
             };
             child.kill()?;
