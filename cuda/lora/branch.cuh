@@ -80,7 +80,7 @@ PK_DEVICE void multiply_branch(typename Product::Sums& sums, const typename Prod
     for (int part = 0; part < 3; ++part) {
 #pragma unroll
       for (int i = 0; i < Product::kRowFragments; ++i) {
-        if (part < 2 || b_in_parts) load_left<H>(h[part][i], shared.left[part][0], Product::warp_row() + 16 * i, step);
+        if (part != 2 || b_in_parts) load_left<H>(h[part][i], shared.left[part][0], Product::warp_row() + 16 * i, step);
       }
     }
 #pragma unroll

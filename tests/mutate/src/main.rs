@@ -125,7 +125,7 @@ type Failures = Mutex<BTreeMap<PathBuf, BTreeMap<String, usize>>>;
 
 /// The tests that saw most mutants of a source.
 fn frequent(failures: &Failures, path: &Path) -> Result<Vec<String>, Box<dyn Error>> {
-    const TRIED: usize = 4;
+    const TRIED: usize = 6;
     let all = failures.lock().map_err(|error| error.to_string())?;
     let mut tests: Vec<_> = all.get(path).into_iter().flatten().collect();
     tests.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
@@ -142,6 +142,7 @@ enum Seen {
 fn judge(
     bench: &Bench,
     family: &str,
+    what: &str,
     likely: &[String],
     suite: &Path,
     number: Option<usize>,
@@ -151,6 +152,7 @@ fn judge(
         match bench.run(suite, number, tests)? {
             Outcome::Failed { test } => return Ok(Some(Seen::By(test))),
             Outcome::Ended { how } => return Ok(Some(Seen::Otherwise(how))),
+            Outcome::Passed if matches!(tests, Tests::FamilyOnce(_)) => println!("{what}: not seen in one schedule"),
             Outcome::Passed => {}
         }
     }
@@ -163,17 +165,19 @@ fn outcomes(
     family: &str,
     sources: &Sources,
     cases: &[Case],
-    known: &BTreeMap<String, String>,
+    table: &Table,
 ) -> Result<Vec<String>, Box<dyn Error>> {
     let (switched, chosen) = build_switched(bench, sources, cases)?;
-    let failures = Failures::default();
+    let known = table.known_failures()?;
+    let failures = Failures::new(table.failures()?);
     let outcomes: Vec<Mutex<String>> = cases.iter().map(|_| Mutex::default()).collect();
     let one = |i: usize, suite: &Path, number: Option<usize>| -> Result<(), String> {
         let begin = Instant::now();
         let case = &cases[i];
         let mut likely: Vec<String> = known.get(&case.description()).cloned().into_iter().collect();
         likely.extend(frequent(&failures, &case.path).map_err(|error| error.to_string())?);
-        let outcome = match judge(bench, family, &likely, suite, number).map_err(|error| error.to_string())? {
+        let what = format!("{}:{} {}", case.path.display(), case.mutant.line, case.description());
+        let outcome = match judge(bench, family, &what, &likely, suite, number).map_err(|error| error.to_string())? {
             Some(Seen::By(test)) => {
                 let mut failures = failures.lock().map_err(|error| error.to_string())?;
                 *failures.entry(case.path.clone()).or_default().entry(test.clone()).or_default() += 1;
@@ -182,13 +186,7 @@ fn outcomes(
             Some(Seen::Otherwise(how)) => how,
             None => SURVIVED.into(),
         };
-        println!(
-            "{}:{} {} {outcome} ({:.0} s)",
-            case.path.display(),
-            case.mutant.line,
-            case.description(),
-            begin.elapsed().as_secs_f64()
-        );
+        println!("{what} {outcome} ({:.0} s)", begin.elapsed().as_secs_f64());
         *outcomes[i].lock().map_err(|error| error.to_string())? = outcome;
         Ok(())
     };
@@ -251,7 +249,7 @@ fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
     }
     let mut table = committed.of(&sources);
     if !cases.is_empty() {
-        let outcomes = outcomes(&Bench::new(&root)?, tests, &sources, &cases, &table.known_failures()?)?;
+        let outcomes = outcomes(&Bench::new(&root)?, tests, &sources, &cases, &table)?;
         for (path, source) in sources.iter().filter(|(path, _)| wanted(path)) {
             let of_file = cases.iter().zip(&outcomes).filter(|(case, _)| case.path == *path);
             table.set(path, source, of_file.map(|(case, outcome)| case.row(outcome)).collect());

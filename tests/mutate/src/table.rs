@@ -76,6 +76,18 @@ impl Table {
         Ok(found.map(|found| (found[1].to_string(), found[2].to_string())).collect())
     }
 
+    /// The tests that failed for mutants of each source, and for how many.
+    pub fn failures(&self) -> Result<BTreeMap<PathBuf, BTreeMap<String, usize>>, Box<dyn Error>> {
+        let row = Regex::new(r"\| (\S+) fails \|$")?;
+        let mut failures = BTreeMap::<PathBuf, BTreeMap<String, usize>>::new();
+        for (path, (_, rows)) in &self.files {
+            for found in rows.iter().filter_map(|text| row.captures(text)) {
+                *failures.entry(path.clone()).or_default().entry(found[1].to_string()).or_default() += 1;
+            }
+        }
+        Ok(failures)
+    }
+
     pub fn text(&self, family: &str) -> String {
         let mut text = format!(
             "# What the tests of `{family}` notice\n\nMade by `cargo run --release -p mutate -- --family {family}`: each line of these sources was taken away, and the family's tests run on the emulator. Behind a source's name stands the fingerprint of its code.\n\n{} mutants, {} survivors.\n",

@@ -106,7 +106,7 @@ fn many_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         |n, ranks: &[usize]| TargetSpec { adapters: AdapterSpec::Table(ranks.to_vec()), ..TargetSpec::dense(n, 0) };
     let targets = [table(21, &[3, 130, 0, 16, 1, 8, 2, 5, 7, 64, 4]), table(34, &[2; 11])];
     for (algorithm, m, k_bytes) in [(3, 35, 540), (4, 9, 4120)] {
-        let index = (0..m).map(|row| (row * 5 % 12) - 1).collect();
+        let index = (0..m).map(|row| (row * 7 % 12) - 1).collect();
         let spec = Spec::new(m as usize, 0, k_bytes / size_of::<T>(), 0, Numbers::Reals);
         let spec = spec.with(|spec| {
             (spec.algorithm, spec.rows, spec.targets) = (algorithm, RowSpec::Index(index), targets.to_vec());
