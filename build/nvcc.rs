@@ -82,7 +82,11 @@ fn unit(
         "-Xcompiler",
         "-fPIC,-Wall,-fvisibility=hidden",
     ]);
-    command.args(["-Xptxas", "--warn-on-spills,--warn-on-local-memory-usage", "-lineinfo"]);
+    command.args(["-Xptxas", "--warn-on-spills,--warn-on-local-memory-usage"]);
+    // Half of the machine code's size.
+    if env::var("PEFT_KERNELS_LINE_INFO").is_ok_and(|value| value == "1") {
+        command.arg("-lineinfo");
+    }
     if toolkit.compresses {
         command.arg("--compress-mode=size");
     }
@@ -109,6 +113,7 @@ fn unit(
 /// An archive of these sources, and the CUDA runtime linked into it: no CUDA library is needed to start what links this.
 pub fn compile(archive: &str, sources: Vec<PathBuf>, out: &Path, include: Option<&Path>) -> Result<(), String> {
     println!("cargo::rerun-if-env-changed=NVCC_CCBIN");
+    println!("cargo::rerun-if-env-changed=PEFT_KERNELS_LINE_INFO");
     let toolkit = toolkit()?;
     let architectures = architectures()?;
     let units = sources
