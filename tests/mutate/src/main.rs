@@ -138,89 +138,137 @@ enum Seen {
     Otherwise(String),
 }
 
-/// How a mutant ended: by the test that failed for the same one before, by those that saw others of its source, by any; `None` if it survived.
-fn judge(
-    bench: &Bench,
-    family: &str,
-    what: &str,
-    likely: &[String],
-    suite: &Path,
+/// How much of the tests a mutant is shown. Most are seen by few, so that all are shown those first.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Pass {
+    /// The test that failed for the same mutant before, and those that saw others of its source.
+    Likely,
+    /// All of the family, in one schedule.
+    Once,
+    /// In all schedules.
+    All,
+}
+
+/// The suite that has a mutant, and the number that chooses it there.
+struct Built {
+    suite: PathBuf,
     number: Option<usize>,
-) -> Result<Option<Seen>, Box<dyn Error>> {
-    let likely = likely.iter().map(|test| Tests::One(test));
-    for tests in likely.chain([Tests::FamilyOnce(family), Tests::Family(family)]) {
-        match bench.run(suite, number, tests)? {
-            Outcome::Failed { test } => return Ok(Some(Seen::By(test))),
-            Outcome::Ended { how } => return Ok(Some(Seen::Otherwise(how))),
-            Outcome::Passed if matches!(tests, Tests::FamilyOnce(_)) => println!("{what}: not seen in one schedule"),
-            Outcome::Passed => {}
+}
+
+/// What runs the mutants of a family.
+struct Run<'a> {
+    bench: &'a Bench,
+    tests: &'a str,
+    known: BTreeMap<String, String>,
+    failures: Failures,
+}
+
+impl Run<'_> {
+    /// What noticed a mutant, if anything did.
+    fn judge(&self, case: &Case, built: &Built, pass: Pass) -> Result<Option<Seen>, Box<dyn Error>> {
+        let mut likely = Vec::new();
+        if pass == Pass::Likely {
+            likely.extend(self.known.get(&case.description()).cloned());
+            likely.extend(frequent(&self.failures, &case.path)?);
+        }
+        let tests = match pass {
+            Pass::Likely => likely.iter().map(|test| Tests::One(test)).collect(),
+            Pass::Once => vec![Tests::FamilyOnce(self.tests)],
+            Pass::All => vec![Tests::Family(self.tests)],
+        };
+        for tests in tests {
+            match self.bench.run(&built.suite, built.number, tests)? {
+                Outcome::Failed { test } => return Ok(Some(Seen::By(test))),
+                Outcome::Ended { how } => return Ok(Some(Seen::Otherwise(how))),
+                Outcome::Passed => {}
+            }
+        }
+        Ok(None)
+    }
+
+    /// One pass of one mutant; says what became of it, if that is known now.
+    fn one(&self, case: &Case, built: &Built, pass: Pass) -> Result<Option<String>, Box<dyn Error>> {
+        let begin = Instant::now();
+        let outcome = match self.judge(case, built, pass)? {
+            Some(Seen::By(test)) => {
+                let mut failures = self.failures.lock().map_err(|error| error.to_string())?;
+                *failures.entry(case.path.clone()).or_default().entry(test.clone()).or_default() += 1;
+                Some(format!("{test} fails"))
+            }
+            Some(Seen::Otherwise(how)) => Some(how),
+            None if pass == Pass::All => Some(SURVIVED.into()),
+            None => None,
+        };
+        let said = outcome.as_deref().unwrap_or("not seen yet");
+        if pass != Pass::Likely || outcome.is_some() {
+            let (path, seconds) = (case.path.display(), begin.elapsed().as_secs_f64());
+            println!("{path}:{} {} {said} ({seconds:.0} s)", case.mutant.line, case.description());
+        }
+        Ok(outcome)
+    }
+
+    /// All tests pass without a mutant.
+    fn sound(&self, suite: &Path) -> Result<(), Box<dyn Error>> {
+        match self.bench.run(suite, None, Tests::Family(self.tests))? {
+            Outcome::Failed { test } => Err(format!("without a mutant: {test} fails").into()),
+            Outcome::Ended { how } => Err(format!("without a mutant: {how}").into()),
+            Outcome::Passed => Ok(()),
         }
     }
-    Ok(None)
 }
 
 /// What became of each case, in their order; and of none, which all tests must pass.
 fn outcomes(
     bench: &Bench,
-    family: &str,
+    tests: &str,
     sources: &Sources,
     cases: &[Case],
     table: &Table,
 ) -> Result<Vec<String>, Box<dyn Error>> {
     let (switched, chosen) = build_switched(bench, sources, cases)?;
-    let known = table.known_failures()?;
-    let failures = Failures::new(table.failures()?);
-    let outcomes: Vec<Mutex<String>> = cases.iter().map(|_| Mutex::default()).collect();
-    let one = |i: usize, suite: &Path, number: Option<usize>| -> Result<(), String> {
-        let begin = Instant::now();
-        let case = &cases[i];
-        let mut likely: Vec<String> = known.get(&case.description()).cloned().into_iter().collect();
-        likely.extend(frequent(&failures, &case.path).map_err(|error| error.to_string())?);
-        let what = format!("{}:{} {}", case.path.display(), case.mutant.line, case.description());
-        let outcome = match judge(bench, family, &what, &likely, suite, number).map_err(|error| error.to_string())? {
-            Some(Seen::By(test)) => {
-                let mut failures = failures.lock().map_err(|error| error.to_string())?;
-                *failures.entry(case.path.clone()).or_default().entry(test.clone()).or_default() += 1;
-                format!("{test} fails")
-            }
-            Some(Seen::Otherwise(how)) => how,
-            None => SURVIVED.into(),
-        };
-        println!("{what} {outcome} ({:.0} s)", begin.elapsed().as_secs_f64());
-        *outcomes[i].lock().map_err(|error| error.to_string())? = outcome;
-        Ok(())
-    };
-    let sound = || -> Result<(), String> {
-        match bench.run(&switched, None, Tests::Family(family)).map_err(|error| error.to_string())? {
-            Outcome::Failed { test } => Err(format!("without a mutant: {test} fails")),
-            Outcome::Ended { how } => Err(format!("without a mutant: {how}")),
-            Outcome::Passed => Ok(()),
-        }
-    };
-    let next = AtomicUsize::new(0);
-    let work = || -> Result<(), String> {
-        loop {
-            // The sound kernels first: their tests run to the end.
-            match next.fetch_add(1, Ordering::Relaxed) {
-                0 => sound()?,
-                i if i > cases.len() => return Ok(()),
-                i if chosen[i - 1] => one(i - 1, &switched, Some(i - 1))?,
-                _ => {}
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        let count = std::thread::available_parallelism().map_or(1, |count| count.get());
-        let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
-        workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
-    })?;
-    for (i, case) in cases.iter().enumerate().filter(|(i, _)| !chosen[*i]) {
-        match build_alone(bench, &sources[&case.path], case)? {
-            Ok(suite) => one(i, &suite, None)?,
-            Err(_) => *outcomes[i].lock().map_err(|error| error.to_string())? = "does not compile".into(),
-        }
+    let mut built = Vec::new();
+    for (i, case) in cases.iter().enumerate() {
+        built.push(if chosen[i] {
+            Some(Built { suite: switched.clone(), number: Some(i) })
+        } else if let Ok(suite) = build_alone(bench, &sources[&case.path], case)? {
+            // The suite of the next build lies where this one does.
+            let kept = bench.copy.path().join(format!("suite-{i}"));
+            fs::copy(suite, &kept)?;
+            Some(Built { suite: kept, number: None })
+        } else {
+            None
+        });
     }
-    Ok(outcomes.into_iter().map(Mutex::into_inner).collect::<Result<_, _>>()?)
+    let run = Run { bench, tests, known: table.known_failures()?, failures: Failures::new(table.failures()?) };
+    let outcomes: Vec<Mutex<Option<String>>> =
+        built.iter().map(|built| Mutex::new(built.is_none().then(|| "does not compile".into()))).collect();
+    let outcome_of = |i: usize| outcomes[i].lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    for pass in [Pass::Likely, Pass::Once, Pass::All] {
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), String> {
+            loop {
+                let i = next.fetch_add(1, Ordering::Relaxed);
+                if i > cases.len() {
+                    return Ok(());
+                }
+                if i == cases.len() {
+                    if pass == Pass::All {
+                        run.sound(&switched).map_err(|error| error.to_string())?;
+                    }
+                } else if let Some(built) = built[i].as_ref().filter(|_| outcome_of(i).is_none()) {
+                    let outcome = run.one(&cases[i], built, pass).map_err(|error| error.to_string())?;
+                    *outcome_of(i) = outcome;
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            let count = std::thread::available_parallelism().map_or(1, |count| count.get());
+            let workers: Vec<_> = (0..count).map(|_| scope.spawn(work)).collect();
+            workers.into_iter().try_for_each(|worker| worker.join().unwrap_or_else(|_| Err("a worker panicked".into())))
+        })?;
+    }
+    let decided = |i: usize| outcome_of(i).clone().ok_or("a mutant that nobody ran");
+    Ok((0..cases.len()).map(decided).collect::<Result<_, _>>()?)
 }
 
 fn run(arguments: &Arguments) -> Result<bool, Box<dyn Error>> {
