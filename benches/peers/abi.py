@@ -147,6 +147,7 @@ class pk_lora_target(ctypes.Structure):
         ("adapter_count", ctypes.c_int64),
         ("max_rank", ctypes.c_int64),
         ("saved_h", pk_matrix),
+        ("row_scale", pk_matrix),
     ]
 
 

@@ -34,6 +34,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
       {"y", target.y, m, -1, descriptor.x.element_type, true},
       {"w", target.w, n, k, descriptor.x.element_type, target.base == PK_LORA_BASE_DENSE},
       {"bias", target.bias, 1, n, descriptor.x.element_type, target.bias.data != nullptr},
+      {"row_scale", target.row_scale, 1, n, PK_F32, target.row_scale.data != nullptr},
       {"a", target.a, -1, k, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
       {"b", target.b, n, rank, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
   };
@@ -48,7 +49,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   }
   PK_TRY_API(check_output(operation, "y", target.y));
   PK_TRY_API(check_pointer(operation, "adapters", target.adapters, alignof(pk_lora_adapter)));
-  if (descriptor.batch_count > 1 && target.y.batch_stride == 0) {
+  if (descriptor.batch_count > 1 && target.y.batch_stride == 0 && m > 0 && n > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: y has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
   if (one && by_row && rank != 0) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
@@ -136,6 +137,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
     if (target.saved_h.data != nullptr) operands.output("saved_h", target.saved_h, batches);
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
     if (target.bias.data != nullptr) operands.input("bias", target.bias, batches);
+    if (target.row_scale.data != nullptr) operands.input("row_scale", target.row_scale, batches);
     if (target.adapters == nullptr) {
       operands.input("a", target.a, batches);
       operands.input("b", target.b, batches);

@@ -108,12 +108,13 @@ uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
 
 int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
   const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
-  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout;
+  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.data != nullptr; });
+  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
   const LoraMath base = is_f32(forward) ? of_f32 : LoraMath::exact16;
   const LoraMath shrink = is_f32(forward) ? of_f32 : wide ? LoraMath::three_tf32 : LoraMath::exact16;
-  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout;
+  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout + scaled;
 }
 
 }  // namespace

@@ -153,9 +153,10 @@ typedef struct pk_lora_target {
   /* [m, max_rank] of x's type or f32: H = dropped x * A^T for pk_lora_backward, without scale and without 1 / (1 - probability); data = null: not asked for. Of a row without an adapter nothing
    * is written, nor beyond its adapter's rank. */
   pk_matrix saved_h;
+  pk_matrix row_scale; /* [1, n] of f32, any strides, which every row of W and the branch is multiplied by: DoRA's magnitude over norm; data = null: none */
 } pk_lora_target;
 
-/* y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t for each target t. */
+/* y_t = row_scale_t .* (x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
 typedef struct pk_lora_forward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_target) of the caller: the distance between two targets */

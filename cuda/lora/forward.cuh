@@ -1,4 +1,4 @@
-// y = x * W^T + scale * (x * A^T) * B^T + bias: the problem as the kernels see it.
+// y = row scale .* (x * W^T + scale * (x * A^T) * B^T) + bias: the problem as the kernels see it.
 #pragma once
 
 #include "adapter.cuh"
@@ -14,6 +14,7 @@ struct ForwardTarget {
   Batched<T> y;
   int64_t n;
   AdapterSet adapters;
+  Batched<const float> row_scale;  // of W's rows, which are y's columns; data = null: none
   float* h;  // H = x * A^T in the workspace: planes of [batches * m, max_rank], which add up to it
 };
 

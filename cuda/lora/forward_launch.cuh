@@ -50,6 +50,7 @@ Operands forward_operands(const ForwardLaunch& call) {
     if (target->base == PK_LORA_BASE_DENSE) operands.read("w", target->w, batches);
     if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
     if (target->saved_h.data != nullptr) operands.write("saved h", target->saved_h, batches);
+    if (target->row_scale.data != nullptr) operands.read("row_scale", target->row_scale, batches);
     if (target->adapters == nullptr) {
       operands.read("a", target->a, batches);
       operands.read("b", target->b, batches);
@@ -91,7 +92,8 @@ ForwardProblem<T> forward_problem(const ForwardLaunch& call) {
   float* h = call.h;
   for (int32_t i = 0; i < call.count; ++i) {
     const pk_lora_target& target = call.targets[i];
-    problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type, descriptor.dropout), h};
+    problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type, descriptor.dropout),
+                          batched<const float>(target.row_scale), h};
     h += call.plan.h_planes * problem.batches * problem.m * target.max_rank;
   }
   return problem;

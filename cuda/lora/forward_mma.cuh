@@ -1,12 +1,12 @@
-// y = x * W^T + scale * H * B^T + bias with tensor cores, with H = x * A^T of lora_shrink_mma.
+// y = row scale .* (x * W^T + scale * H * B^T) + bias with tensor cores, with H = x * A^T of lora_shrink_mma.
 //
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a tile of y, or where tiles are few a part of its sum over k: the last of a tile's blocks to arrive adds the parts up in
 // their order, so the bits do not depend on who is last.
-// Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias m * n (from
-// cache), a base in y m * n. Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
+// Loads, in elements: x m * k * ceil(n / tile columns), W n * k * ceil(m / tile rows), H planes * m * rank * ceil(n / tile columns) and B n * rank * ceil(m / tile rows), a bias m * n and a
+// row scale m * n (from cache), a base in y m * n. Stores: y m * n. With s splits > 1 also s * tiles * tile size of f32, stored and loaded (in L2), and s * tiles counts of arrivals. 2 * m * n * (k + rank) flops.
 // The branch is not rounded to 16 bits: H is f32, multiplied as two numbers of tf32, and a factor of f32 likewise.
 // Roundings of an element of y: those of algorithms.h, for the base k + k / 16 (27 / 8 * k where f32 is multiplied in parts), the warps that share depth and the splits, for the branch those of H
-// and of its ranks; then three sums, then the one to y's type. With a table, B is read once for each adapter that a tile's rows have, or once for each row of a tile of 16.
+// and of its ranks; then three sums and the row scale, then the one to y's type. With a table, B is read once for each adapter that a tile's rows have, or once for each row of a tile of 16.
 // Any rank, stride, order and alignment.
 #pragma once
 
@@ -67,17 +67,23 @@ PK_DEVICE bool add_splits(typename Config::Product::Sums& sums, typename Config:
   return true;
 }
 
-// y = sums + base in y + bias.
+// y = row scale .* (sums + base in y) + bias.
 template <class Product, class T>
 PK_DEVICE void store_tile(const typename Product::Sums& sums, typename Product::Shared& shared, const ForwardProblem<T>& problem, const ForwardTarget<T>& target, const ForwardTile& tile) {
   const Quads<T> y(target.y.batch(tile.batch), problem.m, target.n);
   const Quads<const T> bias(target.bias.batch(tile.batch), 1, target.n);
-  const bool has_bias = target.bias.first.data != nullptr, base_in_y = target.base == PK_LORA_BASE_IN_Y;
+  const Quads<const float> row_scale(target.row_scale.batch(tile.batch), 1, target.n);
+  const bool has_bias = target.bias.first.data != nullptr, has_row_scale = target.row_scale.first.data != nullptr, base_in_y = target.base == PK_LORA_BASE_IN_Y;
   each_quad<Product>(sums, shared, y.by_rows(), [&](int, int row_of_tile, int column_of_tile, const Vector<float, 4>& sum) {
     const int64_t row = tile.row0 + row_of_tile, column = tile.column0 + column_of_tile;
     if (!y.has(row, column)) return;
     Vector<float, 4> values = sum;
     if (base_in_y) values = values + convert<float>(y.load(row, column));
+    if (has_row_scale) {
+      const auto scales = row_scale.load(0, column);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) values.values[i] *= scales.values[i];
+    }
     if (has_bias) values = values + convert<float>(bias.load(0, column));
     y.store(row, column, convert<T>(values));
   });

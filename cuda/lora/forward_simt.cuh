@@ -1,9 +1,10 @@
-// y = x * W^T + scale * H * B^T + bias, with H = x * A^T of lora_shrink_simt.
+// y = row scale .* (x * W^T + scale * H * B^T) + bias, with H = x * A^T of lora_shrink_simt.
 //
 // x [m, k], W [n, k], B [n, rank], H [m, rank], y [m, n]. A block makes a 64 x 64 tile of y: 16 x 16 threads of 4 x 4 elements, W and x in shared memory 16 columns at a time.
-// Loads, in elements: x m * k * ceil(n / 64), W n * k * ceil(m / 64), H 16 * m * rank * ceil(n / 64) and B m * n * rank from cache, bias m * n, a base in y m * n.
+// Loads, in elements: x m * k * ceil(n / 64), W n * k * ceil(m / 64), H 16 * m * rank * ceil(n / 64) and B m * n * rank from cache, bias m * n, a base in y m * n, a row scale m * n
+// from cache.
 // Stores: y m * n. 2 * m * n * (k + rank) flops, all FFMA in f32.
-// Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 2 for the sums, then the one to y's type. Any rank, stride and order; the fallback of every chip from 8.0 on.
+// Roundings of an element of y: k (base) or those of H + rank + 1 (branch), then 3 for the sums and the row scale, then the one to y's type. Any rank, stride and order; the fallback of every chip from 8.0 on.
 #pragma once
 
 #include "forward.cuh"
@@ -96,6 +97,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
         if (column >= target.n) continue;
         float value = target.base == PK_LORA_BASE_IN_Y ? to_float(load_global(y.at(row, column))) : base[i][j];
         if (index != -1) value = fma(scale, branch[j], value);
+        if (target.row_scale.first.data != nullptr) value *= load_global(target.row_scale.batch(batch).at(0, column));
         if (target.bias.first.data != nullptr) value += to_float(load_global(target.bias.batch(batch).at(0, column)));
         store_global(y.at(row, column), from_float<T>(value));
       }

@@ -248,10 +248,11 @@ pub struct pk_lora_target {
     pub adapter_count: i64,
     pub max_rank: i64,
     pub saved_h: pk_matrix,
+    pub row_scale: pk_matrix,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 376usize];
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 432usize];
     ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
     ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
     ["Offset of field: pk_lora_target::adapter_element_type"]
@@ -268,6 +269,7 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_target, adapter_count) - 304usize];
     ["Offset of field: pk_lora_target::max_rank"][::core::mem::offset_of!(pk_lora_target, max_rank) - 312usize];
     ["Offset of field: pk_lora_target::saved_h"][::core::mem::offset_of!(pk_lora_target, saved_h) - 320usize];
+    ["Offset of field: pk_lora_target::row_scale"][::core::mem::offset_of!(pk_lora_target, row_scale) - 376usize];
 };
 impl Default for pk_lora_target {
     fn default() -> Self {

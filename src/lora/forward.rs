@@ -1,4 +1,4 @@
-//! `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
+//! `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias`.
 
 use super::{AdapterEntry, AdapterTable, Dropout, Segment};
 use crate::workspace::ALIGNMENT;
@@ -39,13 +39,14 @@ pub struct Target<'a, T, P, Q> {
     base: Base<'a, T, Q>,
     adapters: Adapters<'a, P, Q>,
     bias: Option<Tensor<'a, T, Q, 2>>,
+    row_scale: Option<Tensor<'a, f32, Q, 2>>,
     saved_h: SaveH<'a, T, Q>,
     y: TensorMut<'a, T, Q, 3>,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     fn new(base: Base<'a, T, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base, adapters: Adapters::None, bias: None, saved_h: SaveH::None, y: y.into() }
+        Self { base, adapters: Adapters::None, bias: None, row_scale: None, saved_h: SaveH::None, y: y.into() }
     }
 
     /// `y = x·Wᵀ + branch + bias` with `w` [n, k] and `y` [m, n]. (For weights stored [k, n], give `w.t()`.)
@@ -94,6 +95,13 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     /// Adds a bias `[n]` to every row, or one row of [batches, n] to every row of a batch.
     pub fn bias(mut self, bias: impl Into<Tensor<'a, T, Q, 2>>) -> Self {
         self.bias = Some(bias.into());
+        self
+    }
+
+    /// Multiplies every row of W and of the branch, which is a column of y before the bias, by its number of `g` `[n]`, or of [batches, n] by one for each batch: DoRA's magnitude over the norm
+    /// of [`super::weight_norm`].
+    pub fn row_scale(mut self, g: impl Into<Tensor<'a, f32, Q, 2>>) -> Self {
+        self.row_scale = Some(g.into());
         self
     }
 
@@ -189,9 +197,9 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     }
 }
 
-/// `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias` for every target of the call.
+/// `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`], or without.
 ///
-/// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
+/// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, g `[n]` in f32, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
 /// none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to y's type: the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the

@@ -206,7 +206,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
             },
         );
 
-        // y = base + scale·h·Bᵀ + bias
+        // y = row scale ⊙ (base + scale·h·Bᵀ) + bias
         let column_tiles = target.n.div_ceil(TILE);
         let state = || (Tile::<N>::new(), Tile::<N>::new());
         for_each(
@@ -250,6 +250,11 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                         if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
                             let product = branch.get(row - run.rows.start, column - columns.start);
                             value.add_product(product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
+                        }
+                        if let Some(scale) = &target.row_scale {
+                            // SAFETY: an index within the extents of the row scale.
+                            let scale = unsafe { View::<f32>::new(scale).value([batch, 0, column]) };
+                            value = value.times(scale);
                         }
                         if let Some(bias) = &target.bias {
                             // SAFETY: an index within the extents of the bias.

@@ -35,6 +35,8 @@ pub(crate) trait Number: Copy + Default + Send + Sync {
     fn add_product(&mut self, a: Self, b: f64);
     /// `self += a`
     fn add(&mut self, a: Self);
+    /// `self * b`
+    fn times(self, b: f64) -> Self;
 }
 
 impl Number for f64 {
@@ -49,6 +51,10 @@ impl Number for f64 {
     #[inline(always)]
     fn add(&mut self, a: Self) {
         *self += a;
+    }
+    #[inline(always)]
+    fn times(self, b: f64) -> Self {
+        self * b
     }
 }
 
@@ -66,5 +72,9 @@ impl Number for Terms {
     fn add(&mut self, a: Self) {
         self.value += a.value;
         self.magnitude += a.magnitude;
+    }
+    #[inline(always)]
+    fn times(self, b: f64) -> Self {
+        Self { value: self.value * b, magnitude: self.magnitude * b.abs() }
     }
 }

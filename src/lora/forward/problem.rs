@@ -144,6 +144,10 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             None => None,
             Some(bias) => Some(input("bias", as_rows(bias.acquire(queue, guards)?), 1, n)?),
         };
+        let row_scale = match &self.row_scale {
+            None => None,
+            Some(scale) => Some(input("row_scale", as_rows(scale.acquire(queue, guards)?), 1, n)?),
+        };
         let adapters = match &self.adapters {
             Adapters::None => AdapterChoice::None,
             Adapters::One { a, b, scale } => {
@@ -189,7 +193,18 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             SaveH::F32(h) => output(h.acquire(queue, guards)?, ElementType::F32)?,
         };
         let (element_type, adapter_element_type) = (T::TYPE, P::TYPE);
-        Ok(TargetProblem { base, y, n, bias, adapters, max_rank, saved_h, element_type, adapter_element_type })
+        Ok(TargetProblem {
+            base,
+            y,
+            n,
+            bias,
+            row_scale,
+            adapters,
+            max_rank,
+            saved_h,
+            element_type,
+            adapter_element_type,
+        })
     }
 }
 
@@ -215,6 +230,8 @@ pub(crate) struct TargetProblem {
     pub n: usize,
     /// [batches, 1, n]
     pub bias: Option<Elements<3>>,
+    /// [batches, 1, n] of f32
+    pub row_scale: Option<Elements<3>>,
     pub adapters: AdapterChoice,
     pub max_rank: usize,
     /// [batches, m, max_rank]
@@ -270,6 +287,9 @@ impl ForwardProblem {
             }
             if let Some(bias) = target.bias {
                 inputs.push(Operand::new(name("bias", i), bias));
+            }
+            if let Some(scale) = target.row_scale {
+                inputs.push(Operand::new(name("row_scale", i), scale));
             }
             let adapters = match &target.adapters {
                 AdapterChoice::None => &[],
@@ -360,6 +380,9 @@ impl TargetProblem {
         }
         if let Some(bias) = &self.bias {
             target.bias = bias.matrix(self.element_type);
+        }
+        if let Some(scale) = &self.row_scale {
+            target.row_scale = scale.matrix(ElementType::F32);
         }
         if let Some((h, element_type)) = &self.saved_h {
             target.saved_h = h.matrix(*element_type);

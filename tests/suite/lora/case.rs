@@ -48,11 +48,19 @@ pub struct TargetSpec {
     pub base: BaseSpec,
     pub adapters: AdapterSpec,
     pub bias: BiasSpec,
+    /// With a shared or batched row scale, laid out as a bias is.
+    pub row_scale: BiasSpec,
 }
 
 impl TargetSpec {
     pub fn dense(n: usize, rank: usize) -> Self {
-        Self { n, base: BaseSpec::Dense, adapters: AdapterSpec::One(rank), bias: BiasSpec::None }
+        Self {
+            n,
+            base: BaseSpec::Dense,
+            adapters: AdapterSpec::One(rank),
+            bias: BiasSpec::None,
+            row_scale: BiasSpec::None,
+        }
     }
 }
 
@@ -169,6 +177,7 @@ pub struct TargetCase<T, P> {
     pub w: Option<Buffer<T>>,
     pub factors: Vec<Factors<P>>,
     pub bias: Option<Buffer<T>>,
+    pub row_scale: Option<Buffer<f32>>,
     /// Where H goes, in either type.
     pub saved: (Buffer<T>, Buffer<f32>),
     /// The buffer of y, and where in it.
@@ -249,15 +258,29 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 AdapterSpec::One(rank) => vec![factors(*rank, true)],
                 AdapterSpec::Table(ranks) => ranks.iter().map(|&rank| factors(rank, false)).collect(),
             };
-            let bias = |batches: usize, step: usize, random: &mut Random| {
+            let row_layout = |batches: usize, step: usize| {
                 let strides = [n * step + 1, 0, step];
-                Buffer::new(Layout { offset: step - 1, extents: [batches, 1, n], strides }, |_| numbers.term(random))
+                Layout { offset: step - 1, extents: [batches, 1, n], strides }
+            };
+            let bias = |batches: usize, step: usize, random: &mut Random| {
+                Buffer::new(row_layout(batches, step), |_| numbers.term(random))
             };
             let bias = match target.bias {
                 BiasSpec::None => None,
                 BiasSpec::Shared(step) => Some(bias(1, step, &mut random)),
                 BiasSpec::Batched(step) => Some(bias(spec.batches, step, &mut random)),
             };
+            let row_scale = match target.row_scale {
+                BiasSpec::None => None,
+                BiasSpec::Shared(step) => Some(row_layout(1, step)),
+                BiasSpec::Batched(step) => Some(row_layout(spec.batches, step)),
+            };
+            // Of integers, what leaves their number of bits.
+            let one = |random: &mut Random| match numbers {
+                Numbers::Integers => random.choose(&[1.0, -1.0]),
+                Numbers::Reals => numbers.scale(random),
+            };
+            let row_scale = row_scale.map(|layout| Buffer::new(layout, |_| one(&mut random)));
             let max_rank = factors.iter().map(Factors::rank).max().unwrap_or(0);
             let saved = place(&mut Random(spec.seed + 77), Y).layout([spec.batches, m, max_rank]);
             let saved = (Buffer::new(saved, |_| T::POISON), Buffer::new(saved, |_| f32::POISON));
@@ -272,7 +295,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 (outputs.len() - 1, layout)
             };
             column += n;
-            targets.push(TargetCase { w, factors, bias, saved, y });
+            targets.push(TargetCase { w, factors, bias, row_scale, saved, y });
         }
         let rows = match &spec.rows {
             RowSpec::Same => RowCase::Same,
@@ -387,6 +410,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                         f64::from(factors.scale) * spec.dropout.map_or(1.0, |(p, ..)| 1.0 / (1.0 - f64::from(p)));
                     sum.value += scale * branch.value;
                     sum.magnitude += scale.abs() * branch.magnitude;
+                }
+                if let Some(scale) = &target.row_scale {
+                    let scale = scale.get_shared([batch, 0, column]).to_f64();
+                    sum.value *= scale;
+                    sum.magnitude *= scale.abs();
                 }
                 if let Some(bias) = &target.bias {
                     let bias = bias.get_shared([batch, 0, column]).to_f64();

@@ -112,6 +112,7 @@ fn forward_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                     spec.arrangement = Arrangement::Orders { orders, gap: i, offset: i };
                     spec.targets[0].base = base;
                     spec.targets[0].bias = if i % 2 == 0 { BiasSpec::Shared(1) } else { BiasSpec::None };
+                    spec.targets[0].row_scale = if i % 2 == 0 { BiasSpec::None } else { BiasSpec::Shared(1) };
                 });
                 let (dense, bias) = ((base == BaseSpec::Dense) as usize, (i % 2 == 0) as usize);
                 let (row_tiles, column_tiles) = (m.div_ceil(64), n.div_ceil(64));
@@ -121,6 +122,7 @@ fn forward_bytes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                     (FORWARD, Kind::GlobalRead, "workspace", 16 * column_tiles * m * rank * 4),
                     (FORWARD, Kind::GlobalRead, "b", m * n * rank * p),
                     (FORWARD, Kind::GlobalRead, "bias", bias * m * n * t),
+                    (FORWARD, Kind::GlobalRead, "row_scale", (1 - bias) * m * n * 4),
                     (FORWARD, Kind::GlobalRead, "y", (1 - dense) * m * n * t),
                     (FORWARD, Kind::GlobalWrite, "y", m * n * t),
                     (SHRINK, Kind::GlobalRead, "x", rank.div_ceil(8) * m * k * t),

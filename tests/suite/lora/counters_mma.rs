@@ -73,6 +73,7 @@ struct Call {
     rank: usize,
     base: BaseSpec,
     bias: bool,
+    row_scale: bool,
     /// Bytes of an element of x, and of a factor.
     t: usize,
     p: usize,
@@ -93,6 +94,7 @@ impl Call {
             rank,
             base: spec.targets[0].base,
             bias: spec.targets[0].bias != BiasSpec::None,
+            row_scale: spec.targets[0].row_scale != BiasSpec::None,
             t: size_of::<T>(),
             p: size_of::<P>(),
             instruction: match T::TYPE {
@@ -162,6 +164,7 @@ impl Call {
             (kernel, Kind::GlobalRead, "workspace", batches * planes * m * rank * columns * 4 + sums),
             (kernel, Kind::GlobalRead, "b", batches * n * rank * rows * p),
             (kernel, Kind::GlobalRead, "bias", usize::from(self.bias) * batches * m * n * t),
+            (kernel, Kind::GlobalRead, "row_scale", usize::from(self.row_scale) * batches * m * n * 4),
             (kernel, Kind::GlobalRead, "y", in_y * batches * m * n * t),
             (kernel, Kind::GlobalWrite, "workspace", sums),
             (kernel, Kind::GlobalWrite, "y", batches * m * n * t),
@@ -229,6 +232,7 @@ fn forward_counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> 
                     spec.arrangement = Arrangement::Orders { orders, gap, offset: gap };
                     spec.targets[0].base = base;
                     spec.targets[0].bias = if i % 2 == 0 { BiasSpec::Shared(1) } else { BiasSpec::None };
+                    spec.targets[0].row_scale = if i % 2 == 0 { BiasSpec::None } else { BiasSpec::Shared(1) };
                     spec.allow_tf32 = i == 1;
                 });
                 let rows = counted::<T, P>(&spec, i as u64)?;

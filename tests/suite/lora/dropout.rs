@@ -71,6 +71,7 @@ fn tables<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         base,
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BiasSpec::Shared(1),
+        row_scale: BiasSpec::None,
     };
     let index = |rows: usize| RowSpec::Index((0..rows).map(|row| row as i32 * 7 % 4 - 1).collect());
     let segments = RowSpec::Segments(vec![(1, 5, Some(1)), (5, 6, None), (9, 30, Some(0)), (33, 90, Some(2))]);

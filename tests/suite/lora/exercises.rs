@@ -28,7 +28,13 @@ fn few_rows() -> Spec {
 }
 
 fn three_targets() -> Spec {
-    let target = |n, base| TargetSpec { n, base, adapters: AdapterSpec::One(9), bias: BiasSpec::Shared(1) };
+    let target = |n, base| TargetSpec {
+        n,
+        base,
+        adapters: AdapterSpec::One(9),
+        bias: BiasSpec::Shared(1),
+        row_scale: BiasSpec::Shared(2),
+    };
     let targets = vec![target(72, BaseSpec::Dense), target(40, BaseSpec::Dense), target(33, BaseSpec::Dense)];
     prefill().with(|spec| spec.targets = targets)
 }

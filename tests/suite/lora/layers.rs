@@ -24,11 +24,12 @@ fn variants<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Result<(), Str
 }
 
 fn bases_and_biases<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
-    for base in BASES {
-        for bias in BIASES {
+    for (i, base) in BASES.into_iter().enumerate() {
+        for (j, bias) in BIASES.into_iter().enumerate() {
+            let row_scale = BIASES[(i + 2 * j) % 4];
             for adapters in [AdapterSpec::None, AdapterSpec::One(0), AdapterSpec::One(6)] {
                 let spec = Spec::new(9, 11, 21, 0, Numbers::Reals);
-                let target = TargetSpec { n: 11, base, adapters, bias };
+                let target = TargetSpec { n: 11, base, adapters, bias, row_scale };
                 variants::<T, P>(&spec.with(|spec| (spec.batches, spec.targets) = (2, vec![target])))?;
             }
         }
@@ -45,7 +46,13 @@ fn several_targets<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
     }
     // Bases and biases that differ between the targets.
     let bases = BASES.iter().zip(BIASES).enumerate();
-    let mixed = bases.map(|(i, (&base, bias))| TargetSpec { n: 5 + i, base, adapters: AdapterSpec::One(i), bias });
+    let mixed = bases.map(|(i, (&base, bias))| TargetSpec {
+        n: 5 + i,
+        base,
+        adapters: AdapterSpec::One(i),
+        bias,
+        row_scale: BIASES[(i + 1) % 4],
+    });
     let spec = Spec::new(6, 0, 9, 0, Numbers::Reals);
     variants::<T, P>(&spec.with(|spec| spec.targets = mixed.collect()))?;
     variants::<T, P>(&Spec::new(6, 0, 9, 0, Numbers::Reals).with(|spec| spec.targets.clear()))
@@ -83,6 +90,7 @@ fn table_targets() -> Vec<TargetSpec> {
         base: BASES[n % 3],
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BIASES[n % 2],
+        row_scale: BIASES[n % 3],
     };
     vec![table(20, &[8, 0, 33, 1]), table(67, &[3, 16, 2, 9]), table(7, &[1, 1, 1, 1])]
 }

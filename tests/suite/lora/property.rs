@@ -17,17 +17,20 @@ fn variable(name: &str) -> Option<u64> {
 
 fn target(table: bool) -> impl Strategy<Value = TargetSpec> {
     let base = prop_oneof![Just(BaseSpec::None), Just(BaseSpec::Dense), Just(BaseSpec::InY)];
-    let bias = prop_oneof![
-        Just(BiasSpec::None),
-        (1usize..3).prop_map(BiasSpec::Shared),
-        (1usize..3).prop_map(BiasSpec::Batched)
-    ];
+    let row = || {
+        prop_oneof![
+            Just(BiasSpec::None),
+            (1usize..3).prop_map(BiasSpec::Shared),
+            (1usize..3).prop_map(BiasSpec::Batched)
+        ]
+    };
     let adapters = if table {
         prop::collection::vec(0usize..20, 0..4).prop_map(AdapterSpec::Table).boxed()
     } else {
         prop_oneof![1 => Just(AdapterSpec::None), 5 => (0usize..40).prop_map(AdapterSpec::One)].boxed()
     };
-    (0usize..90, base, adapters, bias).prop_map(|(n, base, adapters, bias)| TargetSpec { n, base, adapters, bias })
+    let all = (0usize..90, base, adapters, row(), row());
+    all.prop_map(|(n, base, adapters, bias, row_scale)| TargetSpec { n, base, adapters, bias, row_scale })
 }
 
 /// Sorted, disjoint runs within or beyond the rows, from distances and lengths.

@@ -33,6 +33,13 @@ pub fn adapter<'a, P: Element + Cell, Q: Runner>(queue: &Q, factors: &'a Factors
     Adapter::new(flat(&factors.a), flat(&factors.b), factors.scale)
 }
 
+/// A row for each batch.
+fn rows<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 2> {
+    let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = buffer.layout;
+    let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
+    Tensor::with_layout(queue.source(buffer), layout).expect("the buffer is as large as its layout")
+}
+
 pub fn list<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Vector<'a, T, Q> {
     Vector::whole(queue.source(buffer))
 }
@@ -66,9 +73,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 AdapterSpec::Table(_) => queue.with_table(target, table),
             };
             if let Some(bias) = &case.bias {
-                let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = bias.layout;
-                let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
-                target = target.bias(Tensor::with_layout(queue.source(bias), layout).expect("a bias that fits"));
+                target = target.bias(rows(queue, bias));
+            }
+            if let Some(scale) = &case.row_scale {
+                target = target.row_scale(rows(queue, scale));
             }
             let (own, in_f32) = &case.saved;
             target = match self.spec.saved {
@@ -113,6 +121,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             }
             target.w.iter().for_each(|w| inputs.push((format!("w of target {i}"), w)));
             target.bias.iter().for_each(|bias| inputs.push((format!("bias of target {i}"), bias)));
+            target.row_scale.iter().for_each(|scale| inputs.push((format!("row scale of target {i}"), scale)));
         }
         inputs
     }

@@ -81,7 +81,13 @@ fn not_numbers<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     assert_eq!(changed::<T, P>(&spec, zero)?, [4 * n + 5]);
 
     // Rows poisoned by the adapter that they use, and no others; a y that holds NaN and is not read.
-    let table = TargetSpec { n, base: BaseSpec::Dense, adapters: AdapterSpec::Table(vec![2, 3]), bias: BiasSpec::None };
+    let table = TargetSpec {
+        n,
+        base: BaseSpec::Dense,
+        adapters: AdapterSpec::Table(vec![2, 3]),
+        bias: BiasSpec::None,
+        row_scale: BiasSpec::None,
+    };
     let rows = RowSpec::Index(vec![0, 1, -1, 0, 0, 1]);
     let spec = spec.with(|spec| (spec.targets, spec.rows) = (vec![table], rows));
     let poisoned = changed::<T, P>(&spec, |case| case.targets[0].factors[1].a.set([0, 2, 7], P::from_f64(nan)))?;
@@ -116,6 +122,7 @@ fn bits_spec() -> Spec {
         base: BaseSpec::Dense,
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BiasSpec::Shared(1),
+        row_scale: BiasSpec::None,
     };
     let mut random = Random::of("same_bits");
     let rows = RowSpec::Index((0..130).map(|_| random.below(4) as i32 - 1).collect());
