@@ -41,7 +41,7 @@ PK_DEVICE void add_branch_of_rows(typename Product::Sums& sums, typename Product
   if (target.adapters.max_rank == 0) return;
   const auto thread = static_cast<int>(thread_index().x);
   const int row_of_tile = thread / Rows::kPairs, column_of_tile = thread % Rows::kPairs * 2;
-  barrier();  // the rows' adapters are there, and the base's last stage and sums have been read
+  static_assert(Product::kDepthWarps > 1, "their sums' barrier came after the rows' adapters, and the base's last stage");
   const auto adapter_of = [&](int row) {
     const int32_t index = adapters.load(static_cast<uint32_t>(row));
     return index >= 0 && index % problem.splits == split ? adapter_at(target.adapters, index, tile.batch) : Adapter{};

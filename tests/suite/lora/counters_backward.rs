@@ -30,6 +30,10 @@ fn counted<T: Element + Cell, P: Element + Cell>(spec: &Spec, seed: u64) -> Resu
 
 /// A pass over a matrix [m, columns] as its plan has it.
 struct Pass {
+    /// Of 64 rows and 64 columns.
+    tiles: usize,
+    /// Fragments of 8 ranks in a tile of them.
+    fragments: usize,
     rank_tiles: usize,
     supers: usize,
     parts: usize,
@@ -40,7 +44,12 @@ impl Pass {
         let [ranks, tiles] = if rank <= 16 { [16, 4] } else { [64, 2] };
         let (rank_tiles, supers) = (rank.div_ceil(ranks).max(1), columns.div_ceil(64 * tiles));
         let parts = (264 / (rank_tiles * supers)).clamp(1, m.div_ceil(64));
-        Self { rank_tiles, supers, parts }
+        Self { tiles: m.div_ceil(64) * columns.div_ceil(64), fragments: ranks / 8, rank_tiles, supers, parts }
+    }
+
+    /// So many products, and the sums of the columns, each of 64 rows or columns, 16 a warp, in steps of 8.
+    fn matrix_instructions(&self, products: usize, bias: bool) -> usize {
+        self.tiles * 4 * 8 * (self.rank_tiles * products * self.fragments * 3 + if bias { 2 } else { 0 })
     }
 }
 
@@ -109,6 +118,9 @@ fn counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                 check_bytes(&rows, &expected::<T, P>(&spec))?;
                 // One launch for each pass; dH, dB, the bias' gradient and dA are added up.
                 check_count(&rows, OUTER, Kind::Launches, "", 2)?;
+                let products = Pass::new(m, n, rank).matrix_instructions(2, true)
+                    + Pass::new(m, k, rank).matrix_instructions(1, false);
+                check_count(&rows, OUTER, Kind::MatrixInstructions, "mma.m16n8k8.tf32", products)?;
                 check_count(&rows, ADD, Kind::Launches, "", 4)
             };
             check().map_err(|text| format!("{text} {spec:#?}"))?;
