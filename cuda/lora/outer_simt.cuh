@@ -42,7 +42,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(OuterSimtConfig::kThreads) lora_outer_simt(Outer
 #pragma unroll
         for (int i = 0; i < Config::kRanks; ++i) {
           if (rank0 + i < rank) sums[i] = fma(value, load_intermediate<T>(problem.h, batch, row, rank0 + i), sums[i]);
-          else if (rank0 + i < ranks) sums[i] += value;
+          else sums[i] += value;  // the bias' is the first of these
         }
       }
     }
