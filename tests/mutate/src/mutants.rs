@@ -109,11 +109,32 @@ fn conditions(code: &str) -> Vec<Range<usize>> {
     }
     let value = Regex::new(r"\bconst bool \w+ = ([^;]+);").expect("a valid expression");
     ranges.extend(value.captures_iter(code).map(|found| found.get(1).expect("the group takes part").range()));
-    let choice = Regex::new(r"[=(,]\s*([^=(,;?{}]*[<>][^=;?{}]*?)\s\?").expect("a valid expression");
-    ranges.extend(choice.captures_iter(code).map(|found| found.get(1).expect("the group takes part").range()));
+    ranges.extend(code.match_indices(" ?").map(|(end, _)| begin_of_choice(code, end)..end));
     ranges.sort_by_key(|range| (range.start, range.end));
     ranges.dedup();
     ranges
+}
+
+/// Where the condition begins that a choice at `end` is made by.
+fn begin_of_choice(code: &str, end: usize) -> usize {
+    let bytes = code.as_bytes();
+    let mut depth = 0;
+    for i in (0..end).rev() {
+        let assigns = bytes[i] == b'=' && !b"=<>!".contains(&bytes[i - 1]) && bytes[i + 1] != b'=';
+        let begins = matches!(bytes[i], b'(' | b',' | b';' | b'{' | b'}') || assigns;
+        if depth == 0 && begins {
+            return i + 1;
+        }
+        if depth == 0 && code[..=i].ends_with("return ") {
+            return i + 1;
+        }
+        match bytes[i] {
+            b')' | b']' => depth += 1,
+            b'(' | b'[' => depth -= 1,
+            _ => {}
+        }
+    }
+    0
 }
 
 /// Where the parenthesis that opened before `from` closes.
@@ -180,13 +201,15 @@ mod tests {
 
     #[test]
     fn comparisons_are_removed_one_by_one() {
-        let source = "if (row >= m || column >= n) continue;\nfor (int i = 0; i < 4; ++i) {\n  const bool inside = a + b < c && flag;\n  if (x < y) store(z);\n  y = i < 3 ? 1 : 2;\n}\nif (i < 0) {\n  failure = 1;\n  return none;\n}";
+        let source = "if (row >= m || column >= n) continue;\nfor (int i = 0; i < 4; ++i) {\n  const bool inside = a + b < c && flag;\n  if (x < y) store(z);\n  y = i < 3 ? 1 : 2;\n}\nif (a == b) return f(x) > 0 ? g<int>(y < 1 ? 2 : 3) : -1;\nif (i < 0) {\n  failure = 1;\n  return none;\n}";
         let expected = [
             ("row >= m", "false"),
             ("column >= n", "false"),
             ("a + b < c", "true"),
             ("x < y", "true"),
             ("i < 3", "true"),
+            ("f(x) > 0", "true"),
+            ("y < 1", "true"),
             ("i < 0", "false"),
         ];
         assert_eq!(removed(source), expected.map(|(text, by)| (text.to_string(), by.to_string())));
