@@ -241,6 +241,8 @@ class pk_lora_weight_norm_descriptor(ctypes.Structure):
         ("workspace", ctypes.c_void_p),
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
+        ("magnitude", ctypes.c_void_p),
+        ("row_scale", ctypes.c_void_p),
     ]
 
 

@@ -37,6 +37,11 @@ int32_t read(const char* operation, const Descriptor* given, bool needs_data, De
   if (descriptor->norm_count != w.rows) return fail(PK_ERROR_ARGUMENT, "%s: norm_count is %" PRId64 ", expected %" PRId64, operation, descriptor->norm_count, w.rows);
   PK_TRY_API(adapter_list(*descriptor).check(operation, needs_data));
   PK_TRY_API(check_pointer(operation, "status", descriptor->status, alignof(pk_status_record)));
+  if ((descriptor->magnitude == nullptr) != (descriptor->row_scale == nullptr)) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %s is null, expected magnitude and row_scale, or neither", operation, descriptor->magnitude == nullptr ? "magnitude" : "row_scale");
+  }
+  PK_TRY_API(check_pointer(operation, "magnitude", descriptor->magnitude, alignof(float)));
+  PK_TRY_API(check_pointer(operation, "row_scale", descriptor->row_scale, alignof(float)));
   if (!needs_data) return PK_OK;
   PK_TRY_API(check_data(operation, "w", w));
   if (w.rows > 0 && descriptor->norm == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: norm is null", operation);
@@ -45,7 +50,10 @@ int32_t read(const char* operation, const Descriptor* given, bool needs_data, De
 
 int32_t check_disjoint(const char* operation, const Descriptor& descriptor) {
   Operands operands;
-  operands.output_bytes("norm", descriptor.norm, static_cast<uint64_t>(descriptor.norm_count) * sizeof(float));
+  const uint64_t bytes = static_cast<uint64_t>(descriptor.norm_count) * sizeof(float);
+  operands.output_bytes("norm", descriptor.norm, bytes);
+  operands.output_bytes("row_scale", descriptor.row_scale, descriptor.row_scale != nullptr ? bytes : 0);
+  if (descriptor.magnitude != nullptr) operands.input_bytes("magnitude", descriptor.magnitude, bytes);
   operands.output_bytes("workspace", descriptor.workspace, workspace_bytes(descriptor));
   operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   operands.input("w", descriptor.w, 1);

@@ -262,6 +262,8 @@ typedef struct pk_lora_weight_norm_descriptor {
   void *workspace;    /* device */
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
+  const float *magnitude; /* device, [n], or null */
+  float *row_scale;       /* device, [n], with a magnitude: magnitude / norm, as pk_lora_forward takes it */
 } pk_lora_weight_norm_descriptor;
 
 PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_norm_descriptor *descriptor);

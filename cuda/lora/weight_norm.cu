@@ -26,10 +26,14 @@ int32_t weight_norm(const pk_queue& queue, const pk_lora_weight_norm_descriptor&
   Operands of_root;
   of_root.read_bytes("workspace", descriptor.workspace, descriptor.workspace_bytes);
   of_root.write_bytes("norm", descriptor.norm, static_cast<uint64_t>(n) * sizeof(float));
+  if (descriptor.magnitude != nullptr) {
+    of_root.read_bytes("magnitude", descriptor.magnitude, static_cast<uint64_t>(n) * sizeof(float));
+    of_root.write_bytes("row_scale", descriptor.row_scale, static_cast<uint64_t>(n) * sizeof(float));
+  }
   of_root.read_write_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   const Extent3 grid{static_cast<uint32_t>(tiles_of(n, kWeightNormThreads)), 1, 1};
-  return launch(queue, {"lora_weight_norm_root", grid, kWeightNormThreads, 0}, of_root, lora_weight_norm_root, static_cast<const float*>(sums), n, chunks, descriptor.eps, descriptor.norm,
-                descriptor.status);
+  return launch(queue, {"lora_weight_norm_root", grid, kWeightNormThreads, 0}, of_root, lora_weight_norm_root,
+                WeightNormRoot{sums, n, chunks, descriptor.eps, descriptor.norm, descriptor.magnitude, descriptor.row_scale, descriptor.status});
 }
 
 template <class T, class P>

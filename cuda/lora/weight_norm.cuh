@@ -1,8 +1,9 @@
-// norm[i] = |row i of W + sum over adapters of scale * B * A| + eps with tensor cores: what a merge would make, squared and added up instead of written.
+// norm[i] = |row i of W + sum over adapters of scale * B * A| + eps, and magnitude / norm, with tensor cores: what a merge would make, squared and added up instead of written.
 //
 // W [n, k], A [rank, k], B [n, rank]. A block has 64 rows and 1024 columns of W, 128 columns at a time as a merge has them, and leaves the sums of squares of its rows; a second kernel adds up
 // those of a row. (From |W|^2 + 2s B.(W A^T) + s^2 B A A^T B^T alone, rows of which the adapter takes most away would keep no digit.)
-// Loads, in elements: W n * k, of each adapter A rank * k * ceil(n / 64) and B n * rank * ceil(k / 128), and n * ceil(k / 1024) sums. Stores: as many sums, and n norms, in f32.
+// Loads, in elements: W n * k, of each adapter A rank * k * ceil(n / 64) and B n * rank * ceil(k / 128), and n * ceil(k / 1024) sums. Stores: as many sums, and n norms, in f32. With
+// a magnitude n more of both.
 // 2 * n * k * (1 + sum of ranks) flops.
 // Roundings: those of a merge before the last, 32 squares in a thread and 32 threads, both in one order; the sums of a row in f64, and to f32; the root, and eps.
 // Squares are f32: a norm beyond 2^64 becomes infinite, and an element below 2^-75 counts as nothing. Any rank, stride, order and alignment.
@@ -70,16 +71,27 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
 
 constexpr int kWeightNormThreads = 256;
 
+struct WeightNormRoot {
+  const float* sums;  // [chunks, n]
+  int64_t n, chunks;
+  float eps;
+  float* norm;
+  const float* magnitude;  // or null
+  float* row_scale;        // magnitude / norm
+  pk_status_record* status;
+};
+
 // The sums of a row, and the root.
-PK_KERNEL void PK_LAUNCH_BOUNDS(kWeightNormThreads) lora_weight_norm_root(const float* sums, int64_t n, int64_t chunks, float eps, float* norm, pk_status_record* status) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(kWeightNormThreads) lora_weight_norm_root(WeightNormRoot problem) {
   const int64_t row = int64_t{block_index().x} * kWeightNormThreads + thread_index().x;
-  if (row >= n) return;
+  if (row >= problem.n) return;
   double sum = 0.0;
 #pragma unroll 4  // loads that wait together
-  for (int64_t chunk = 0; chunk < chunks; ++chunk) sum += static_cast<double>(load_global(sums + chunk * n + row));
-  const float result = square_root(static_cast<float>(sum)) + eps;
-  store_global(norm + row, result);
-  if (result == 0.0f) report(status, PK_FAILURE_ZERO_NORM, row);
+  for (int64_t chunk = 0; chunk < problem.chunks; ++chunk) sum += static_cast<double>(load_global(problem.sums + chunk * problem.n + row));
+  const float norm = square_root(static_cast<float>(sum)) + problem.eps;
+  store_global(problem.norm + row, norm);
+  if (problem.magnitude != nullptr) store_global(problem.row_scale + row, load_global(problem.magnitude + row) / norm);
+  if (norm == 0.0f) report(problem.status, PK_FAILURE_ZERO_NORM, row);
 }
 
 }  // namespace PK_BUILD

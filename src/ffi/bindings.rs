@@ -525,10 +525,12 @@ pub struct pk_lora_weight_norm_descriptor {
     pub workspace: *mut ::core::ffi::c_void,
     pub workspace_bytes: u64,
     pub status: *mut pk_status_record,
+    pub magnitude: *const f32,
+    pub row_scale: *mut f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_weight_norm_descriptor"][::core::mem::size_of::<pk_lora_weight_norm_descriptor>() - 136usize];
+    ["Size of pk_lora_weight_norm_descriptor"][::core::mem::size_of::<pk_lora_weight_norm_descriptor>() - 152usize];
     ["Alignment of pk_lora_weight_norm_descriptor"][::core::mem::align_of::<pk_lora_weight_norm_descriptor>() - 8usize];
     ["Offset of field: pk_lora_weight_norm_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, size) - 0usize];
@@ -556,6 +558,10 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, workspace_bytes) - 120usize];
     ["Offset of field: pk_lora_weight_norm_descriptor::status"]
         [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, status) - 128usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::magnitude"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, magnitude) - 136usize];
+    ["Offset of field: pk_lora_weight_norm_descriptor::row_scale"]
+        [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, row_scale) - 144usize];
 };
 impl Default for pk_lora_weight_norm_descriptor {
     fn default() -> Self {

@@ -6,8 +6,8 @@ use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::workspace::ALIGNMENT;
 use crate::{
-    Element, ElementType, Error, Kernel, Mat, Place, Queue, Result, Status, StatusRecord, VectorMut, Workspace, ffi,
-    reference,
+    Element, ElementType, Error, Kernel, Mat, Place, Queue, Result, Status, StatusRecord, Vector, VectorMut, Workspace,
+    ffi, reference,
 };
 
 const OPERATION: &str = "lora::weight_norm";
@@ -20,6 +20,7 @@ const PART: [usize; 2] = [64, 1024];
 pub struct WeightNorm<'a, T, P, Q> {
     w: Mat<'a, T, Q>,
     norm: VectorMut<'a, f32, Q>,
+    scale: Option<(Vector<'a, f32, Q>, VectorMut<'a, f32, Q>)>,
     adapters: Vec<Adapter<'a, P, Q>>,
     eps: f32,
     status: Option<&'a Status<'a, Q>>,
@@ -29,12 +30,18 @@ pub struct WeightNorm<'a, T, P, Q> {
 impl<'a, T: Element, P: Element, Q: Queue> WeightNorm<'a, T, P, Q> {
     /// Of the rows of `w` [n, k], to `norm` `[n]`.
     pub fn new(w: Mat<'a, T, Q>, norm: VectorMut<'a, f32, Q>) -> Self {
-        Self { w, norm, adapters: Vec::new(), eps: 0.0, status: None, algorithm: 0 }
+        Self { w, norm, scale: None, adapters: Vec::new(), eps: 0.0, status: None, algorithm: 0 }
     }
 
     /// Another adapter; at most 64.
     pub fn adapter(mut self, adapter: Adapter<'a, P, Q>) -> Self {
         self.adapters.push(adapter);
+        self
+    }
+
+    /// Also writes `g = magnitude / norm` `[n]`, what [`super::Target::row_scale`] takes. Where the norm is 0, what division by 0 gives.
+    pub fn row_scale(mut self, magnitude: Vector<'a, f32, Q>, g: VectorMut<'a, f32, Q>) -> Self {
+        self.scale = Some((magnitude, g));
         self
     }
 
@@ -78,6 +85,18 @@ impl<'a, T: Element, P: Element, Q: Queue> WeightNorm<'a, T, P, Q> {
         check.extents("norm", norm.extents, [n])?;
         check.contiguous("norm", &norm)?;
         check.alignment("norm", &norm)?;
+        let scale = match &self.scale {
+            None => None,
+            Some((magnitude, scale)) => {
+                let (magnitude, scale) = (magnitude.acquire(queue, guards)?, scale.acquire(queue, guards)?);
+                for (name, list) in [("magnitude", &magnitude), ("row_scale", &scale)] {
+                    check.extents(name, list.extents, [n])?;
+                    check.contiguous(name, list)?;
+                    check.alignment(name, list)?;
+                }
+                Some([magnitude.address, scale.address])
+            }
+        };
         let wrong = |argument, expected: String, got| Err(Error::Argument { operation, argument, expected, got });
         if !self.eps.is_finite() || self.eps < 0.0 {
             return wrong("eps", "a number that is at least 0".into(), self.eps.to_string());
@@ -93,7 +112,8 @@ impl<'a, T: Element, P: Element, Q: Queue> WeightNorm<'a, T, P, Q> {
             _ => 0,
         };
         let (element_types, algorithm, eps) = ([T::TYPE, P::TYPE], self.algorithm, self.eps);
-        Ok(WeightNormProblem { w: w.into(), norm: norm.address, adapters, eps, status, element_types, algorithm })
+        let (w, norm) = (w.into(), norm.address);
+        Ok(WeightNormProblem { w, norm, scale, adapters, eps, status, element_types, algorithm })
     }
 }
 
@@ -101,6 +121,8 @@ impl<'a, T: Element, P: Element, Q: Queue> WeightNorm<'a, T, P, Q> {
 pub(crate) struct WeightNormProblem {
     pub w: Elements<3>,
     pub norm: u64,
+    /// Of the magnitude, and of what it becomes.
+    pub scale: Option<[u64; 2]>,
     pub adapters: Vec<AdapterProblem>,
     pub eps: f32,
     /// The caller's record, or 0.
@@ -116,7 +138,12 @@ impl WeightNormProblem {
             Operand::bytes("the workspace", workspace.0, workspace.1),
             Operand::bytes("the status", self.status, if self.status == 0 { 0 } else { size_of::<StatusRecord>() }),
         ];
+        let mut outputs = Vec::from(outputs);
         let mut inputs = vec![Operand::new("w", self.w)];
+        if let Some([magnitude, scale]) = self.scale {
+            inputs.push(Operand::bytes("magnitude", magnitude, 4 * self.w.extents[1]));
+            outputs.push(Operand::bytes("row_scale", scale, 4 * self.w.extents[1]));
+        }
         for (i, adapter) in self.adapters.iter().enumerate() {
             inputs.push(Operand::new(format!("a of adapter {i}"), adapter.a));
             inputs.push(Operand::new(format!("b of adapter {i}"), adapter.b));
@@ -144,6 +171,8 @@ impl WeightNormProblem {
             workspace: workspace.0 as *mut _,
             workspace_bytes: workspace.1 as u64,
             status: self.status as *mut _,
+            magnitude: self.scale.map_or(0, |[magnitude, _]| magnitude) as *const f32,
+            row_scale: self.scale.map_or(0, |[_, scale]| scale) as *mut f32,
             ..Default::default()
         })
     }

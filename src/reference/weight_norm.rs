@@ -68,5 +68,9 @@ pub(crate) unsafe fn weight_norm<T: Element, P: Element>(problem: &WeightNormPro
         }
         // SAFETY: as many norms as rows.
         unsafe { (problem.norm as *mut f32).add(row).write(norm) };
+        if let Some([magnitude, scale]) = problem.scale {
+            // SAFETY: as many of both.
+            unsafe { (scale as *mut f32).add(row).write((magnitude as *const f32).add(row).read() / norm) };
+        }
     }
 }

@@ -5,7 +5,7 @@ use peft_kernels::counters::{self, Kind};
 use peft_kernels::lora::{self, WeightNorm};
 use peft_kernels::reference::{self, Terms};
 use peft_kernels::{
-    Cpu, Element, Emulator, Error, Kernel, Layout, Mat, RawStream, Status, StatusRecord, VectorMut, Workspace,
+    Cpu, Element, Emulator, Error, Kernel, Layout, Mat, RawStream, Status, StatusRecord, Vector, VectorMut, Workspace,
 };
 
 use super::case::Factors;
@@ -23,6 +23,8 @@ const WORKSPACE: usize = 1 << 14;
 pub struct Case<T, P> {
     w: Buffer<T>,
     norm: Buffer<f32>,
+    /// Of every second case a magnitude, and where it goes over the norm.
+    scale: Option<[Buffer<f32>; 2]>,
     factors: Vec<Factors<P>>,
     eps: f32,
     workspace: Buffer<u8>,
@@ -57,7 +59,12 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             b: Buffer::new(place(&mut random).layout([1, n, rank]), |_| numbers.factor(&mut random, rank, true)),
             scale: numbers.scale(&mut random),
         });
-        Self { factors: factors.collect(), w, norm: list(n), eps: 0.0, workspace: list(WORKSPACE) }
+        let factors = factors.collect();
+        let scale = (seed % 2 == 1).then(|| {
+            let magnitude: Vec<f32> = (0..n).map(|_| numbers.scale(&mut random)).collect();
+            [Buffer::list(&magnitude), list(n)]
+        });
+        Self { factors, w, norm: list(n), scale, eps: 0.0, workspace: list(WORKSPACE) }
     }
 
     fn call<'a, Q: Runner>(&'a self, queue: &Q) -> WeightNorm<'a, T, P, Q> {
@@ -65,6 +72,12 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         let layout = Layout { offset, extents: [rows, columns], strides: [row, column] };
         let w = Mat::with_layout(queue.source(&self.w), layout).expect("the buffer is as large as its layout");
         let call = WeightNorm::new(w, VectorMut::whole(queue.sink(&self.norm))).eps(self.eps);
+        let call = match &self.scale {
+            None => call,
+            Some([magnitude, scale]) => {
+                call.row_scale(Vector::whole(queue.source(magnitude)), VectorMut::whole(queue.sink(scale)))
+            }
+        };
         self.factors.iter().fold(call, |call, factors| call.adapter(adapter(queue, factors)))
     }
 
@@ -103,6 +116,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
     /// The norms, and the row of norm 0 that the call said, if it did.
     fn run<Q: Runner>(&self, queue: &Q) -> Result<(Vec<f32>, Option<u64>, Kernel), String> {
         self.norm.reset();
+        self.scale.iter().for_each(|[_, scale]| scale.reset());
         let say = |error: Error| error.to_string();
         let kernel = lora::weight_norm_kernel(queue, &self.call(queue)).map_err(say)?;
         let needed = lora::weight_norm_workspace(queue, &self.call(queue)).map_err(say)?;
@@ -129,6 +143,13 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             b.check_untouched(&format!("b of adapter {i}"))?;
         }
         self.norm.check_padding("norm", &[self.norm.layout])?;
+        if let Some([magnitude, scale]) = &self.scale {
+            magnitude.check_untouched("magnitude")?;
+            scale.check_padding("row scale", &[scale.layout])?;
+            let quotient = |row| magnitude.get([0, 0, row]) / self.norm.get([0, 0, row]);
+            let expected: Vec<f32> = (0..self.norm.len()).map(quotient).collect();
+            compare::exact([1, 1, expected.len()], &scale.elements(&scale.layout), &expected)?;
+        }
         Ok((self.norm.elements(&self.norm.layout), zero, kernel))
     }
 
@@ -374,8 +395,10 @@ fn refused() -> Result<(), String> {
     };
     type Change<'a> = &'a dyn Fn(&mut Case<f32, f32>);
     let matrix = |extents: [usize; 2]| Buffer::new(Placement::default().layout([1, extents[0], extents[1]]), |_| 1.0);
-    let cases: [(Change, &str); 8] = [
+    let cases: [(Change, &str); 10] = [
         (&|case| case.norm = list(5), "norm is [5], expected [6]"),
+        (&|case| case.scale = Some([list(5), list(6)]), "magnitude is [5], expected [6]"),
+        (&|case| case.scale = Some([list(6), list(7)]), "row_scale is [7], expected [6]"),
         (&|case| case.factors[0].a = matrix([2, 7]), "a is [2, 7], expected [2, 8]"),
         (&|case| case.factors[0].b = matrix([5, 2]), "b is [5, 2], expected [6, 2]"),
         (&|case| case.eps = -1.0, "eps is -1, expected a number that is at least 0"),
