@@ -39,6 +39,7 @@ mod dropout;
 pub mod exercises;
 mod forward;
 pub mod gradient_case;
+mod hf_peft;
 mod layers;
 mod merge;
 mod pick;
@@ -60,6 +61,7 @@ pub fn trials(trials: &mut Trials) {
     forward::trials(trials);
     layers::trials(trials);
     autograd::trials(trials);
+    hf_peft::trials(trials);
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
