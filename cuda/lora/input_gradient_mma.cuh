@@ -75,8 +75,8 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   {
     const ForwardTile tile = forward_tile(of, block_index().x, Product::kTileRows, Product::kTileColumns);
     if (thread_index().x == 0) shared.place.store(0, tile.batch), shared.place.store(1, tile.row0), shared.place.store(2, tile.column0);
-    // One adapter for every row.
-    for (int row = static_cast<int>(thread_index().x); row < Product::kTileRows; row += Product::kThreads) shared.adapters.store(static_cast<uint32_t>(row), tile.row0 + row < of.m ? 0 : -1);
+    // One adapter for every row; of rows that there are not, nothing is stored.
+    for (int row = static_cast<int>(thread_index().x); row < Product::kTileRows; row += Product::kThreads) shared.adapters.store(static_cast<uint32_t>(row), 0);
     barrier();
   }
 

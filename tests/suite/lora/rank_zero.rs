@@ -1,13 +1,14 @@
 //! Rank 0 is the base alone, whatever the scale: a scale that is no number belongs to nothing then.
 
-use peft_kernels::lora::{self, Adapter, Forward, Merge, Target};
-use peft_kernels::{Cpu, HostQueue, Mat, MatMut, Workspace};
+use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Merge, Target};
+use peft_kernels::{Cpu, HostQueue, Mat, MatMut, Vector, Workspace};
 
+use super::case::ALGORITHMS;
 use crate::queues::{Trials, emulators};
 
 const SCALES: [f32; 3] = [f32::NAN, f32::INFINITY, 1.0];
 
-fn forward_is_base<Q: HostQueue>(queue: &Q) {
+fn forward_is_base<Q: HostQueue>(queue: &Q, algorithm: i32) {
     let (m, n, k) = (2, 3, 4);
     // Products of zeros: a base of −0 would become +0 by adding anything to it.
     let (x, w, y_before, none) = ([1.0f32; 8], [0.5f32; 12], [-0.0f32; 6], [0.0f32; 0]);
@@ -15,16 +16,30 @@ fn forward_is_base<Q: HostQueue>(queue: &Q) {
         let mut y = [f32::NAN; 6];
         let target = Target::dense(Mat::new(&w, n, k).unwrap(), MatMut::new(&mut y, m, n).unwrap());
         let target = target.adapter(Mat::new(&none, 0, k).unwrap(), Mat::new(&none, n, 0).unwrap(), scale);
-        let call = Forward::new(Mat::new(&x, m, k).unwrap()).target(target);
+        let call = Forward::new(Mat::new(&x, m, k).unwrap()).target(target).algorithm(algorithm);
         lora::forward(queue, call, Workspace::none()).unwrap();
         assert_eq!(y, [2.0; 6], "scale {scale}");
 
         let mut y = y_before;
         let target = Target::accumulate(MatMut::new(&mut y, m, n).unwrap());
         let target = target.adapter(Mat::new(&none, 0, k).unwrap(), Mat::new(&none, n, 0).unwrap(), scale);
-        let call = Forward::new(Mat::new(&x, m, k).unwrap()).target(target);
+        let call = Forward::new(Mat::new(&x, m, k).unwrap()).target(target).algorithm(algorithm);
         lora::forward(queue, call, Workspace::none()).unwrap();
         assert_eq!(y.map(f32::to_bits), y_before.map(f32::to_bits), "scale {scale}, base in y");
+
+        // Of a table: rows of an adapter of rank 0 beside rows of others.
+        let (a, b) = ([1.0f32; 4], [0.25f32; 3]);
+        let nothing = Adapter::new(Mat::new(&none, 0, k).unwrap(), Mat::new(&none, n, 0).unwrap(), scale);
+        let one = Adapter::new(Mat::new(&a, 1, k).unwrap(), Mat::new(&b, n, 1).unwrap(), 1.0);
+        let adapters = [nothing, one];
+        let table = AdapterTable::new(queue, &adapters).unwrap();
+        let mut y = [f32::NAN; 6];
+        let target = Target::dense(Mat::new(&w, n, k).unwrap(), MatMut::new(&mut y, m, n).unwrap()).table(&table);
+        let call = Forward::new(Mat::new(&x, m, k).unwrap()).target(target).algorithm(algorithm);
+        let call = call.row_adapter(Vector::whole(&[0, 1]));
+        let mut workspace = vec![0u8; lora::forward_workspace(queue, &call).unwrap()];
+        lora::forward(queue, call, Workspace::new(&mut workspace)).unwrap();
+        assert_eq!(y, [2.0, 2.0, 2.0, 3.0, 3.0, 3.0], "scale {scale}, of a table");
     }
 }
 
@@ -41,8 +56,8 @@ fn merge_is_copy<Q: HostQueue>(queue: &Q) {
 
 pub fn trials(trials: &mut Trials) {
     trials.check("lora::forward::rank_zero_has_no_scale", || {
-        forward_is_base(&Cpu);
-        emulators().for_each(|queue| forward_is_base(&queue));
+        forward_is_base(&Cpu, 0);
+        emulators().for_each(|queue| ALGORITHMS.iter().for_each(|&algorithm| forward_is_base(&queue, algorithm)));
     });
     trials.check("lora::merge::rank_zero_has_no_scale", || {
         merge_is_copy(&Cpu);
