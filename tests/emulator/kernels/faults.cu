@@ -62,7 +62,10 @@ PK_KERNEL void lost_update(Problem problem) {
   const uint32_t slot = SOUND ? thread : 0;
   shared.values.store(thread, 0.0f);
   barrier();
-  for (uint32_t stage = 0; stage < kStages; ++stage) shared.values.store(slot, shared.values.load(slot) + 1.0f);
+  for (uint32_t stage = 0; stage < kStages; ++stage) {
+    const float value = shared.values.load(slot);
+    shared.values.store(slot, value + 1.0f);  // planted: lost_update
+  }
   barrier();
   float sum = 0;
   for (uint32_t i = 0; i < kThreads; ++i) sum += shared.values.load(i);
