@@ -65,6 +65,11 @@ fn one_pass<T: Element + Cell>() -> Result<(), String> {
                     }
                     let shared = rows.iter().filter(|row| matches!(row.kind, Kind::SharedRead | Kind::SharedWrite));
                     let conflicts: u64 = shared.map(|row| row.parts - row.least).sum();
+                    // Three levels are made in a thread's registers and a warp's shuffles.
+                    let barriers: u64 = rows.iter().filter(|row| row.kind == Kind::Barriers).map(|row| row.count).sum();
+                    if levels <= 3 && barriers != 0 {
+                        return Err(format!("{barriers} barriers {spec:#?}"));
+                    }
                     let launches: u64 = total(&rows, Kind::Launches, "").map(|row| row.count).sum();
                     if conflicts != 0 || launches != 1 {
                         return Err(format!("{conflicts} conflicts, {launches} launches {spec:#?}"));
