@@ -27,7 +27,8 @@ struct Tf32Parts {
 
   PK_DEVICE explicit Tf32Parts(float value) {
     const uint32_t bits = bits_of_float(value);
-    const bool is_finite = (bits & 0x7f800000u) != 0x7f800000u, is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
+    const bool is_finite = (bits & 0x7f800000u) != 0x7f800000u;
+    const bool is_nan = (bits & 0x7fffffffu) > 0x7f800000u;
     upper = is_nan ? 0x7fffffffu : bits & ~0x1fffu;
     finite = is_finite ? upper : 0;
     lower = is_finite ? tf32_of(value - float_of_bits(upper)) : 0;

@@ -91,7 +91,10 @@ pub fn same_under_every_schedule<T: Element + Cell, P: Element + Cell>(spec: &Sp
 }
 
 pub fn counted<T: Element + Cell, P: Element + Cell>(spec: &Spec, seed: u64) -> Result<Vec<Row>, String> {
-    let case = Case::<T, P>::new(spec);
+    counted_case(&Case::<T, P>::new(spec), seed)
+}
+
+pub fn counted_case<T: Element + Cell, P: Element + Cell>(case: &Case<T, P>, seed: u64) -> Result<Vec<Row>, String> {
     let (outcome, rows) = counters::count(|| case.run_well(&Emulator::new(seed)));
     outcome?;
     Ok(rows)

@@ -2,13 +2,15 @@
 
 use half::{bf16, f16};
 use peft_kernels::counters::{Kind, Row};
-use peft_kernels::{Element, ElementType};
+use peft_kernels::{Element, ElementType, Layout};
 
-use super::case::{Arrangement, BaseSpec, BiasSpec, Spec};
-use super::counters::{Bytes, check_bytes, check_count, check_request, counted, same_under_every_schedule};
+use super::case::{Arrangement, BaseSpec, BiasSpec, Case, Spec};
+use super::counters::{
+    Bytes, check_bytes, check_count, check_request, counted, counted_case, same_under_every_schedule,
+};
 use super::merge;
-use crate::buffer::{Cell, Placement};
-use crate::numbers::Numbers;
+use crate::buffer::{Buffer, Cell, Placement};
+use crate::numbers::{Numbers, Random};
 use crate::queues::Trials;
 
 const SHRINK: &str = "lora_shrink_mma";
@@ -380,7 +382,26 @@ fn merge_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> 
     Ok(())
 }
 
+/// The stride of one row is no matter: x is copied by 16 bytes whatever it is.
+fn one_row<T: Element + Cell>() -> Result<(), String> {
+    let k = 1024;
+    let requests = |stride: usize| {
+        let spec = Spec::new(1, 64, k, 0, Numbers::Reals);
+        let mut case = Case::<T, T>::new(&spec);
+        let mut random = Random(1);
+        let layout = Layout { offset: 0, extents: [1, 1, k], strides: [0, stride, 1] };
+        case.x = Buffer::new(layout, |[_, _, i]| spec.numbers.factor(&mut random, k, i + 1 == k));
+        let rows = counted_case(&case, 1)?;
+        let of_x = rows.iter().filter(|row| row.kind == Kind::GlobalRead && row.operand() == "x");
+        Ok::<u64, String>(of_x.map(|row| row.count).sum())
+    };
+    let found = [requests(k)?, requests(k + 1)?, requests(0)?];
+    if found == [found[0]; 3] { Ok(()) } else { Err(format!("{found:?} requests")) }
+}
+
 pub fn trials(trials: &mut Trials) {
+    trials.add("lora::counters_mma::one_row/f32", one_row::<f32>);
+    trials.add("lora::counters_mma::one_row/bf16", one_row::<bf16>);
     trials.add("lora::counters_mma::forward_counts/f32", forward_counts::<f32, f32>);
     trials.add("lora::counters_mma::forward_counts/bf16", forward_counts::<bf16, bf16>);
     trials.add("lora::counters_mma::forward_counts/f16+f32", forward_counts::<f16, f32>);
