@@ -70,7 +70,7 @@ PK_DEVICE float squares_of_column(const SampleNormsProblem<T>& problem, const Sa
 }
 
 template <class T>
-PK_KERNEL void PK_LAUNCH_BOUNDS(SampleNormsConfig::kThreads) lora_sample_norms_simt(SampleNormsProblem<T> problem) {
+PK_KERNEL void PK_LAUNCH_BOUNDS(SampleNormsConfig::kThreads, 3) lora_sample_norms_simt(SampleNormsProblem<T> problem) {
   using Config = SampleNormsConfig;
   PK_SHARED(Config::Shared, shared);
   const int64_t chunks = (problem.columns + Config::kThreads - 1) / Config::kThreads, work_items = problem.samples.count * chunks;
