@@ -165,6 +165,7 @@ fn many_words() -> Result<(), String> {
 fn in_place<T: Element + Cell>() -> Result<(), String> {
     let mut case = Case::<T>::new([5, 7], Placement::default(), 1.0, 1, 1);
     let clean = case.run(&Emulator::new(1))?.0;
+    case.gradient.reset();
     case.gradient.set([0, 2, 3], T::from_f64(f64::NAN));
     let got = case.run(&Emulator::new(1))?.0;
     for (i, (got, clean)) in got.iter().zip(&clean).enumerate() {
