@@ -81,6 +81,12 @@ int32_t read(const char* operation, const pk_lora_sample_norms_descriptor* given
     return fail(PK_ERROR_ARGUMENT, "%s: %.0f rows or columns with a rank of %.0f, expected a rank of at most 2^31 - 1 and a product of at most 2^48", operation, largest, rank);
   }
   PK_TRY_API(check_samples(operation, descriptor.samples, descriptor.batch_count, descriptor.x.rows, needs_data));
+  // A block has a sample and some columns.
+  double blocks = static_cast<double>(lora_up(descriptor.x.columns, kLoraSampleNormColumns));
+  for (const pk_lora_sample_norm_target& target : call->targets) blocks = std::max(blocks, static_cast<double>(lora_up(target.dy.columns, kLoraSampleNormColumns)));
+  if (blocks * static_cast<double>(descriptor.samples.count) > INT32_MAX) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " samples of %.0f times %d columns, expected a product of less than 2^31", operation, descriptor.samples.count, blocks, kLoraSampleNormColumns);
+  }
   PK_TRY_API(check_pointer(operation, "status", descriptor.status, alignof(pk_status_record)));
   if (needs_data && descriptor.samples.count > 0 && descriptor.squares == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: squares is null", operation);
   PK_TRY_API(check_pointer(operation, "squares", descriptor.squares, alignof(float)));

@@ -9,7 +9,7 @@
 // becomes infinite, and an element below 2^-75 counts as nothing. Any rank, stride and order.
 #pragma once
 
-#include "outer_simt.cuh"
+#include "outer.cuh"
 #include "samples.cuh"
 
 namespace PK_BUILD {
@@ -38,6 +38,13 @@ struct SampleNormsProblem {
   float* blocks;  // [ceil(columns / 256), samples]
 };
 
+// Of an h that is not in parts.
+template <class T>
+PK_DEVICE float load_one_plane(const Intermediate& h, int64_t batch, int64_t row, int64_t rank) {
+  if (std::is_same<T, float>::value || h.in_f32 != 0) return load_global(h.matrix<float>(batch, 0).at(row, rank));
+  return to_float(load_global(h.matrix<T>(batch, 0).at(row, rank)));
+}
+
 // The squares of a column: all elements of the gradient that its thread makes.
 template <class T>
 PK_DEVICE float squares_of_column(const SampleNormsProblem<T>& problem, const SampleRows& rows, int64_t column) {
@@ -52,7 +59,7 @@ PK_DEVICE float squares_of_column(const SampleNormsProblem<T>& problem, const Sa
       const float value = problem.dropout.keeps(i, column) ? to_float(load_global(problem.left.batch(batch).at(row, column))) : 0.0f;
 #pragma unroll
       for (int j = 0; j < Config::kRanks; ++j) {
-        if (rank0 + j < problem.rank) sums[j] = fma(value, load_intermediate<T>(problem.h, batch, row, rank0 + j), sums[j]);
+        if (rank0 + j < problem.rank) sums[j] = fma(value, load_one_plane<T>(problem.h, batch, row, rank0 + j), sums[j]);
         else if (rank0 + j < ranks) sums[j] += value;
       }
       if (++row == problem.m) {
@@ -73,24 +80,20 @@ template <class T>
 PK_KERNEL void PK_LAUNCH_BOUNDS(SampleNormsConfig::kThreads, 3) lora_sample_norms_simt(SampleNormsProblem<T> problem) {
   using Config = SampleNormsConfig;
   PK_SHARED(Config::Shared, shared);
-  const int64_t chunks = (problem.columns + Config::kThreads - 1) / Config::kThreads, work_items = problem.samples.count * chunks;
-  for (int64_t work = block_index().x; work < work_items; work += grid_extent().x) {
-    const int64_t sample = work / chunks, chunk = work - sample * chunks, column = chunk * Config::kThreads + thread_index().x;
-    const SampleRows rows = sample_rows(problem.samples, sample, problem.batches * problem.m);
-    float squares = 0.0f;
-    if (rows.begin < rows.end && column < problem.columns) squares = squares_of_column(problem, rows, column);
+  const int64_t chunks = (problem.columns + Config::kThreads - 1) / Config::kThreads, sample = block_index().x / chunks, chunk = block_index().x - sample * chunks;
+  const int64_t column = chunk * Config::kThreads + thread_index().x;
+  const SampleRows rows = sample_rows(problem.samples, sample, problem.batches * problem.m);
+  float squares = 0.0f;
+  if (rows.begin < rows.end && column < problem.columns) squares = squares_of_column(problem, rows, column);
 #pragma unroll
-    for (int distance = 16; distance > 0; distance /= 2) squares += shuffle_xor(squares, distance);
-    if (lane() == 0) shared.of_warps.store(warp(), squares);
-    barrier();  // every warp's sum is there
-    if (thread_index().x == 0) {
-      float sum = 0.0f;
+  for (int distance = 16; distance > 0; distance /= 2) squares += shuffle_xor(squares, distance);
+  if (lane() == 0) shared.of_warps.store(warp(), squares);
+  barrier();  // every warp's sum is there
+  if (thread_index().x != 0) return;
+  float sum = 0.0f;
 #pragma unroll
-      for (uint32_t i = 0; i < Config::kWarps; ++i) sum += shared.of_warps.load(i);
-      store_global(problem.blocks + chunk * problem.samples.count + sample, sum);
-    }
-    barrier();  // and has been read
-  }
+  for (uint32_t i = 0; i < Config::kWarps; ++i) sum += shared.of_warps.load(i);
+  store_global(problem.blocks + chunk * problem.samples.count + sample, sum);
 }
 
 constexpr int kAddSquaresThreads = 256;

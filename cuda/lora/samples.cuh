@@ -16,7 +16,7 @@ PK_DEVICE SampleRows sample_rows(const pk_samples& samples, int64_t sample, int6
     return {sample * each, (sample + 1) * each, true};
   }
   const int64_t from = load_global(samples.offsets + sample), to = load_global(samples.offsets + sample + 1);
-  const int64_t begin = minimum(maximum<int64_t>(from, 0), rows), end = minimum(maximum(to, begin), rows);
+  const int64_t begin = maximum<int64_t>(from, 0), end = minimum(maximum(to, begin), rows);  // before `begin` where that is beyond the rows
   return {begin, end, begin == from && end == to};
 }
 

@@ -13,6 +13,8 @@ use crate::{
 
 const OPERATION: &str = "lora::sample_norms";
 const MAX_TARGETS: usize = ffi::PK_LORA_BACKWARD_TARGETS as usize;
+/// Columns of x or dY that a block has of a sample, of which a grid has less than 2³¹.
+const COLUMNS: usize = 256;
 
 /// The intermediate that forward saved.
 enum SavedH<'a, T, Q> {
@@ -135,6 +137,11 @@ impl<'a, T: Element, P: Element, Q: Queue> SampleNorms<'a, T, P, Q> {
             dropout.check(check, batches * m, k)?;
         }
         let samples = self.samples.problem(check, batches * m, queue, guards)?;
+        let blocks = targets.iter().map(|target| target.n).fold(k, usize::max).div_ceil(COLUMNS);
+        if blocks.saturating_mul(samples.count) > i32::MAX as usize {
+            let (expected, got) = ("less than 2^31".into(), format!("{} times {blocks}", samples.count));
+            return wrong("the number of samples times 256 columns", expected, got);
+        }
         let squares = self.squares.acquire(queue, guards)?;
         check.extents("squares", squares.extents, [samples.count])?;
         check.contiguous("squares", &squares)?;

@@ -93,6 +93,8 @@ static const char *norms(void) {
   NORMS_REFUSED(call.descriptor.samples.count = 0, PK_ERROR_ARGUMENT, "0 samples of 3 rows, expected at least 1 where there are rows");
   NORMS_REFUSED(call.descriptor.samples.offsets = NULL, PK_ERROR_ARGUMENT, "2 samples of 3 rows, expected a number that divides them, or offsets");
   NORMS_REFUSED(call.descriptor.samples.offsets = (int32_t *)(void *)((char *)call.offsets + 2), PK_ERROR_ARGUMENT, "samples.offsets is at address");
+  NORMS_REFUSED((call.descriptor.samples = (pk_samples){INT64_C(1) << 30, NULL}, call.descriptor.x.columns = call.target.a.columns = 513, call.descriptor.x.rows = call.target.dy.rows = INT64_C(1) << 30),
+                PK_ERROR_ARGUMENT, "1073741824 samples of 3 times 256 columns, expected a product of less than 2^31");
   NORMS_REFUSED(call.descriptor.squares = NULL, PK_ERROR_ARGUMENT, "squares is null");
   NORMS_REFUSED(call.descriptor.squares = call.x + 5, PK_ERROR_ARGUMENT, "squares and x share the byte at address");
   NORMS_REFUSED(call.descriptor.status = (pk_status_record *)(void *)((char *)&call.status + 4), PK_ERROR_ARGUMENT, "status is at address");

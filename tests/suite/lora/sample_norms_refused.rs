@@ -105,6 +105,19 @@ fn others<Q: Runner>(queue: &Q) -> Result<(), String> {
     let dropped = SampleNorms::<f32, f32, Q>::new(x(), Samples::equal(2), squares(40));
     let dropped = dropped.dropout(Dropout::new(0.5, 1, 2).expect("a probability"));
     run(dropped, "x with dropout is [8589934592, 1], expected at most 2^32 rows and 2^34 columns")?;
+    let row = Buffer::<f32>::list(&[1.0; 513]);
+    for (samples, columns, expected) in [
+        (1 << 30, 513, "the number of samples times 256 columns is 1073741824 times 3, expected less than 2^31"),
+        (
+            1 << 31,
+            1,
+            "the number of samples is 2147483648, expected at least 1 where there are rows, and less than 2^31",
+        ),
+    ] {
+        let wide = Layout { offset: 0, extents: [1, samples, columns], strides: [0, 0, 1] };
+        let x = Tensor::<f32, Q, 3>::with_layout(queue.source(&row), wide).expect("one row");
+        run(SampleNorms::<f32, f32, Q>::new(x, Samples::equal(samples), squares(40)), expected)?;
+    }
     let offsets = Buffer::<i32>::list(&[0, 1, 2]);
     let packed = || Samples::offsets(Vector::whole(queue.source(&offsets)));
     let many = SampleNorms::<f32, f32, Q>::new(x(), packed(), squares(40));
