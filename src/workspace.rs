@@ -106,12 +106,14 @@ impl StatusRecord {
         const INDEX: u64 = ffi::PK_FAILURE_ADAPTER_INDEX as u64;
         const RANK: u64 = ffi::PK_FAILURE_ADAPTER_RANK as u64;
         const ZERO_NORM: u64 = ffi::PK_FAILURE_ZERO_NORM as u64;
+        const SAMPLE: u64 = ffi::PK_FAILURE_SAMPLE as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
             INDEX => ("row_adapter", "no adapter of the table"),
             RANK => ("adapter of row", "of a rank outside 0..=max_rank"),
             ZERO_NORM => ("row", "of norm 0"),
+            SAMPLE => ("sample", "of rows that are not in order, or not there"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

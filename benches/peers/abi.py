@@ -24,6 +24,7 @@ PK_STREAM_PER_THREAD = 2
 PK_FAILURE_ADAPTER_INDEX = 1
 PK_FAILURE_ADAPTER_RANK = 2
 PK_FAILURE_ZERO_NORM = 3
+PK_FAILURE_SAMPLE = 4
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -132,6 +133,13 @@ class pk_dropout(ctypes.Structure):
     ]
 
 
+class pk_samples(ctypes.Structure):
+    _fields_ = [
+        ("count", ctypes.c_int64),
+        ("offsets", ctypes.c_void_p),
+    ]
+
+
 class pk_lora_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -208,6 +216,70 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("dropout", pk_dropout),
         ("workspace", ctypes.c_void_p),
         ("workspace_bytes", ctypes.c_uint64),
+        ("samples", pk_samples),
+        ("sample_weights", ctypes.c_void_p),
+    ]
+
+
+class pk_lora_sample_norm_target(ctypes.Structure):
+    _fields_ = [
+        ("adapter_element_type", ctypes.c_int32),
+        ("scale", ctypes.c_float),
+        ("dy", pk_matrix),
+        ("a", pk_matrix),
+        ("b", pk_matrix),
+        ("a_counts", ctypes.c_int32),
+        ("b_counts", ctypes.c_int32),
+        ("bias_counts", ctypes.c_int32),
+        ("h_saved", ctypes.c_int32),
+        ("h", pk_matrix),
+    ]
+
+
+class pk_lora_sample_norms_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("target_size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("x", pk_matrix),
+        ("targets", ctypes.POINTER(pk_lora_sample_norm_target)),
+        ("target_count", ctypes.c_int64),
+        ("dropout", pk_dropout),
+        ("samples", pk_samples),
+        ("squares", ctypes.c_void_p),
+        ("mode", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
+    ]
+
+
+class pk_lora_clip_weights_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("squares", ctypes.c_void_p),
+        ("weights", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("max_norm", ctypes.c_float),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_add_noise_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("gradient", pk_matrix),
+        ("seed", ctypes.c_uint64),
+        ("offset", ctypes.c_uint64),
+        ("scale", ctypes.c_float),
+        ("reserved", ctypes.c_int32),
     ]
 
 
@@ -379,6 +451,13 @@ FUNCTIONS = {
     "pk_lora_backward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_backward_descriptor)]),
     "pk_lora_backward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_backward_descriptor), ctypes.c_void_p]),
     "pk_lora_backward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_backward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_sample_norms": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_sample_norms_descriptor)]),
+    "pk_lora_sample_norms_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_sample_norms_descriptor), ctypes.c_void_p]),
+    "pk_lora_sample_norms_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_sample_norms_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_clip_weights": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_clip_weights_descriptor)]),
+    "pk_lora_clip_weights_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_clip_weights_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_add_noise": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_add_noise_descriptor)]),
+    "pk_lora_add_noise_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_add_noise_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),

@@ -31,7 +31,7 @@ class Entry:
 
 
 # Operations that the Rust benches alone measure: no peer has an arm for them.
-ALONE = {"lora.backward"}
+ALONE = {"lora.backward", "lora.sample_norms"}
 
 
 def shapes(family):

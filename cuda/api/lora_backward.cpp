@@ -8,6 +8,7 @@
 #include "check.h"
 #include "lora_plan.h"
 #include "overlap.h"
+#include "samples.h"
 
 using namespace peft_kernels_api;
 
@@ -37,15 +38,6 @@ int32_t check_gradient(const char* operation, const char* argument, const pk_mat
   }
   PK_TRY_API(check_matrix(operation, argument, matrix, rows, columns));
   PK_TRY_API(check_output(operation, argument, matrix));
-  return needs_data ? check_data(operation, argument, matrix) : PK_OK;
-}
-
-int32_t check_input(const char* operation, const char* argument, const pk_matrix& matrix, int64_t rows, int64_t columns, int32_t element_type, bool needs_data) {
-  if (matrix.element_type != element_type) {
-    return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (%s), expected %s", operation, argument, matrix.element_type, element_type_name(matrix.element_type),
-                element_type_name(element_type));
-  }
-  PK_TRY_API(check_matrix(operation, argument, matrix, rows, columns));
   return needs_data ? check_data(operation, argument, matrix) : PK_OK;
 }
 
@@ -113,6 +105,11 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
   }
   descriptor.targets = call->targets.data();
   descriptor.target_size = sizeof(pk_lora_gradient_target);
+  if (descriptor.samples.count != 0) {
+    PK_TRY_API(check_samples(operation, descriptor.samples, descriptor.batch_count, descriptor.x.rows, needs_data));
+    if (needs_data && descriptor.sample_weights == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: sample_weights is null", operation);
+    PK_TRY_API(check_pointer(operation, "sample_weights", descriptor.sample_weights, alignof(float)));
+  }
   return PK_OK;
 }
 
@@ -140,6 +137,7 @@ bool fits_grid(const BackwardCall& call) {
   int64_t ranks = 0;
   for (const pk_lora_gradient_target& target : call.targets) {
     pass(lora_dy_plan(descriptor, target), target.a.rows);
+    if (lora_weighs_rows(descriptor)) pass(lora_bias_plan(descriptor, target), 1);
     blocks = std::max(blocks, row_tiles * static_cast<double>(lora_up(target.a.rows, 16)) * 16);
     ranks += target.a.rows;
   }
@@ -179,7 +177,8 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
   const int64_t steps = algorithm == PK_LORA_BACKWARD_SIMT
                             ? lora_backward_simt_rounding_steps(k, total_n, total_rank, rows, parts, descriptor.target_count)
                             : lora_backward_mma_rounding_steps(math, k, total_n, total_rank, rows, parts, plan->h_planes);
-  *choice = pk_kernel_choice{algorithm, 0, steps, {}};
+  constexpr int64_t kWeightSteps = 2;  // the weight, and the sum of planes before it
+  *choice = pk_kernel_choice{algorithm, 0, steps + (lora_weighs_rows(descriptor) ? kWeightSteps : 0), {}};
   std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
   return PK_OK;
 }
@@ -187,7 +186,7 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
 // Enough for every plan on every chip.
 int32_t workspace_bytes(const char* operation, const BackwardCall& call, uint64_t* bytes) {
   const LoraBackwardLayout layout = lora_backward_layout(call.descriptor, h_planes_of(call, call.descriptor.algorithm));
-  const double floats = layout.h + layout.dh + layout.sums;
+  const double floats = layout.h + layout.dh + layout.sums + layout.row_weights;
   if (floats > static_cast<double>(INT64_C(1) << 52)) return fail(PK_ERROR_ARGUMENT, "%s: sums of %.0f elements, expected at most 2^52", operation, floats);
   *bytes = (static_cast<uint64_t>(floats) * 4 + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT;
   return PK_OK;
@@ -203,6 +202,8 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
   };
   operands.output_bytes("workspace", descriptor.workspace, workspace);
   operands.input("x", descriptor.x, batches);
+  add_samples(operands, descriptor.samples);
+  operands.input_bytes("sample_weights", descriptor.sample_weights, static_cast<uint64_t>(descriptor.samples.count) * sizeof(float));
   gradient("dx", descriptor.dx, descriptor.x_gradient);
   for (const pk_lora_gradient_target& target : call.targets) {
     gradient("da", target.da, target.a_gradient);
@@ -222,6 +223,15 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
 }  // namespace
 
 namespace peft_kernels_api {
+
+int32_t check_input(const char* operation, const char* argument, const pk_matrix& matrix, int64_t rows, int64_t columns, int32_t element_type, bool needs_data) {
+  if (matrix.element_type != element_type) {
+    return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (%s), expected %s", operation, argument, matrix.element_type, element_type_name(matrix.element_type),
+                element_type_name(element_type));
+  }
+  PK_TRY_API(check_matrix(operation, argument, matrix, rows, columns));
+  return needs_data ? check_data(operation, argument, matrix) : PK_OK;
+}
 
 int32_t check_dropout(const char* operation, const pk_dropout& dropout, int64_t batches, const pk_matrix& x) {
   if (!(dropout.probability >= 0 && dropout.probability < 1)) {

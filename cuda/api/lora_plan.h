@@ -14,6 +14,9 @@ struct Forward {
   int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
 };
 
+// An operand that is read: of this type, and of these extents where they are not negative.
+int32_t check_input(const char* operation, const char* argument, const pk_matrix& matrix, int64_t rows, int64_t columns, int32_t element_type, bool needs_data);
+
 // A probability in [0, 1), and rows and columns that a generator's counter holds.
 int32_t check_dropout(const char* operation, const pk_dropout& dropout, int64_t batches, const pk_matrix& x);
 

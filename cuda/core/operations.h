@@ -11,6 +11,12 @@ struct HaarWaraPlan;
   int32_t pk_##build##_lora_forward(const pk_queue* queue, const pk_lora_forward_descriptor* descriptor, const LoraForwardPlan* plan); \
   int32_t pk_##build##_lora_backward(const pk_queue* queue, const pk_lora_backward_descriptor* descriptor, const LoraBackwardPlan* plan); \
   int32_t pk_##build##_lora_backward_prepare(void);                                                                       \
+  int32_t pk_##build##_lora_sample_norms(const pk_queue* queue, const pk_lora_sample_norms_descriptor* descriptor);       \
+  int32_t pk_##build##_lora_sample_norms_prepare(void);                                                                   \
+  int32_t pk_##build##_lora_clip_weights(const pk_queue* queue, const pk_lora_clip_weights_descriptor* descriptor);       \
+  int32_t pk_##build##_lora_add_noise(const pk_queue* queue, const pk_lora_add_noise_descriptor* descriptor);             \
+  int32_t pk_##build##_lora_noise_prepare(void);                                                                          \
+  int32_t pk_##build##_lora_sample_weights_prepare(void);                                                                 \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_quantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);               \
   int32_t pk_##build##_lora_dequantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);             \

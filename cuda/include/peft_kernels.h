@@ -4,8 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_haar_wara_adapter, pk_status_record and
- * pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_samples, pk_haar_wara_adapter, pk_status_record
+ * and pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -81,6 +81,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ADAPTER_INDEX 1 /* an adapter index outside -1 .. adapter_count - 1; that row is treated as the base alone */
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
+#define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -130,6 +131,13 @@ typedef struct pk_dropout {
   float probability; /* in [0, 1); 0: none. Otherwise at most 2^32 rows and 2^34 columns */
   int32_t reserved;
 } pk_dropout;
+
+/* Which rows of x, those of all batches one after the other, are a sample's: sample i has rows offsets[i] .. offsets[i + 1] - 1, as in packed sequences; with offsets = null each of them
+ * has as many. Rows before the first and after the last sample belong to none. */
+typedef struct pk_samples {
+  int64_t count;
+  const int32_t *offsets; /* device, [count + 1], ascending, or null; 0 rows and more are a sample */
+} pk_samples;
 
 #define PK_LORA_BASE_NONE 0  /* y = branch + bias */
 #define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
@@ -213,9 +221,68 @@ typedef struct pk_lora_backward_descriptor {
   pk_dropout dropout; /* of the forward call */
   void *workspace;    /* device */
   uint64_t workspace_bytes;
+  /* samples.count > 0: in da, db and dbias, but not in dx, a row counts as often as its sample weighs, and one of no sample not at all. */
+  pk_samples samples;
+  const float *sample_weights; /* device, [samples.count] */
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8
+
+/* One linear layer of those that share x, whose parameters' gradients are squared. */
+typedef struct pk_lora_sample_norm_target {
+  int32_t adapter_element_type; /* of a and b: x's, or PK_F32 */
+  float scale;
+  pk_matrix dy;                           /* [m, n], the gradient of y */
+  pk_matrix a, b;                         /* [rank, k], [n, rank]; each one for all batches */
+  int32_t a_counts, b_counts, bias_counts; /* 0 or 1: whether the gradient of a, b, the bias is part of the norm */
+  int32_t h_saved;                        /* 1: h is what pk_lora_forward saved; 0: it is made again, where b counts */
+  pk_matrix h;                            /* [m, rank], of x's type or f32 */
+} pk_lora_sample_norm_target;
+
+/* squares[i] = the sum over targets of |da_i|^2 + |db_i|^2 + |dbias_i|^2, the gradients that pk_lora_backward would make of the rows of sample i alone; none of them is written to memory. */
+typedef struct pk_lora_sample_norms_descriptor {
+  uint64_t size;
+  uint64_t target_size; /* sizeof(pk_lora_sample_norm_target) of the caller */
+  int32_t algorithm;    /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count; /* 0 is 1 */
+  pk_matrix x;         /* [m, k]; read where a counts, and where b does and h is not saved */
+  const pk_lora_sample_norm_target *targets; /* host */
+  int64_t target_count; /* at most PK_LORA_BACKWARD_TARGETS */
+  pk_dropout dropout;   /* of the forward call */
+  pk_samples samples;
+  float *squares; /* device, [samples.count] */
+  int32_t mode;   /* PK_GRADIENT_OVERWRITE, or PK_GRADIENT_ACCUMULATE: the squares of other layers are there already */
+  int32_t reserved;
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_sample_norms_descriptor;
+
+/* weights[i] = min(1, max_norm / sqrt(squares[i])): 1 for a norm of 0, 0 for an infinite one, NaN for NaN. */
+typedef struct pk_lora_clip_weights_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  const float *squares; /* device, [count] */
+  float *weights;       /* device, [count] */
+  int64_t count;
+  float max_norm; /* above 0 and finite */
+  int32_t reserved;
+} pk_lora_clip_weights_descriptor;
+
+/* gradient += scale * z, z independent numbers of the standard normal distribution, rounded once: a pure function of seed, offset and index e = row * columns + column, the same bits on every
+ * chip. With w the words of Philox4x32-10 for the key `seed` and the counter (e / 4, offset) (64 bits each, low words first), elements e % 4 of 0 and 1 come from words 0 and 1, 2 and 3 from
+ * words 2 and 3: z = sqrt(-2 * ln(u)) * (cos, sin)(2 * pi * v) with u = fma(f32(w of the pair's first), 2^-32, 2^-33) in f32 and v = (w of its second) * 2^-32 (Box and Muller). */
+typedef struct pk_lora_add_noise_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  pk_matrix gradient; /* f32, f16 or bf16 */
+  uint64_t seed, offset;
+  float scale; /* at least 0 and finite */
+  int32_t reserved;
+} pk_lora_add_noise_descriptor;
 
 /* destination = source + sum over adapters of scale * B * A, rounded once. */
 typedef struct pk_lora_merge_descriptor {
@@ -241,6 +308,16 @@ PK_API int32_t pk_lora_forward_pick(const pk_chip *chip, const pk_lora_forward_d
 PK_API int32_t pk_lora_backward(const pk_queue *queue, const pk_lora_backward_descriptor *descriptor);
 PK_API int32_t pk_lora_backward_workspace(const pk_lora_backward_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_backward_pick(const pk_chip *chip, const pk_lora_backward_descriptor *descriptor, pk_kernel_choice *choice);
+
+PK_API int32_t pk_lora_sample_norms(const pk_queue *queue, const pk_lora_sample_norms_descriptor *descriptor);
+PK_API int32_t pk_lora_sample_norms_workspace(const pk_lora_sample_norms_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_sample_norms_pick(const pk_chip *chip, const pk_lora_sample_norms_descriptor *descriptor, pk_kernel_choice *choice);
+
+PK_API int32_t pk_lora_clip_weights(const pk_queue *queue, const pk_lora_clip_weights_descriptor *descriptor);
+PK_API int32_t pk_lora_clip_weights_pick(const pk_chip *chip, const pk_lora_clip_weights_descriptor *descriptor, pk_kernel_choice *choice);
+
+PK_API int32_t pk_lora_add_noise(const pk_queue *queue, const pk_lora_add_noise_descriptor *descriptor);
+PK_API int32_t pk_lora_add_noise_pick(const pk_chip *chip, const pk_lora_add_noise_descriptor *descriptor, pk_kernel_choice *choice);
 
 PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
 /* destination = source - sum; with the residual of the merge that made the source: the original bits. */

@@ -9,6 +9,9 @@ enum : int32_t { PK_LORA_FORWARD_SIMT = 1, PK_LORA_FORWARD_MMA_LARGE = 2, PK_LOR
 enum : int32_t { PK_LORA_MERGE_SIMT = 1, PK_LORA_MERGE_MMA = 2 };
 enum : int32_t { PK_LORA_QUANTIZE_WARP = 1 };
 enum : int32_t { PK_LORA_WEIGHT_NORM_MMA = 1 };
+enum : int32_t { PK_LORA_SAMPLE_NORMS_SIMT = 1 };
+enum : int32_t { PK_LORA_CLIP_WEIGHTS = 1 };
+enum : int32_t { PK_LORA_ADD_NOISE = 1 };
 
 // Of a block of any tensor-core kernel: what the smallest chips from 8.0 on have.
 constexpr int64_t kLoraSharedBytes = 99 * 1024;
@@ -52,6 +55,9 @@ constexpr int32_t kLoraMergeRows = 64, kLoraMergeColumns = 128;
 
 // Columns of W whose squares a block of the row norms adds up.
 constexpr int32_t kLoraNormColumns = 1024;
+
+// Columns of x or dY whose part of the samples' gradients a block of the sample norms squares.
+constexpr int32_t kLoraSampleNormColumns = 256;
 
 // Of quantisation: elements that share an absmax, and as many as a grid can have. Absmax that a block of the sum adds up, and where in the workspace its sums are.
 constexpr int32_t kLoraQuantizeLeastBlock = 16, kLoraQuantizeMostBlock = 4096, kLoraAbsmaxChunk = 8192;

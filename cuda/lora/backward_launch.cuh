@@ -8,6 +8,9 @@
 #include "input_gradient_simt.cuh"
 #include "outer_mma.cuh"
 #include "outer_simt.cuh"
+#include "sample_weights.h"
+#include "shrink_problem.cuh"
+#include "weigh_rows.cuh"
 
 namespace PK_BUILD {
 namespace {
@@ -19,14 +22,6 @@ struct InputGradientMmaOf {
   static constexpr int kBlocksTogether = LARGE ? 1 : std::is_same<Math, ThreeTf32>::value ? 2 : 3;
   using Config = InputGradientMmaConfig<ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>, kBlocksTogether>;
 };
-
-bool in_f32(int32_t element_type, int32_t activations) { return element_type == PK_F32 && activations != PK_F32; }
-
-int64_t bytes_of(int32_t element_type) { return element_type == PK_F32 ? 4 : 2; }
-
-Factor factor_of(const pk_matrix& matrix) { return {matrix.data, matrix.row_stride, matrix.column_stride}; }
-
-Factor transposed(const Factor& factor) { return {factor.data, factor.column_stride, factor.row_stride}; }
 
 // A gradient whose batch stride is 0 is the sum over batches.
 int64_t batches_of(const pk_matrix& gradient, int64_t batches) { return gradient.batch_stride == 0 ? 1 : batches; }
@@ -41,6 +36,7 @@ class Backward {
     total_rank_ = layout.total_rank;
     dh_ = static_cast<float*>(descriptor.workspace) + static_cast<int64_t>(layout.h);
     sums_ = dh_ + static_cast<int64_t>(layout.dh);
+    if (lora_weighs_rows(descriptor)) row_weights_ = sums_ + static_cast<int64_t>(layout.sums);
     dropout_ = dropout_of(descriptor.dropout);
     name_operands();
   }
@@ -48,14 +44,17 @@ class Backward {
   int32_t run() const {
     auto* h = static_cast<float*>(descriptor_.workspace);
     int64_t column = 0;  // of dH
+    if (row_weights_ != nullptr) PK_TRY(row_weights(queue_, descriptor_.samples, descriptor_.sample_weights, batches_ * m_, row_weights_));
     for (int64_t i = 0; i < descriptor_.target_count; ++i) {
       const pk_lora_gradient_target& target = descriptor_.targets[i];
       if (lora_makes_h(target)) PK_TRY(make_h(target, h));
+      if (row_weights_ != nullptr && lora_makes_db(target)) PK_TRY(weigh(given_or_made(target, h), target.a.rows, h));
       PK_TRY(pass_over_dy(target, h, column));
-      if (lora_makes_h(target)) h += plan_.h_planes * batches_ * m_ * target.a.rows;
+      h += lora_h_planes(descriptor_, target, plan_.h_planes) * batches_ * m_ * target.a.rows;
       if (makes_dh(target)) column += target.a.rows;
     }
     if (descriptor_.x_gradient != PK_GRADIENT_NONE) PK_TRY(make_dx());
+    if (row_weights_ != nullptr) PK_TRY(weigh({dh_, m_ * total_rank_, total_rank_, 1, 1, 1, 0}, total_rank_, dh_));
     return pass_over_x();
   }
 
@@ -85,36 +84,31 @@ class Backward {
     }
   }
 
-  // A "forward" of one target with these operands, for the kernels that make H.
-  ForwardProblem<T> shrink_problem(const pk_matrix& x, const Factor& a, int64_t a_batch_bytes, int64_t rank, int64_t row_stride, int32_t adapter_element_type, float* h) const {
-    ForwardProblem<T> problem{};
-    problem.x = batched<const T>(x);
-    problem.batches = batches_;
-    problem.m = m_;
-    problem.k = x.columns;
-    problem.h_planes = 1;
-    problem.splits = 1;
-    problem.target_count = 1;
-    AdapterSet& adapters = problem.targets[0].adapters;
-    adapters.one = {a, a, rank, 1.0f};
-    adapters.a_batch_bytes = a_batch_bytes;
-    adapters.max_rank = row_stride;
-    adapters.in_f32 = in_f32(adapter_element_type, x.element_type);
-    problem.targets[0].h = h;
-    return problem;
-  }
-
   int32_t make_h(const pk_lora_gradient_target& target, float* h) const {
     if (batches_ * m_ == 0) return PK_OK;
     const int64_t rank = target.a.rows;
-    ForwardProblem<T> problem = shrink_problem(descriptor_.x, factor_of(target.a), target.a.batch_stride * bytes_of(target.adapter_element_type), rank, rank, target.adapter_element_type, h);
+    const int64_t a_batch_bytes = target.a.batch_stride * bytes_of(target.adapter_element_type);
+    ForwardProblem<T> problem = shrink_problem<T>(descriptor_.x, batches_, factor_of(target.a), a_batch_bytes, rank, rank, target.adapter_element_type, h);
     problem.dropout = dropout_;
     problem.h_planes = plan_.h_planes;
     return shrink(queue_, operands_, problem, simt_, plan_.tf32 != 0);
   }
 
-  // H of a target as it was saved, or was made.
+  // h, each row times its weight, in f32.
+  int32_t weigh(const Intermediate& h, int64_t rank, float* out) const {
+    const int64_t rows = batches_ * m_;
+    if (rows * rank == 0) return PK_OK;
+    const LaunchShape shape{"lora_weigh_rows", grid_of(tiles_of(rows * rank, WeighRowsConfig::kThreads)), WeighRowsConfig::kThreads, 0};
+    return launch(queue_, shape, operands_, lora_weigh_rows<T>, h, static_cast<const float*>(row_weights_), rows, m_, rank, out);
+  }
+
+  // H of a target as it was saved, or was made; where rows are weighed, that is what was made of it.
   Intermediate intermediate(const pk_lora_gradient_target& target, const float* h) const {
+    if (row_weights_ != nullptr) return {h, m_ * target.a.rows, target.a.rows, 1, 1, 1, 0};
+    return given_or_made(target, h);
+  }
+
+  Intermediate given_or_made(const pk_lora_gradient_target& target, const float* h) const {
     const int64_t rank = target.a.rows;
     if (target.h_saved == 0) return {h, m_ * rank, rank, 1, 1, plan_.h_planes, batches_ * m_ * rank};
     return {target.h.data, target.h.batch_stride, target.h.row_stride, target.h.column_stride, in_f32(target.h.element_type, descriptor_.x.element_type), 1, 0};
@@ -160,7 +154,8 @@ class Backward {
 
   // dH's columns from `column` on, dB and the bias' gradient.
   int32_t pass_over_dy(const pk_lora_gradient_target& target, const float* h, int64_t column) const {
-    const bool dh = makes_dh(target), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
+    const bool dh = makes_dh(target), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE && row_weights_ == nullptr;
+    if (target.bias_gradient != PK_GRADIENT_NONE && !bias) PK_TRY(pass_over_dy_for_bias(target));
     if (!dh && !db && !bias) return PK_OK;
     const int64_t n = target.dy.columns, rank = dh || db ? target.a.rows : 0;
     OuterProblem<T> problem{};
@@ -179,7 +174,7 @@ class Backward {
     if (bias) problem.bias_sums = bias_sums;
     const int64_t b_batch_bytes = target.b.batch_stride * bytes_of(target.adapter_element_type);
     if (dh && simt_ && batches_ * m_ > 0) {
-      const ForwardProblem<T> shrinks = shrink_problem(target.dy, transposed(factor_of(target.b)), b_batch_bytes, rank, total_rank_, target.adapter_element_type, dh_ + column);
+      const ForwardProblem<T> shrinks = shrink_problem<T>(target.dy, batches_, transposed(factor_of(target.b)), b_batch_bytes, rank, total_rank_, target.adapter_element_type, dh_ + column);
       PK_TRY(shrink(queue_, operands_, shrinks, true, false));
     }
     if (dh && !simt_) {
@@ -198,6 +193,23 @@ class Backward {
       PK_TRY(add_sums_of(target.adapter_element_type, problem.sums, problem.plan, n * rank, rank, n, rank, scale, target.b_gradient, target.db, false));
     }
     return bias ? add_sums<T>(bias_sums, problem.plan, n, 1, n, 1, 1.0f, target.bias_gradient, target.dbias, true) : PK_OK;
+  }
+
+  // The bias' gradient where rows are weighed: dY^T * the weights, an h of one column.
+  int32_t pass_over_dy_for_bias(const pk_lora_gradient_target& target) const {
+    const int64_t n = target.dy.columns;
+    OuterProblem<T> problem{};
+    problem.left = batched<const T>(target.dy);
+    problem.batches = batches_;
+    problem.m = m_;
+    problem.columns = n;
+    problem.plan = lora_bias_plan(descriptor_, target);
+    problem.rank = 1;
+    problem.makes_sums = 1;
+    problem.h = {row_weights_, m_, 1, 1, 1, 1, 0};
+    problem.sums = sums_;
+    PK_TRY(pass(problem));
+    return add_sums<T>(sums_, problem.plan, n, 1, n, 1, 1.0f, target.bias_gradient, target.dbias, true);
   }
 
   int32_t make_dx() const {
@@ -286,7 +298,7 @@ class Backward {
   const int64_t batches_, m_, k_;
   const bool simt_;
   int64_t total_rank_ = 0;
-  float *dh_ = nullptr, *sums_ = nullptr;
+  float *dh_ = nullptr, *sums_ = nullptr, *row_weights_ = nullptr;
   Dropout dropout_{};
   Operands operands_;
 };
@@ -303,6 +315,7 @@ int32_t prepare_backward() {
   PK_TRY((prepare(lora_outer_simt<T>)));
   PK_TRY((prepare(lora_input_gradient_simt<T>)));
   PK_TRY((prepare(lora_add_parts<T>)));
+  PK_TRY((prepare(lora_weigh_rows<T>)));
   if constexpr (sizeof(T) != 4) PK_TRY((prepare(lora_add_parts<float>)));
   PK_TRY((prepare(lora_outer_mma<OuterMmaConfig<16>, T>)));
   PK_TRY((prepare(lora_outer_mma<OuterMmaConfig<64>, T>)));

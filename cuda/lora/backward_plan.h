@@ -49,6 +49,16 @@ static inline bool lora_makes_db(const pk_lora_gradient_target& target) { return
 static inline bool lora_makes_h(const pk_lora_gradient_target& target) { return lora_makes_db(target) && target.h_saved == 0; }
 static inline bool lora_makes_da(const pk_lora_gradient_target& target) { return target.a.rows > 0 && target.a_gradient != PK_GRADIENT_NONE; }
 
+// Whether rows count as their samples weigh; then H is copied, and the bias has a pass of its own.
+static inline bool lora_weighs_rows(const pk_lora_backward_descriptor& descriptor) { return descriptor.samples.count > 0; }
+static inline int64_t lora_h_planes(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, int32_t h_planes) {
+  return lora_makes_h(target) ? h_planes : lora_makes_db(target) && lora_weighs_rows(descriptor) ? 1 : 0;
+}
+
+static inline LoraOuterPlan lora_bias_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
+  return lora_outer_plan(descriptor.batch_count, target.dy.rows, target.dy.columns, 1, false, descriptor.batch_count > 1 && target.dbias.batch_stride != 0);
+}
+
 static inline LoraOuterPlan lora_dy_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
   const bool dh = lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
   const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0));
@@ -76,23 +86,26 @@ static inline double lora_x_floats(const pk_lora_backward_descriptor& descriptor
 
 // The parts of the workspace, in floats: H of each target that it is made for, dH of all, and what the passes leave, one after the other.
 struct LoraBackwardLayout {
-  double h, dh, sums;
+  double h, dh, sums, row_weights;
   int64_t total_rank;  // of the targets whose dH is made: columns of dH
 };
 
 static inline LoraBackwardLayout lora_backward_layout(const pk_lora_backward_descriptor& descriptor, int32_t h_planes) {
-  LoraBackwardLayout layout{0, 0, 0, 0};
+  LoraBackwardLayout layout{0, 0, 0, 0, 0};
   const double rows = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.x.rows);
   bool da = false;
   for (int64_t i = 0; i < descriptor.target_count; ++i) {
     const pk_lora_gradient_target& target = descriptor.targets[i];
-    if (lora_makes_h(target)) layout.h += h_planes * rows * static_cast<double>(target.a.rows);
+    layout.h += static_cast<double>(lora_h_planes(descriptor, target, h_planes)) * rows * static_cast<double>(target.a.rows);
     if (lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE)) layout.total_rank += target.a.rows;
-    const double floats = lora_dy_floats(descriptor, target);
+    const LoraOuterPlan of_bias = lora_bias_plan(descriptor, target);
+    const double bias = lora_weighs_rows(descriptor) ? static_cast<double>(of_bias.groups * of_bias.parts) * static_cast<double>(target.dy.columns) : 0;
+    const double floats = lora_dy_floats(descriptor, target) < bias ? bias : lora_dy_floats(descriptor, target);
     layout.sums = layout.sums < floats ? floats : layout.sums;
     da = da || lora_makes_da(target);
   }
   layout.dh = rows * static_cast<double>(layout.total_rank);
+  layout.row_weights = lora_weighs_rows(descriptor) ? rows : 0;
   const double floats = da ? lora_x_floats(descriptor, layout.total_rank) : 0;
   layout.sums = layout.sums < floats ? floats : layout.sums;
   return layout;
@@ -111,4 +124,39 @@ static inline int64_t lora_backward_mma_rounding_steps(LoraMath base_math, int64
   const int64_t dh = three(total_n) + lora_up(total_n, 64) + 2, h = lora_mma_rounding_steps(base_math, k) + three(k) + h_planes + 2, longest = dh > h ? dh : h;
   const int64_t of_factors = longest + three(rows) + parts + 4, of_x = lora_mma_rounding_steps(base_math, total_n) + dh + three(total_rank) + 8;
   return of_factors > of_x ? of_factors : of_x;
+}
+
+// ---- norms of samples -----------------------------------------------------------------------------------------------------------------------------------------
+
+static inline bool lora_norm_of_a(const pk_lora_sample_norm_target& target) { return target.a.rows > 0 && target.a_counts != 0; }
+static inline bool lora_norm_of_b(const pk_lora_sample_norm_target& target) { return target.a.rows > 0 && target.b_counts != 0; }
+
+// Numbers that the passes of a target leave for each sample.
+static inline int64_t lora_norm_blocks(const pk_lora_sample_norms_descriptor& descriptor, const pk_lora_sample_norm_target& target) {
+  const int64_t of_dy = lora_norm_of_b(target) || target.bias_counts != 0 ? lora_up(target.dy.columns, kLoraSampleNormColumns) : 0;
+  return of_dy + (lora_norm_of_a(target) ? lora_up(descriptor.x.columns, kLoraSampleNormColumns) : 0);
+}
+
+// The parts of the workspace, in floats: H and dH, which the targets have one after the other, and the numbers of all.
+struct LoraSampleNormsLayout {
+  double h, dh, blocks;
+};
+
+static inline LoraSampleNormsLayout lora_sample_norms_layout(const pk_lora_sample_norms_descriptor& descriptor) {
+  LoraSampleNormsLayout layout{0, 0, 0};
+  const double rows = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.x.rows);
+  for (int64_t i = 0; i < descriptor.target_count; ++i) {
+    const pk_lora_sample_norm_target& target = descriptor.targets[i];
+    const double floats = rows * static_cast<double>(target.a.rows);
+    if (lora_norm_of_b(target) && target.h_saved == 0 && layout.h < floats) layout.h = floats;
+    if (lora_norm_of_a(target) && layout.dh < floats) layout.dh = floats;
+    layout.blocks += static_cast<double>(lora_norm_blocks(descriptor, target)) * static_cast<double>(descriptor.samples.count);
+  }
+  return layout;
+}
+
+// An element of a gradient: H or dH, the rows, the scale; twice that in its square. Then the squares of a thread, of a warp, of warps; a number to f32.
+static inline int64_t lora_sample_norms_rounding_steps(int64_t k, int64_t n, int64_t rank, int64_t rows) {
+  const int64_t longest = lora_up(k > n ? k : n, 32) + 5;
+  return 2 * (longest + rows + 2) + (rank + 1) + 5 + 8 + 2;
 }

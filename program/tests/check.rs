@@ -34,6 +34,7 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("lora.merge", &["simt", "mma"]),
             ("lora.unmerge", &["simt", "mma"]),
             ("lora.weight_norm", &["mma"]),
+            ("lora.sample_norms", &["simt"]),
         ] {
             let stem = op.replace('.', "_").replace("unmerge", "merge").replace("backward", "input_gradient");
             let kernels = kernels.iter().map(|kernel| ("emulator", format!("{stem}_{kernel}")));
@@ -64,12 +65,16 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("haar.hadamard", "haar_hadamard_tile"),
             ("lora.quantize", "lora_quantize"),
             ("lora.dequantize", "lora_dequantize"),
+            ("lora.add_noise", "lora_add_noise"),
         ] {
             for (queue, kernel) in [("cpu", "reference"), ("emulator", kernel)] {
                 let row = [op, kernel, queue, element_type].map(String::from);
                 assert!(seen.contains(&row), "{op} {queue} {element_type}");
             }
         }
+    }
+    for (queue, kernel) in [("cpu", "reference"), ("emulator", "lora_clip_weights")] {
+        assert!(seen.contains(&["lora.clip_weights", kernel, queue, "f32"].map(String::from)), "{queue}");
     }
     let shapes: BTreeSet<_> = rows.iter().map(|row| row["shape"].as_str().unwrap_or_default()).collect();
     for variant in ["W transposed", "2 targets", "base in y", "by row"] {
@@ -109,8 +114,8 @@ fn the_table_is_aligned_and_ends_with_a_summary() {
         assert!(row.contains("GFLOP/s") || row.contains("GB/s"), "{row}");
     }
     assert_eq!(run.stdout.lines().last(), Some(format!("{} passed, 0 failed", rows.len()).as_str()));
-    // Forward of one layer and of several, backward, merge, unmerge and row norms of five pairs of types; codes both ways of three types.
-    assert_eq!(rows.len(), 4 * (5 * 6 + 3 * 2));
+    // Forward of one layer and of several, backward, merge, unmerge, norms of rows and of samples of five pairs of types; codes both ways and noise of three types; clipping weights.
+    assert_eq!(rows.len(), 4 * (5 * 7 + 3 * 3 + 1));
 }
 
 #[test]

@@ -23,6 +23,7 @@ pub const PK_STREAM_PER_THREAD: i32 = 2;
 pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
 pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
 pub const PK_FAILURE_ZERO_NORM: i32 = 3;
+pub const PK_FAILURE_SAMPLE: i32 = 4;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -233,6 +234,28 @@ const _: () = {
     ["Offset of field: pk_dropout::reserved"][::core::mem::offset_of!(pk_dropout, reserved) - 20usize];
 };
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_samples {
+    pub count: i64,
+    pub offsets: *const i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_samples"][::core::mem::size_of::<pk_samples>() - 16usize];
+    ["Alignment of pk_samples"][::core::mem::align_of::<pk_samples>() - 8usize];
+    ["Offset of field: pk_samples::count"][::core::mem::offset_of!(pk_samples, count) - 0usize];
+    ["Offset of field: pk_samples::offsets"][::core::mem::offset_of!(pk_samples, offsets) - 8usize];
+};
+impl Default for pk_samples {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_target {
     pub base: i32,
@@ -418,10 +441,12 @@ pub struct pk_lora_backward_descriptor {
     pub dropout: pk_dropout,
     pub workspace: *mut ::core::ffi::c_void,
     pub workspace_bytes: u64,
+    pub samples: pk_samples,
+    pub sample_weights: *const f32,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 208usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 232usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -451,8 +476,212 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, workspace) - 192usize];
     ["Offset of field: pk_lora_backward_descriptor::workspace_bytes"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, workspace_bytes) - 200usize];
+    ["Offset of field: pk_lora_backward_descriptor::samples"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, samples) - 208usize];
+    ["Offset of field: pk_lora_backward_descriptor::sample_weights"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
 };
 impl Default for pk_lora_backward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_sample_norm_target {
+    pub adapter_element_type: i32,
+    pub scale: f32,
+    pub dy: pk_matrix,
+    pub a: pk_matrix,
+    pub b: pk_matrix,
+    pub a_counts: i32,
+    pub b_counts: i32,
+    pub bias_counts: i32,
+    pub h_saved: i32,
+    pub h: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_sample_norm_target"][::core::mem::size_of::<pk_lora_sample_norm_target>() - 248usize];
+    ["Alignment of pk_lora_sample_norm_target"][::core::mem::align_of::<pk_lora_sample_norm_target>() - 8usize];
+    ["Offset of field: pk_lora_sample_norm_target::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, adapter_element_type) - 0usize];
+    ["Offset of field: pk_lora_sample_norm_target::scale"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, scale) - 4usize];
+    ["Offset of field: pk_lora_sample_norm_target::dy"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, dy) - 8usize];
+    ["Offset of field: pk_lora_sample_norm_target::a"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, a) - 64usize];
+    ["Offset of field: pk_lora_sample_norm_target::b"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, b) - 120usize];
+    ["Offset of field: pk_lora_sample_norm_target::a_counts"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, a_counts) - 176usize];
+    ["Offset of field: pk_lora_sample_norm_target::b_counts"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, b_counts) - 180usize];
+    ["Offset of field: pk_lora_sample_norm_target::bias_counts"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, bias_counts) - 184usize];
+    ["Offset of field: pk_lora_sample_norm_target::h_saved"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, h_saved) - 188usize];
+    ["Offset of field: pk_lora_sample_norm_target::h"]
+        [::core::mem::offset_of!(pk_lora_sample_norm_target, h) - 192usize];
+};
+impl Default for pk_lora_sample_norm_target {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_sample_norms_descriptor {
+    pub size: u64,
+    pub target_size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub x: pk_matrix,
+    pub targets: *const pk_lora_sample_norm_target,
+    pub target_count: i64,
+    pub dropout: pk_dropout,
+    pub samples: pk_samples,
+    pub squares: *mut f32,
+    pub mode: i32,
+    pub reserved: i32,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_sample_norms_descriptor"][::core::mem::size_of::<pk_lora_sample_norms_descriptor>() - 184usize];
+    ["Alignment of pk_lora_sample_norms_descriptor"]
+        [::core::mem::align_of::<pk_lora_sample_norms_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::target_size"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, target_size) - 8usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, algorithm) - 16usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, flags) - 20usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, batch_count) - 24usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::x"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, x) - 32usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::targets"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, targets) - 88usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::target_count"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, target_count) - 96usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::dropout"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, dropout) - 104usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::samples"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, samples) - 128usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::squares"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, squares) - 144usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::mode"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, mode) - 152usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, reserved) - 156usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, workspace) - 160usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, workspace_bytes) - 168usize];
+    ["Offset of field: pk_lora_sample_norms_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_sample_norms_descriptor, status) - 176usize];
+};
+impl Default for pk_lora_sample_norms_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_clip_weights_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub squares: *const f32,
+    pub weights: *mut f32,
+    pub count: i64,
+    pub max_norm: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_clip_weights_descriptor"][::core::mem::size_of::<pk_lora_clip_weights_descriptor>() - 48usize];
+    ["Alignment of pk_lora_clip_weights_descriptor"]
+        [::core::mem::align_of::<pk_lora_clip_weights_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::squares"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, squares) - 16usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::weights"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, weights) - 24usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::count"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, count) - 32usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::max_norm"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, max_norm) - 40usize];
+    ["Offset of field: pk_lora_clip_weights_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_clip_weights_descriptor, reserved) - 44usize];
+};
+impl Default for pk_lora_clip_weights_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_add_noise_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub gradient: pk_matrix,
+    pub seed: u64,
+    pub offset: u64,
+    pub scale: f32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_add_noise_descriptor"][::core::mem::size_of::<pk_lora_add_noise_descriptor>() - 96usize];
+    ["Alignment of pk_lora_add_noise_descriptor"][::core::mem::align_of::<pk_lora_add_noise_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::gradient"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, gradient) - 16usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::seed"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, seed) - 72usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::offset"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, offset) - 80usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::scale"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, scale) - 88usize];
+    ["Offset of field: pk_lora_add_noise_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_add_noise_descriptor, reserved) - 92usize];
+};
+impl Default for pk_lora_add_noise_descriptor {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -965,6 +1194,25 @@ unsafe extern "C" {
     pub fn pk_lora_backward_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_backward_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_sample_norms(queue: *const pk_queue, descriptor: *const pk_lora_sample_norms_descriptor) -> i32;
+    pub fn pk_lora_sample_norms_workspace(descriptor: *const pk_lora_sample_norms_descriptor, bytes: *mut u64) -> i32;
+    pub fn pk_lora_sample_norms_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_sample_norms_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_clip_weights(queue: *const pk_queue, descriptor: *const pk_lora_clip_weights_descriptor) -> i32;
+    pub fn pk_lora_clip_weights_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_clip_weights_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_add_noise(queue: *const pk_queue, descriptor: *const pk_lora_add_noise_descriptor) -> i32;
+    pub fn pk_lora_add_noise_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_add_noise_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_merge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;

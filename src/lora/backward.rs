@@ -1,8 +1,8 @@
 //! The gradients of `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
 
-use super::Dropout;
+use super::{Dropout, Samples};
 use crate::workspace::ALIGNMENT;
-use crate::{Element, Error, Kernel, Place, Queue, Result, Tensor, TensorMut, Workspace, ffi, reference};
+use crate::{Element, Error, Kernel, Place, Queue, Result, Tensor, TensorMut, Vector, Workspace, ffi, reference};
 
 mod problem;
 
@@ -108,6 +108,7 @@ pub struct Backward<'a, T, P, Q> {
     dx: Option<Gradient<'a, T, Q>>,
     targets: Vec<BackwardTarget<'a, T, P, Q>>,
     dropout: Option<Dropout>,
+    weights: Option<(Samples<'a, Q>, Vector<'a, f32, Q>)>,
     algorithm: i32,
     flags: u32,
 }
@@ -115,7 +116,7 @@ pub struct Backward<'a, T, P, Q> {
 impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     /// With the activations `x` [m, k] or [batches, m, k] of the forward call, and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        Self { x: x.into(), dx: None, targets: Vec::new(), dropout: None, algorithm: 0, flags: 0 }
+        Self { x: x.into(), dx: None, targets: Vec::new(), dropout: None, weights: None, algorithm: 0, flags: 0 }
     }
 
     /// Another layer that reads x, of at most 8: their parts of x's gradient are added up before its one rounding.
@@ -133,6 +134,13 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     /// The dropout of the forward call.
     pub fn dropout(mut self, dropout: Dropout) -> Self {
         self.dropout = Some(dropout);
+        self
+    }
+
+    /// In the gradients of A, B and the bias a row counts as often as its sample weighs, and one of no sample not at all: `Σᵢ wᵢ·gᵢ` over samples, with the weights of [`super::clip_weights`] for
+    /// example. The gradient of x is without them: what comes before this layer weighs its own. A weight of 0 times NaN is NaN.
+    pub fn sample_weights(mut self, samples: Samples<'a, Q>, weights: Vector<'a, f32, Q>) -> Self {
+        self.weights = Some((samples, weights));
         self
     }
 
@@ -165,7 +173,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 /// the shape alone and are added up in their order, so the bits are the same on every run.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
-/// one more over x without a saved H. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`].
+/// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`].
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014.

@@ -7,21 +7,28 @@
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
+//! | [`sample_norms`], [`clip_weights`], [`add_noise`] | the norm of each sample's gradients, what it is clipped by, and noise: differential privacy |
 //! | [`weight_norm`] | `|W + Σᵢ sᵢ·Bᵢ·Aᵢ|` of every row, for DoRA |
 //!
 //! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
 
 mod adapter;
+mod add_noise;
 mod backward;
+mod clip_weights;
 mod code_book;
 mod dropout;
 mod forward;
 mod merge;
 mod quantize;
+mod sample_norms;
+mod samples;
 mod weight_norm;
 
 pub use adapter::{Adapter, AdapterEntry, AdapterTable, Segment};
+pub use add_noise::{AddNoise, add_noise, add_noise_kernel};
 pub use backward::{Backward, BackwardTarget, Gradient, backward, backward_kernel, backward_workspace};
+pub use clip_weights::{ClipWeights, clip_weights, clip_weights_kernel};
 pub use code_book::CodeBook;
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
@@ -29,11 +36,17 @@ pub use merge::{Merge, merge, merge_kernel, unmerge};
 pub use quantize::{
     BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,
 };
+pub use sample_norms::{SampleNormTarget, SampleNorms, sample_norms, sample_norms_kernel, sample_norms_workspace};
+pub use samples::Samples;
 pub use weight_norm::{WeightNorm, weight_norm, weight_norm_kernel, weight_norm_workspace};
 
 pub(crate) use adapter::AdapterProblem;
+pub(crate) use add_noise::NoiseProblem;
 pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
+pub(crate) use clip_weights::ClipProblem;
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
 pub(crate) use merge::MergeProblem;
 pub(crate) use quantize::QuantizeProblem;
+pub(crate) use sample_norms::{SampleNormTargetProblem, SampleNormsProblem};
+pub(crate) use samples::SamplesProblem;
 pub(crate) use weight_norm::WeightNormProblem;

@@ -12,9 +12,12 @@ use crate::lora::{
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
+mod samples;
 
 pub(crate) use backward::backward;
 pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
+pub(crate) use samples::{add_noise, clip_weights, sample_norms};
+pub use samples::{add_noise_terms, sample_norms_terms};
 
 /// Value and Σ|terms| of every element that [`crate::lora::forward`] would write: for each target [batches, m, n] in row-major order. Writes nothing.
 ///

@@ -27,6 +27,13 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_backward", Some(backward)),
     ("pk_lora_backward_workspace", None),
     ("pk_lora_backward_pick", None),
+    ("pk_lora_sample_norms", Some(sample_norms)),
+    ("pk_lora_sample_norms_workspace", None),
+    ("pk_lora_sample_norms_pick", None),
+    ("pk_lora_clip_weights", Some(clip_weights)),
+    ("pk_lora_clip_weights_pick", None),
+    ("pk_lora_add_noise", Some(add_noise)),
+    ("pk_lora_add_noise_pick", None),
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
     ("pk_lora_merge_pick", None),
@@ -172,6 +179,70 @@ fn merge(queue: &pk_queue, run: unsafe extern "C" fn(*const pk_queue, *const pk_
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { run(queue, &descriptor) };
     assert_eq!(destination, [7.0; 12], "a refused call has written");
+    status
+}
+
+fn sample_norms(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut x, mut dy, mut a, mut b) = ([1.0; 12], [1.0; 8], [1.0; 3], [1.0; 2]);
+    let (mut squares, mut workspace) = ([7.0; 2], Workspace([7.0; 64]));
+    let target = pk_lora_sample_norm_target {
+        adapter_element_type: PK_F32,
+        scale: 1.0,
+        dy: matrix(&mut dy, 4, 2),
+        a: matrix(&mut a, 1, 3),
+        b: matrix(&mut b, 2, 1),
+        a_counts: 1,
+        b_counts: 1,
+        ..Default::default()
+    };
+    let descriptor = pk_lora_sample_norms_descriptor {
+        size: size_of_struct::<pk_lora_sample_norms_descriptor>(),
+        target_size: size_of_struct::<pk_lora_sample_norm_target>(),
+        x: matrix(&mut x, 4, 3),
+        targets: &target,
+        target_count: 1,
+        samples: pk_samples { count: 2, ..Default::default() },
+        squares: squares.as_mut_ptr(),
+        mode: PK_GRADIENT_OVERWRITE,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_sample_norms(queue, &descriptor) };
+    assert!(squares == [7.0; 2] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn clip_weights(queue: &pk_queue) -> i32 {
+    let (squares, mut weights) = ([4.0f32; 3], [7.0f32; 3]);
+    let descriptor = pk_lora_clip_weights_descriptor {
+        size: size_of_struct::<pk_lora_clip_weights_descriptor>(),
+        squares: squares.as_ptr(),
+        weights: weights.as_mut_ptr(),
+        count: 3,
+        max_norm: 1.0,
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_clip_weights(queue, &descriptor) };
+    assert_eq!(weights, [7.0; 3], "a refused call has written");
+    status
+}
+
+fn add_noise(queue: &pk_queue) -> i32 {
+    let mut gradient = [7.0; 6];
+    let descriptor = pk_lora_add_noise_descriptor {
+        size: size_of_struct::<pk_lora_add_noise_descriptor>(),
+        gradient: matrix(&mut gradient, 2, 3),
+        scale: 1.0,
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_add_noise(queue, &descriptor) };
+    assert_eq!(gradient, [7.0; 6], "a refused call has written");
     status
 }
 

@@ -4,6 +4,7 @@ mod backward;
 mod forward;
 mod merge;
 mod quantize;
+mod sample_norms;
 mod weight_norm;
 
 use half::{bf16, f16};
@@ -63,6 +64,10 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
         }
         "lora.merge" => (2 * x * n * k + factors, 2 * n * k * rank * adapters),
         "lora.weight_norm" => (x * n * k + factors + 4 * n, 2 * n * k * (rank + 1)),
+        // A and B count; H was saved.
+        "lora.sample_norms" => {
+            (x * (m * k + m * n + m * rank) + factors + 4 * sample_norms::SAMPLES, 2 * m * rank * (k + 2 * n))
+        }
         "lora.quantize" | "lora.dequantize" => (x * n * k + (n * k).div_ceil(2) + 4 * (n * k).div_ceil(64), n * k),
         operation => return Err(format!("benches/shapes.json: {}: no operation {operation}", entry.shape.name)),
     };
@@ -117,6 +122,7 @@ fn typed<T: Value, P: Value, M: Timed>(
         "lora.backward" => backward::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.merge" => merge::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.weight_norm" => weight_norm::run::<T, P, M>(memory, extents, random, copies, compare, with),
+        "lora.sample_norms" => sample_norms::run::<T, P, M>(memory, extents, random, copies, compare, with),
         "lora.quantize" => quantize::quantize::<T, M>(memory, extents, random, copies, compare, with),
         "lora.dequantize" => quantize::dequantize::<T, M>(memory, extents, random, copies, compare, with),
         _ => forward::run::<T, P, M>(memory, extents, random, copies, compare, with),

@@ -4,7 +4,9 @@ mod backward;
 mod formulas;
 mod forward;
 mod merge;
+mod privacy;
 mod quantize;
+mod sample_norms;
 mod weight_norm;
 
 use std::ops::Range;
@@ -52,11 +54,14 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
             cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(weight_norm::WeightNormCase { subjects, layer, types }));
+            cases.push(Box::new(sample_norms::SampleNormsCase { subjects, layer, types }));
         }
         for [element_type, _] in subjects.element_types(layer).into_iter().filter(|[x, other]| x == other) {
             let nested = index % 2 == 1;
             cases.push(Box::new(quantize::QuantizeCase { subjects, layer, element_type, nested }));
+            cases.push(Box::new(privacy::AddNoiseCase { subjects, layer, element_type }));
         }
+        cases.push(Box::new(privacy::ClipWeightsCase { subjects, layer }));
         // Every kernel in every type, on the first layer.
         for types in subjects.element_types(layer).into_iter().filter(|_| index == 0) {
             let variant = forward::Variant::Dense;

@@ -4,7 +4,7 @@ use super::{Backward, BackwardTarget, Factors, Gradient, OPERATION, SavedH};
 use crate::check::{Check, LARGEST, Operand};
 use crate::layout::extents;
 use crate::lora::forward::{as_rows, broadcast};
-use crate::lora::{AdapterProblem, Dropout};
+use crate::lora::{AdapterProblem, Dropout, SamplesProblem};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, ffi};
@@ -52,9 +52,20 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
         if let Some(dropout) = &self.dropout {
             dropout.check(check, batches * m, k)?;
         }
+        let weights = match &self.weights {
+            None => None,
+            Some((samples, weights)) => {
+                let samples = samples.problem(check, batches * m, queue, guards)?;
+                let weights = weights.acquire(queue, guards)?;
+                check.extents("sample weights", weights.extents, [samples.count])?;
+                check.contiguous("sample weights", &weights)?;
+                check.alignment("sample weights", &weights)?;
+                Some((samples, weights.address))
+            }
+        };
         let (element_types, dropout) = ([T::TYPE, P::TYPE], self.dropout);
         let (algorithm, flags) = (self.algorithm, self.flags);
-        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, element_types, algorithm, flags })
+        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, weights, element_types, algorithm, flags })
     }
 }
 
@@ -168,6 +179,8 @@ pub(crate) struct BackwardProblem {
     pub dx: Option<GradientProblem>,
     pub targets: Vec<BackwardTargetProblem>,
     pub dropout: Option<Dropout>,
+    /// Samples, and where their weights are.
+    pub weights: Option<(SamplesProblem, u64)>,
     element_types: [ElementType; 2],
     algorithm: i32,
     flags: u32,
@@ -197,6 +210,9 @@ impl BackwardProblem {
         let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
         let mut outputs = vec![Operand::bytes("the workspace", workspace, workspace_bytes)];
         let mut inputs = vec![Operand::new("x", self.x)];
+        if let Some((samples, weights)) = &self.weights {
+            inputs.extend([samples.operand(), Operand::bytes("the sample weights", *weights, 4 * samples.count)]);
+        }
         outputs.extend(self.dx.as_ref().map(|dx| Operand::new("the gradient of x", dx.elements)));
         for (i, target) in self.targets.iter().enumerate() {
             let gradients = [
@@ -249,6 +265,8 @@ impl BackwardProblem {
             dropout: self.dropout.as_ref().map_or_else(Default::default, Dropout::descriptor),
             workspace: workspace as *mut _,
             workspace_bytes: workspace_bytes as u64,
+            samples: self.weights.as_ref().map_or_else(Default::default, |(samples, _)| samples.descriptor()),
+            sample_weights: self.weights.as_ref().map_or(0, |(_, weights)| *weights) as *const f32,
             ..Default::default()
         })
     }

@@ -109,6 +109,8 @@ unsafe fn run<T: Element, P: Element, N: Number>(
     write: impl Fn(Output, [usize; 3], N) + Sync,
 ) {
     let mut intermediates = Vec::new();
+    // SAFETY: the caller's.
+    let weights = problem.weights.as_ref().map(|(samples, weights)| unsafe { samples.row_weights(*weights) });
     for (number, target) in problem.targets.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe {
@@ -118,7 +120,7 @@ unsafe fn run<T: Element, P: Element, N: Number>(
             let dy = |batch, row, i| dy.value([batch, row, i]);
             let b = |batch, rank, i| b.map_or(0.0, |b| b.value([batch, i, rank]));
             let dh = rows::<N>(problem, target.rank(), target.n, dy, b);
-            parameters::<T, P, N>(problem, number, &dh, &write);
+            parameters::<T, P, N>(problem, number, &dh, weights.as_deref(), &write);
             intermediates.push(dh);
         }
     }
@@ -167,6 +169,7 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
     number: usize,
     dh: &[N],
+    weights: Option<&[f64]>,
     write: &(impl Fn(Output, [usize; 3], N) + Sync),
 ) {
     let target = &problem.targets[number];
@@ -175,6 +178,14 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
     let dropout = problem.dropout.as_ref();
     let scale = target.adapter.as_ref().map_or(0.0, |adapter| f64::from(adapter.scale)) * factor(dropout);
     let of_row = |row: usize| [row / problem.m, row % problem.m];
+    let weighed = |value: N, row: usize| match weights {
+        None => value,
+        Some(weights) => {
+            let mut weighed = N::default();
+            weighed.add_product(value, weights[row]);
+            weighed
+        }
+    };
     // SAFETY: the caller's.
     let x = |row, column| unsafe { kept(&x, dropout, problem.m, [of_row(row)[0], of_row(row)[1], column]) };
     // SAFETY: the caller's.
@@ -182,16 +193,16 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
     // SAFETY: the caller's.
     unsafe {
         if target.a.is_some() {
-            let dh = |row: usize, column: usize| dh[row * rank + column];
+            let dh = |row: usize, column: usize| weighed(dh[row * rank + column], row);
             summed_rows::<P, N>(problem, Output::A(number), [rank, k], scale, dh, x, write);
         }
         if target.b.is_some() {
             let h = intermediate::<T, P, N>(problem, target);
-            let h = |row: usize, column: usize| h[row * rank + column];
+            let h = |row: usize, column: usize| weighed(h[row * rank + column], row);
             summed_rows::<P, N>(problem, Output::B(number), [rank, target.n], scale, h, dy, write);
         }
         if target.bias.is_some() {
-            let one = |_: usize, _: usize| N::new(1.0);
+            let one = |row: usize, _: usize| weighed(N::new(1.0), row);
             summed_rows::<T, N>(problem, Output::Bias(number), [1, target.n], 1.0, one, dy, write);
         }
     }

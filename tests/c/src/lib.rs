@@ -22,6 +22,7 @@ unsafe extern "C" {
     fn c_library() -> *const c_char;
     fn c_pick() -> *const c_char;
     fn c_quantize() -> *const c_char;
+    fn c_samples() -> *const c_char;
     fn c_weight_norm() -> *const c_char;
 }
 
@@ -63,6 +64,8 @@ tests! {
     pick = c_pick,
     /// Quantisation and its way back, and what they refuse.
     quantize = c_quantize,
+    /// Norms and weights of samples, and noise, and what they refuse.
+    samples = c_samples,
     /// Row norms, and what they refuse.
     weight_norm = c_weight_norm
 }

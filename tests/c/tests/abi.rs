@@ -75,6 +75,11 @@ fn quantization() {
 }
 
 #[test]
+fn samples() {
+    check(c_tests::samples());
+}
+
+#[test]
 fn row_norms() {
     check(c_tests::weight_norm());
 }

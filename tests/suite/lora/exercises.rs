@@ -3,7 +3,7 @@
 use half::{bf16, f16};
 
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
-use super::{gradient_case, merge, quantize, run, weight_norm};
+use super::{add_noise, clip_weights, gradient_case, merge, quantize, run, sample_norms, weight_norm};
 use crate::numbers::Numbers;
 use crate::streams::Operation;
 
@@ -61,6 +61,14 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(BACKWARD, "f32 adapters, dropout", || {
         gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.dropout = Some((0.1, 1, 2))))
     }),
+    Operation::new(BACKWARD, "weighted samples", || {
+        let values = vec![1.0, 0.5, 0.25, 0.0];
+        let weights = gradient_case::Weights { offsets: Some(vec![0, 50, 51, 130, 200]), values };
+        gradient_case::exercise::<bf16, f32>(&gradients().with(|spec| spec.weights = Some(weights)))
+    }),
+    Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
+    Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),
+    Operation::new("pk_lora_add_noise", "a matrix", add_noise::exercise),
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
     Operation::new("pk_lora_weight_norm", "two adapters", weight_norm::exercise),

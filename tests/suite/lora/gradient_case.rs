@@ -1,11 +1,11 @@
 //! A backward call as a description, its operands, and the plain formula of its gradients.
 
-use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
+use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient, Samples};
 use peft_kernels::reference::Terms;
 use peft_kernels::{Element, Emulator, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
 
 use super::case::{Arrangement, Saved};
-use super::run::{check_workspace, matrix};
+use super::run::{check_workspace, list, matrix};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
@@ -37,6 +37,25 @@ impl TargetSpec {
     }
 }
 
+/// Weights of samples, which have these rows or equally many.
+#[derive(Clone, Debug)]
+pub struct Weights {
+    pub offsets: Option<Vec<i32>>,
+    pub values: Vec<f32>,
+}
+
+impl Weights {
+    /// Of a row among so many: by going through all samples.
+    fn of_row(&self, row: usize, rows: usize) -> f64 {
+        let each = rows / self.values.len();
+        let rows = |sample: usize| match &self.offsets {
+            Some(offsets) => offsets[sample] as usize..offsets[sample + 1] as usize,
+            None => sample * each..(sample + 1) * each,
+        };
+        (0..self.values.len()).find(|&sample| rows(sample).contains(&row)).map_or(0.0, |i| f64::from(self.values[i]))
+    }
+}
+
 #[derive(Clone, Debug)]
 pub struct Spec {
     pub batches: usize,
@@ -45,6 +64,7 @@ pub struct Spec {
     pub x: Mode,
     pub targets: Vec<TargetSpec>,
     pub dropout: Option<(f32, u64, u64)>,
+    pub weights: Option<Weights>,
     /// Whether x, dy, w, a, b and h are one for all batches; bit by bit.
     pub shared: u32,
     pub arrangement: Arrangement,
@@ -68,6 +88,7 @@ impl Spec {
             x: Mode::Overwrite,
             targets: vec![TargetSpec::new(n, rank)],
             dropout: None,
+            weights: None,
             shared: 0,
             arrangement: Arrangement::Plain,
             numbers,
@@ -110,6 +131,8 @@ pub struct Case<T, P> {
     pub x: Buffer<T>,
     pub dx: Buffer<T>,
     pub targets: Vec<TargetCase<T, P>>,
+    /// The samples' offsets and weights, where the spec has them.
+    pub samples: (Buffer<i32>, Buffer<f32>),
 }
 
 /// The gradients that a call left, in row-major order; those of one target as those of P and of T.
@@ -202,7 +225,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             }
         });
         let targets = targets.collect();
-        Self { spec: spec.clone(), x, dx, targets }
+        let offsets = spec.weights.as_ref().and_then(|weights| weights.offsets.as_deref());
+        let values = spec.weights.as_ref().map_or(&[][..], |weights| &weights.values);
+        let samples = (Buffer::list(offsets.unwrap_or(&[])), Buffer::list(values));
+        Self { spec: spec.clone(), x, dx, targets, samples }
     }
 
     /// Calls `run` with the descriptor.
@@ -256,6 +282,13 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         if let Some(dropout) = self.spec.dropout() {
             call = call.dropout(dropout);
         }
+        if let Some(weights) = &self.spec.weights {
+            let samples = match weights.offsets {
+                Some(_) => Samples::offsets(list(queue, &self.samples.0)),
+                None => Samples::equal(weights.values.len()),
+            };
+            call = call.sample_weights(samples, list(queue, &self.samples.1));
+        }
         if self.spec.allow_tf32 {
             call = call.allow_tf32();
         }
@@ -297,6 +330,8 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         })?;
         check_workspace(&workspace)?;
         self.x.check_untouched("x")?;
+        self.samples.0.check_untouched("sample offsets")?;
+        self.samples.1.check_untouched("sample weights")?;
         fn output<E: Cell>(name: &str, buffer: &Buffer<E>, asked: bool) -> Result<(), String> {
             if asked { buffer.check_padding(name, &[buffer.layout]) } else { buffer.check_untouched(name) }
         }
@@ -326,6 +361,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             dropout.as_ref().is_none_or(|dropout| dropout.keeps(batch * m + row, column))
         };
         let factor = self.spec.dropout.map_or(1.0, |(p, ..)| 1.0 / (1.0 - f64::from(p)));
+        let weight = |batch, row| self.weight(batch, row);
         let x = |index: [usize; 3]| if kept(index) { self.x.get_shared(index).to_f64() } else { 0.0 };
         let sum = |terms: &mut dyn Iterator<Item = (Terms, f64)>| {
             terms.fold(Terms::default(), |mut sum, (term, by)| {
@@ -375,13 +411,13 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let da = indices(case.da.layout.extents).map(|index| {
                 let [batch, r, i] = index;
                 let mut terms = rows(batch, case.da.layout.extents[0] == 1)
-                    .map(|(batch, row)| (dh[(batch * m + row) * rank + r], x([batch, row, i])));
+                    .map(|(batch, row)| (dh[(batch * m + row) * rank + r], weight(batch, row) * x([batch, row, i])));
                 before(spec.modes[0], case.da.get(index).to_f64(), sum(&mut terms))
             });
             let db = indices(case.db.layout.extents).map(|index| {
                 let [batch, i, r] = index;
                 let mut terms = rows(batch, case.db.layout.extents[0] == 1)
-                    .map(|(batch, row)| (h[(batch * m + row) * rank + r], dy([batch, row, i])));
+                    .map(|(batch, row)| (h[(batch * m + row) * rank + r], weight(batch, row) * dy([batch, row, i])));
                 before(spec.modes[1], case.db.get(index).to_f64(), sum(&mut terms))
             });
             factors.push([da.collect(), db.collect()]);
@@ -415,6 +451,12 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         Oracle { dx: dx.collect(), factors, bias }
     }
 
+    /// What a row counts in the gradients of parameters.
+    fn weight(&self, batch: usize, row: usize) -> f64 {
+        let Spec { batches, m, .. } = self.spec;
+        self.spec.weights.as_ref().map_or(1.0, |weights| weights.of_row(batch * m + row, batches * m))
+    }
+
     fn bias_terms(&self, case: &TargetCase<T, P>, spec: &TargetSpec) -> Vec<Terms> {
         let Spec { batches, m, .. } = self.spec;
         let summed = case.dbias.layout.extents[0] == 1;
@@ -423,7 +465,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let rows = range.flat_map(|batch| (0..m).map(move |row| [batch, row, index[2]]));
             let mut terms = Terms::default();
             let old = (spec.modes[2] == Mode::Accumulate).then(|| case.dbias.get(index).to_f64());
-            for value in rows.map(|index| case.dy.get_shared(index).to_f64()).chain(old) {
+            let dy =
+                |[batch, row, i]: [usize; 3]| self.weight(batch, row) * case.dy.get_shared([batch, row, i]).to_f64();
+            for value in rows.map(dy).chain(old) {
                 terms.value += value;
                 terms.magnitude += value.abs();
             }

@@ -28,13 +28,16 @@ macro_rules! for_types_and_devices {
     }};
 }
 
+mod add_noise;
 mod autograd;
 mod backward;
+mod clip_weights;
 mod counters;
 mod counters_backward;
 mod counters_mma;
 mod derivatives;
 mod doctored_table;
+mod dp_lora;
 mod dropout;
 pub mod exercises;
 mod forward;
@@ -51,6 +54,9 @@ mod refused;
 mod refused_backward;
 mod refused_merge_texts;
 mod refused_texts;
+mod sample_norms;
+mod sample_norms_refused;
+mod sample_weights;
 pub mod special;
 mod weight_norm;
 
@@ -73,6 +79,12 @@ pub fn trials(trials: &mut Trials) {
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
     weight_norm::trials(trials);
+    sample_norms::trials(trials);
+    sample_weights::trials(trials);
+    clip_weights::trials(trials);
+    add_noise::trials(trials);
+    dp_lora::trials(trials);
+    sample_norms_refused::trials(trials);
     refused::trials(trials);
     refused_backward::trials(trials);
     special::trials(trials);
