@@ -251,7 +251,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kWaraThreads, 2) haar_wara_gradient_simt(WaraPro
           [&](int row, int64_t depth) {
             const int64_t place = place0 + row - begin;
             float sum = 0.0f;
-            if (place < 0 || place >= count) return sum;
+            if (place < 0) return sum;  // of places beyond a group's, there are no elements
             const int64_t first = place << group.level;
 #pragma unroll 1
             for (int64_t i = first; i < minimum(first + (int64_t{1} << group.level), extent); ++i) sum += wara_sign(i, group.level, detail) * to_float(load_global(source.at(depth, i)));

@@ -149,6 +149,25 @@ fn merge_moves_weights_once<T: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// The gradients of an image's factors read the intermediates of a tile of 64 rows or columns for the bands that it has, and for no others.
+fn gradients_read_their_bands() -> Result<(), String> {
+    use peft_kernels::counters::{self, Kind};
+    let [m, n, k, rank] = [3, 128, 192, 4];
+    let case = Case::<f32, f32>::new(Spec::new([m, n, k], rank));
+    let queue = Emulator::new(1);
+    let needed = case.workspace(Operation::Backward, &queue).map_err(|error| error.to_string())?;
+    let workspace = Buffer::<u8>::list(&vec![0; needed]);
+    let (outcome, rows) = counters::count(|| case.enqueue(Operation::Backward, &queue, &workspace));
+    outcome.map_err(|error| error.to_string())?;
+    let reads =
+        rows.iter().filter(|row| row.kernel().starts_with("haar_wara_gradient") && row.kind == Kind::GlobalRead);
+    let read: u64 = reads.filter(|row| row.operand() == "workspace").map(|row| row.bytes).sum();
+    // One level: a row is of two bands' approximations or details. 128 rows are two tiles, a band's 64 each; 192 columns are three, of which the middle one has both.
+    let (of_b, of_a) = (2 * 2, 2 + 4 + 2);
+    let expected = ((of_b + of_a) * m * rank * 4) as u64;
+    if read == expected { Ok(()) } else { Err(format!("{read} bytes of intermediates, expected {expected}")) }
+}
+
 /// `Σ dy ∘ y` of the reference.
 fn loss(case: &Case<f32, f32>) -> f64 {
     let y = case.reference(Operation::Forward).expect("the call is sound").remove(0);
@@ -239,6 +258,7 @@ pub fn trials(trials: &mut Trials) {
     trials.add("haar::wara::no_rows", no_rows);
     trials.add("haar::wara::some_outputs", some_outputs);
     trials.add("haar::wara::differences", differences);
+    trials.add("haar::wara::gradients_read_their_bands", gradients_read_their_bands);
     trials.add("haar::wara::merge_moves_weights_once/f32", merge_moves_weights_once::<f32>);
     trials.add("haar::wara::merge_moves_weights_once/bf16", merge_moves_weights_once::<bf16>);
 }
