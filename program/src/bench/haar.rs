@@ -6,10 +6,9 @@ use peft_kernels::reference::{self, Terms};
 use peft_kernels::{Cpu, ElementType, Kernel, Mat, MatMut, Result};
 use serde::Deserialize;
 
-use super::Work;
+use super::case::{Errors, Ready, Use, Work, numbers};
 use super::catalog::Entry;
 use super::clock::Timed;
-use super::lora::{Errors, Ready, Use, numbers};
 use super::results::RowError;
 use crate::memory::{Host, Memory, Owned};
 use crate::values::{Random, Value};

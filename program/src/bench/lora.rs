@@ -8,12 +8,12 @@ mod sample_norms;
 mod weight_norm;
 
 use half::{bf16, f16};
-use peft_kernels::{ElementType, Kernel, Result};
+use peft_kernels::{ElementType, Result};
 use serde::Deserialize;
 
-use super::Work;
+use super::case::{Errors, Ready, Use, Work, numbers};
 use super::catalog::Entry;
-use super::clock::{Runner, Timed};
+use super::clock::Timed;
 use super::results::RowError;
 use crate::values::{Random, Value};
 
@@ -74,16 +74,6 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
     Ok(Work { bytes: bytes as u64, flops: flops as u64 })
 }
 
-/// A case that is ready to run.
-pub struct Ready<'c> {
-    pub kernel: Kernel,
-    pub copies: usize,
-    pub runner: Runner<'c>,
-}
-
-/// What is done with a case while its operands live; afterwards the first copy's output is compared if `compare` asks for it.
-pub type Use<'u> = &'u mut dyn FnMut(Ready<'_>) -> Result<()>;
-
 /// Makes a case's operands in the queue's memory, hands it to `with`, and compares with f64 if asked to.
 pub fn run<M: Timed>(
     memory: &M,
@@ -129,13 +119,6 @@ fn typed<T: Value, P: Value, M: Timed>(
     }
 }
 
-/// Random numbers without a pattern that a kernel could see: a run of them, whose length is a prime, again and again.
-pub(super) fn numbers<T: Value>(random: &mut Random, count: usize, limit: f64) -> Vec<T> {
-    const RUN: usize = 1_048_573;
-    let run: Vec<T> = random.uniform(count.min(RUN), limit);
-    run.iter().copied().cycle().take(count).collect()
-}
-
 /// The factors of an adapter, on the host.
 struct Factors<P> {
     /// [rank, k]
@@ -162,28 +145,4 @@ fn sample(rows: usize) -> Vec<usize> {
 /// Those rows of a matrix.
 fn gather<T: Copy>(matrix: &[T], width: usize, rows: &[usize]) -> Vec<T> {
     rows.iter().flat_map(|&row| &matrix[row * width..(row + 1) * width]).copied().collect()
-}
-
-/// Elements against their exact values, in pairs.
-#[derive(Default)]
-pub(super) struct Errors {
-    largest: f64,
-    scale: f64,
-}
-
-impl Errors {
-    pub(super) fn add<T: Value>(&mut self, got: &[T], exact: impl Iterator<Item = f64>) {
-        for (got, exact) in got.iter().zip(exact) {
-            let error = (got.to_f64() - exact).abs();
-            // max() would drop NaN.
-            self.largest = if error.is_nan() || self.largest.is_nan() { f64::NAN } else { self.largest.max(error) };
-            self.scale = self.scale.max(exact.abs());
-        }
-    }
-
-    pub(super) fn of_rows(&self, rows: usize) -> RowError {
-        let finite = |value: f64| value.is_finite().then_some(value);
-        let relative = if self.largest == 0.0 { 0.0 } else { self.largest / self.scale };
-        RowError { largest: finite(self.largest), relative: finite(relative), rows: rows as u64 }
-    }
 }

@@ -1,10 +1,12 @@
 //! `peft-kernels bench`: how long every operation takes, beside the least time that the device could take and a copy of as many bytes.
 
+pub mod case;
 pub mod catalog;
 pub mod clock;
+pub mod family;
 mod haar;
 mod header;
-pub mod lora;
+mod lora;
 pub mod results;
 
 use std::io::{Write, stderr, stdout};
@@ -16,21 +18,11 @@ use clap::builder::PossibleValuesParser;
 use crate::check::case::{OpenQueue, on_queue};
 use crate::check::{self, Failure, QUEUES};
 use crate::text;
+use case::{Ready, Work};
 use catalog::{Entry, Peaks, Set};
 use clock::{Arm, Timed, interleaved};
+use family::FAMILIES;
 use results::{COPY, Cache, Clock, CopyBandwidth, LeftOut, OURS, Results, Row, RowError, Time};
-
-/// A family of operations: what its shapes ask for, and how they run.
-macro_rules! family {
-    ($entry:expr, $function:ident($($argument:expr),*)) => {
-        match $entry.shape.operation.split('.').next() {
-            Some("haar") => haar::$function($($argument),*),
-            _ => lora::$function($($argument),*),
-        }
-    };
-}
-
-const FAMILIES: [&str; 2] = ["lora", "haar"];
 
 #[derive(clap::Args)]
 pub struct Arguments {
@@ -74,13 +66,6 @@ struct Measured {
     cache: Cache,
     clock: Clock,
     error: Option<RowError>,
-}
-
-/// Bytes and operations of a case.
-#[derive(Clone, Copy)]
-pub struct Work {
-    pub bytes: u64,
-    pub flops: u64,
 }
 
 /// Whether every row that there was time for could be measured, on every queue that was asked for.
@@ -182,7 +167,7 @@ impl Bench<'_> {
         for entry in &entries {
             let what = format!("{} {} on {queue}", entry.shape.name, entry.type_names());
             bar.set_message(what.clone());
-            let work = family!(entry, work(entry)).map_err(Failure::Input)?;
+            let work = family::work(entry).map_err(Failure::Input)?;
             // As many calls as there are rounds, and two to find out how many make a round.
             let calls = f64::from(self.arguments.rounds + 2);
             if budget.left() <= calls * work.flops as f64 / budget.flops_per_second {
@@ -223,19 +208,19 @@ impl Bench<'_> {
         }
         let mut smallest = None;
         for entry in catalog::shapes(family)? {
-            let work = family!(entry, work(&entry))?;
+            let work = family::work(&entry)?;
             if smallest.as_ref().is_none_or(|&(flops, _)| work.flops < flops) {
                 smallest = Some((work.flops, entry));
             }
         }
         let (flops, entry) = smallest.ok_or_else(|| format!("no shape of {family}"))?;
         let mut seconds = 0.0;
-        let mut with = |mut ready: lora::Ready<'_>| {
+        let mut with = |mut ready: Ready<'_>| {
             (ready.runner)(1)?;
             seconds = (ready.runner)(1)?.as_secs_f64();
             Ok(())
         };
-        family!(entry, run(memory, &entry, self.arguments.seed, 1, false, &mut with)).map_err(say)?;
+        family::run(memory, &entry, self.arguments.seed, 1, false, &mut with).map_err(say)?;
         budget.flops_per_second = flops as f64 / seconds.max(1e-9);
         Ok(())
     }
@@ -245,7 +230,7 @@ impl Bench<'_> {
         let (copies, cache) = memory.rotation(work.bytes);
         let mut times = Vec::new();
         let mut kernel = String::new();
-        let mut with = |ready: lora::Ready<'_>| {
+        let mut with = |ready: Ready<'_>| {
             kernel.clone_from(&ready.kernel.name);
             let copier = memory.copier(copies, work.bytes)?;
             let mut arms = [Arm { runner: ready.runner, copies: ready.copies }, Arm { runner: copier, copies }];
@@ -253,7 +238,7 @@ impl Bench<'_> {
             Ok(())
         };
         let (seed, compare) = (self.arguments.seed, self.arguments.accuracy);
-        let error = family!(entry, run(memory, entry, seed, copies, compare, &mut with))?;
+        let error = family::run(memory, entry, seed, copies, compare, &mut with)?;
         let ours = Measured { arm: OURS, kernel, time: times[0], cache, clock: M::CLOCK, error };
         Ok([ours, Measured { arm: COPY, kernel: String::new(), time: times[1], cache, clock: M::CLOCK, error: None }])
     }
