@@ -1,6 +1,6 @@
 //! All tests of the library, in one binary.
 //!
-//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (5); PEFT_KERNELS_REQUIRE=device makes tests that need a CUDA device fail instead of being
+//! PEFT_KERNELS_TEST_SEEDS is how many schedules of the emulator each test runs (3); PEFT_KERNELS_REQUIRE=device makes tests that need a CUDA device fail instead of being
 //! ignored where there is none, any other value but 0 all tests that this machine cannot run.
 
 mod buffer;

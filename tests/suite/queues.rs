@@ -68,18 +68,18 @@ macro_rules! host_runner {
 host_runner!(Cpu);
 host_runner!(Emulator);
 
-/// The compute capabilities that the emulator imitates.
-pub const CHIPS: [i32; 6] = [80, 86, 89, 90, 100, 120];
+/// The compute capabilities that the emulator imitates; those of the first few seeds differ most.
+pub const CHIPS: [i32; 6] = [90, 80, 120, 86, 100, 89];
 
 /// Seeds of the emulator's schedules: 0 … count − 1, with PEFT_KERNELS_TEST_SEEDS as the count.
 pub fn seeds() -> u64 {
     let count = std::env::var("PEFT_KERNELS_TEST_SEEDS").ok();
-    count.map_or(5, |text| text.parse().expect("PEFT_KERNELS_TEST_SEEDS is a number")).max(1)
+    count.map_or(3, |text| text.parse().expect("PEFT_KERNELS_TEST_SEEDS is a number")).max(1)
 }
 
 /// The emulators of every seed; the chip changes with the seed.
 pub fn emulators() -> impl Iterator<Item = Emulator> {
-    (0..seeds()).map(|seed| Emulator::new(seed).compute_capability(CHIPS[(seed as usize + 3) % CHIPS.len()]))
+    (0..seeds()).map(|seed| Emulator::new(seed).compute_capability(CHIPS[seed as usize % CHIPS.len()]))
 }
 
 /// The trials, and what registers them.
