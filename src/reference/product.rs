@@ -107,7 +107,8 @@ impl<N: Number> Tile<N> {
     }
 }
 
-/// `sums[i, j] += Σₖ left[k, i]·right[k, j]`, with wider registers where the processor has them; the bits are the same.
+/// `sums[i, j] += Σₖ left[k, i]·right[k, j]`, with wider registers where the processor has them; the bits are the same. One for all products.
+#[inline(never)]
 fn accumulate<N: Number>(sums: &mut [N], left: &[N], right: &[f64], extents: [usize; 3]) {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -158,7 +159,7 @@ pub(crate) fn for_each<S>(
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = cores.min(count).min(operations / OPERATIONS_A_THREAD + 1);
     let next = AtomicUsize::new(0);
-    let run = || {
+    on_threads(threads, &|| {
         let mut state = state();
         loop {
             let i = next.fetch_add(1, Ordering::Relaxed);
@@ -167,7 +168,11 @@ pub(crate) fn for_each<S>(
             }
             work(&mut state, i);
         }
-    };
+    });
+}
+
+/// Of one type, so that threads are not compiled anew for each kind of work.
+fn on_threads(threads: usize, run: &(dyn Fn() + Sync)) {
     std::thread::scope(|scope| {
         for _ in 1..threads {
             scope.spawn(run);
