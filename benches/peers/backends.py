@@ -84,6 +84,20 @@ class NumpyBackend(Emulator):
         data = bf16_bits(data) if element_type == "bf16" else data.astype(NUMPY_TYPES[element_type])
         return Matrix(self, data, element_type)
 
+    def rounded(self, values, element_type):
+        """Numbers of f64 in an element type."""
+        data = bf16_bits(values) if element_type == "bf16" else values.astype(NUMPY_TYPES[element_type])
+        return Matrix(self, numpy.ascontiguousarray(data), element_type)
+
+    def zeros(self, shape, kind):
+        return Matrix(self, numpy.zeros(shape, {"u8": numpy.uint8}[kind]), kind)
+
+    def to_numpy(self, data):
+        return data
+
+    def from_numpy(self, data):
+        return data
+
     def integers(self, values):
         return numpy.array(values, numpy.int32)
 
@@ -124,7 +138,7 @@ class TorchMemory:
 
         self.torch, self.place = torch, device
         torch.set_float32_matmul_precision("highest")  # no TF32
-        torch.set_grad_enabled(False)
+        torch.set_grad_enabled(False)  # Arms of backward passes ask for it.
         self.types = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
         self.generator = torch.Generator(device).manual_seed(seed)
 
@@ -149,6 +163,19 @@ class TorchMemory:
         """Filled with NaN."""
         data = self.torch.full(shape, float("nan"), dtype=self.types[element_type], device=self.place)
         return Matrix(self, data, element_type)
+
+    def rounded(self, values, element_type):
+        """Numbers of f64 in an element type."""
+        return Matrix(self, values.to(self.types[element_type]).contiguous(), element_type)
+
+    def zeros(self, shape, kind):
+        return Matrix(self, self.torch.zeros(shape, dtype={"u8": self.torch.uint8}[kind], device=self.place), kind)
+
+    def to_numpy(self, data):
+        return data.cpu().numpy()
+
+    def from_numpy(self, data):
+        return self.torch.from_numpy(data).to(self.place)
 
     def integers(self, values):
         return self.torch.tensor(values, dtype=self.torch.int32, device=self.place)
@@ -189,6 +216,10 @@ class TorchCuda(TorchMemory):
     COPIES = 64
 
     def __init__(self, seed):
+        # Not the default stream, which cannot be captured: everything runs where it is captured, as autograd asks for, which runs a gradient where its forward pass ran.
+        import torch
+
+        torch.cuda.set_stream(torch.cuda.Stream())
         super().__init__(seed, "cuda")
         self.clock = GraphClock(self.torch)
         self.properties = self.torch.cuda.get_device_properties(0)

@@ -30,13 +30,9 @@ class Entry:
         return x, adapters or x
 
 
-# Operations that the Rust benches alone measure: no peer has an arm for them.
-ALONE = {"lora.backward", "lora.sample_norms"}
-
-
 def shapes(family):
     """The most important first: every shape in its first types, then in its second ones."""
-    listed = [shape for shape in read("shapes.json")["families"][family] if shape["operation"] not in ALONE]
+    listed = read("shapes.json")["families"][family]
     return [
         Entry(shape["name"], shape["operation"], shape["set"], shape["types"][i], shape["extents"])
         for i in range(max(len(shape["types"]) for shape in listed))

@@ -36,16 +36,12 @@ class GraphClock:
     def runner(self, copies, run):
         """Captures one call on every copy into a graph. What the calls return stays alive with it."""
         cuda = self.torch.cuda
-        # Before a capture everything must have been loaded, tuned and allocated, on a stream that is not the default one.
-        side = cuda.Stream()
-        side.wait_stream(cuda.current_stream())
-        with cuda.stream(side):
-            for _ in range(3):
-                run(0)
-        cuda.current_stream().wait_stream(side)
+        # Before a capture everything must have been loaded, tuned and allocated, on the stream that it is captured on.
+        for _ in range(3):
+            run(0)
         cuda.synchronize()
         graph = cuda.CUDAGraph()
-        with cuda.graph(graph):
+        with cuda.graph(graph, stream=cuda.current_stream()):
             kept = [run(copy) for copy in range(copies)]
 
         def elapsed(loops, _kept=kept):

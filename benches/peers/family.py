@@ -1,9 +1,8 @@
-"""Families of operations and their arms. A family is a module in families/ that registers itself when it is imported."""
+"""Families of operations and their arms. A family is a package in families/ that registers itself when it is imported."""
 
 import importlib
 import pkgutil
-from dataclasses import dataclass, field
-from typing import Callable
+from dataclasses import dataclass
 
 import catalog
 import families
@@ -17,6 +16,8 @@ class Arm:
     """One way to do the work of a problem."""
 
     name = ""
+    # Of the operations that it takes part in.
+    operations = ()
     # Whether preparing a shape takes so long (compiling, tuning) that it is held to a part of the budget.
     slow = False
     # Whether it does all of the work, so that its outputs are compared.
@@ -35,14 +36,18 @@ class Arm:
         return whole
 
     def prepare(self, problem):
-        """What does the work on one copy: run(copy) returns the outputs, in the problem's order."""
+        """What does the work on one copy: run(copy) returns what it made."""
         raise NotImplementedError
+
+    def outputs(self, problem, made):
+        """What it made, in the problem's order and layout. Not timed."""
+        return made
 
 
 class TorchArm(Arm):
     """An arm that works on tensors."""
 
-    # A module that it needs, and what to do where that is missing.
+    # A module that it needs.
     module = None
 
     def absent(self, backend):
@@ -66,23 +71,26 @@ class DeviceArm(TorchArm):
 @dataclass
 class Family:
     name: str
-    # (entry) -> (bytes, flops)
-    work: Callable
-    # (entry) -> the largest error, over the largest exact value, that ours may have
-    tolerance: Callable
-    # (entry, backend, library, copies) -> a problem: `entry`, `backend`, `copies`, and `error(outputs)`
-    problem: Callable
-    arms: list = field(default_factory=list)
-    # Of the list of shapes: those that these arms can run.
-    operations: tuple = ()
+    # The problem of each operation, a class of problem.Problem.
+    problems: dict
+    arms: list
 
     def shapes(self):
-        return [entry for entry in catalog.shapes(self.name) if entry.operation in self.operations]
+        return [entry for entry in catalog.shapes(self.name) if entry.operation in self.problems]
+
+    def arms_of(self, operation):
+        return [arm for arm in self.arms if operation in arm.operations]
 
 
 def register(family):
     FAMILIES[family.name] = family
     return family
+
+
+def arms_in(package):
+    """Of all modules of a package: their ARMS, in the order of the modules' names."""
+    names = sorted(module.name for module in pkgutil.iter_modules(package.__path__, f"{package.__name__}."))
+    return [arm for name in names for arm in importlib.import_module(name).ARMS]
 
 
 def load():

@@ -32,12 +32,12 @@ class Library:
             self.dll.pk_last_error(text, length + 1)
             raise LibraryError(f"{name} returned {status}: {text.value.decode()}")
 
-    def kernel(self, queue, pick, descriptor):
-        """The name of the kernel that runs a descriptor on a queue's chip."""
+    def kernel(self, queue, pick, descriptor, *arguments):
+        """The name of the kernel that runs a descriptor on a queue's chip. Some have arguments after the descriptor."""
         chip = abi.pk_chip(size=ctypes.sizeof(abi.pk_chip))
         choice = abi.pk_kernel_choice()
         self.call("pk_queue_chip", ctypes.byref(queue), ctypes.byref(chip))
-        self.call(pick, ctypes.byref(chip), ctypes.byref(descriptor), ctypes.byref(choice))
+        self.call(pick, ctypes.byref(chip), ctypes.byref(descriptor), *arguments, ctypes.byref(choice))
         return choice.name.decode()
 
 

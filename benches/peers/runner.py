@@ -37,14 +37,7 @@ class Run:
 
     def family(self, family, seconds):
         end, slow_left = time.monotonic() + seconds, SLOW_PART * seconds
-        arms = []
-        for arm in family.arms:
-            reason = arm.absent(self.backend)
-            if reason is None:
-                arms.append(arm)
-            else:
-                self.results["absent"].append({"what": f"{arm.name} ({family.name})", "reason": reason})
-                print(f"absent: {arm.name}: {reason}")
+        arms = self.present(family)
         everything = self.options.shapes == "all" or (self.options.shapes is None and self.backend.queue_name.startswith("cuda"))
         longest = 0.0
         for entry in family.shapes():
@@ -54,23 +47,39 @@ class Run:
             if end - begin < longest:
                 self.skip(f"{entry.name} {entry.types}", f"no time left of {seconds:.0f} s")
                 continue
-            slow = self.shape(family, entry, arms, slow_left)
+            slow = self.shape(family, entry, [arm for arm in arms if entry.operation in arm.operations], slow_left)
             slow_left -= slow
             longest = max(longest, time.monotonic() - begin - slow)
             self.write()
 
-    def refuse_wrong(self, arm, tolerance, error):
-        """A wrong result is no competitor, and no speed. Peers round intermediates, to 16 bits where x has those."""
-        limit = tolerance if arm.name == OURS else 4 * tolerance
+    def present(self, family):
+        """The arms that can take part, and in the results why the others cannot. One name can stand for several, of different operations."""
+        arms, absent = [], {}
+        for arm in family.arms:
+            reason = arm.absent(self.backend)
+            if reason is None:
+                arms.append(arm)
+            else:
+                absent.setdefault((arm.name, reason), []).extend(arm.operations)
+        for (name, reason), operations in absent.items():
+            what = ", ".join(operation.removeprefix(f"{family.name}.") for operation in dict.fromkeys(operations))
+            self.results["absent"].append({"what": f"{name} ({family.name}: {what})", "reason": reason})
+            print(f"absent: {name}: {reason}")
+        return arms
+
+    def refuse_wrong(self, arm, problem, error):
+        """A wrong result is no competitor, and no speed."""
+        limit = (problem.tolerance if arm.name == OURS else problem.peers_tolerance)(problem.entry)
         if error is not None and not (error["relative"] is not None and error["relative"] <= limit):
             raise ArithmeticError(f"its error is {error['relative']} of the largest value, expected at most {limit:.2e}")
 
     def shape(self, family, entry, arms, slow_left):
         """All arms on one shape; returns the seconds that slow arms took to prepare."""
         what = f"{entry.name} {entry.types}"
-        whole = family.work(entry)
+        kind = family.problems[entry.operation]
+        whole = kind.work(entry)
         copies, cache = self.backend.rotation(whole[0])
-        problem = family.problem(entry, self.backend, self.library, copies)
+        problem = kind(entry, self.backend, self.library, copies)
         ready, slow = [], 0.0
         for arm in arms:
             reason = arm.unsuited(problem)
@@ -82,9 +91,9 @@ class Run:
             begin = time.monotonic()
             try:
                 run = arm.prepare(problem)
-                outputs = run(0)
-                error = problem.error(outputs) if arm.whole else None
-                self.refuse_wrong(arm, family.tolerance(entry), error)
+                made = run(0)
+                error = problem.error(arm.outputs(problem, made)) if arm.whole else None
+                self.refuse_wrong(arm, problem, error)
                 for copy in range(1, copies):
                     run(copy)
                 eager = self.backend.clock.eager_ns(copies, run)

@@ -1,1 +1,1 @@
-"""A module here is a family."""
+"""A package here is a family."""

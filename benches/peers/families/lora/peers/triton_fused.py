@@ -1,5 +1,6 @@
 """A Triton kernel of our own with LoRAFusion's cut (arXiv 2510.00206): S = x·Aᵀ by cuBLAS, then one GEMM whose sums start with s·S·Bᵀ. It stands in for LoRAFusion, which is not a package."""
 
+from families.lora.layer import SCALE
 from family import DeviceArm
 
 KERNEL = None
@@ -63,8 +64,6 @@ class TritonFused(DeviceArm):
 
     def prepare(self, problem):
         import triton
-
-        from families.lora import SCALE
 
         gemm = kernel()
         outputs = [[problem.backend.empty(y.shape, y.type).data for y in copy.y] for copy in problem.copies]

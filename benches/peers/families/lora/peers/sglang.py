@@ -5,6 +5,7 @@ import sys
 import types
 from pathlib import Path
 
+from families.lora.layer import SCALE
 from family import DeviceArm
 
 KERNELS = "sglang.kernels.ops.lora.dense"
@@ -76,8 +77,7 @@ def chunk(rows):
 
 
 class SglangCsgmv(DeviceArm):
-    name = "SGLang csgmv and cuBLAS"
-    module = "triton"
+    name, operations, module = "SGLang csgmv and cuBLAS", ("lora.forward",), "triton"
 
     def absent(self, backend):
         reason = super().absent(backend)
@@ -91,9 +91,7 @@ class SglangCsgmv(DeviceArm):
         return None
 
     def unsuited(self, problem):
-        if problem.is_merge or problem.entry.types not in ("bf16", "f16"):
-            return "16 bits, and no merge"
-        return None
+        return None if problem.entry.types in ("bf16", "f16") else "16 bits alone"
 
     def segments(self, problem):
         """Rows sorted by adapter, in chunks."""
@@ -108,8 +106,6 @@ class SglangCsgmv(DeviceArm):
 
         def integers(values):
             return torch.tensor(values, dtype=torch.int32, device=place)
-
-        from families.lora import SCALE
 
         return types.SimpleNamespace(
             use_cuda_graph=False,
