@@ -1,4 +1,6 @@
-//! The Haar family's cases: transforms of a matrix, which it reads and writes once, and WaRA's merge.
+//! The Haar family's cases: transforms of a matrix, which it reads and writes once, and WaRA.
+
+mod wara;
 
 use half::{bf16, f16};
 use peft_kernels::haar::{self, Boundary, Hadamard, Transform, Wara, WaraMerge};
@@ -16,7 +18,7 @@ use crate::values::{Random, Value};
 /// Outputs of more elements are not compared: their reference would take longer than all rounds.
 const COMPARED: usize = 1 << 22;
 
-/// Of a shape: a matrix [rows, columns], the levels of its transform, the rank of an adapter.
+/// Of a shape: a matrix [rows, columns], the levels of its transform, the rank of an adapter; of a layer the rows of x, and the grid that its tokens lie in.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Extents {
@@ -26,13 +28,27 @@ struct Extents {
     levels: u32,
     #[serde(default)]
     rank: usize,
+    #[serde(default)]
+    m: usize,
+    grid: Option<[usize; 2]>,
 }
+
+impl Extents {
+    /// Of factors: where there are tokens, one for each band.
+    fn pairs(&self) -> usize {
+        if self.grid.is_some() { 3 * self.levels as usize + 1 } else { 1 }
+    }
+}
+
+const SCALE: f32 = 0.5;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Operation {
     Transform(haar::Operation),
     Hadamard,
     WaraMerge,
+    WaraForward,
+    WaraBackward,
 }
 
 fn read(entry: &Entry) -> std::result::Result<(Operation, Extents), String> {
@@ -44,6 +60,8 @@ fn read(entry: &Entry) -> std::result::Result<(Operation, Extents), String> {
         "haar.inverse_2d" => Operation::Transform(haar::Operation::Inverse2d),
         "haar.hadamard" => Operation::Hadamard,
         "haar.wara_merge" => Operation::WaraMerge,
+        "haar.wara_forward" => Operation::WaraForward,
+        "haar.wara_backward" => Operation::WaraBackward,
         other => return Err(format!("benches/shapes.json: {name}: no operation {other}")),
     };
     let extents = serde_json::from_value(entry.shape.extents.clone().into());
@@ -52,17 +70,25 @@ fn read(entry: &Entry) -> std::result::Result<(Operation, Extents), String> {
 
 /// Every operand once, and the operations of the formula.
 pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
-    let (operation, Extents { rows, columns, rank, .. }) = read(entry)?;
+    let (operation, extents) = read(entry)?;
+    let Extents { rows, columns, rank, m, .. } = extents;
     let [x, p] = entry.types.map(ElementType::size);
     let elements = rows * columns;
-    let (factors, flops) = match operation {
+    let factors = extents.pairs() * rank * (rows + columns) * p;
+    // Bands share the rows of x out among themselves.
+    let (layer, branch) = (2 * m * elements, 2 * m * rank * (rows + columns));
+    let (bytes, flops) = match operation {
         // A sum of two elements for each axis, of a level and of all that follow: less than twice the first.
-        Operation::Transform(haar::Operation::Forward2d | haar::Operation::Inverse2d) => (0, 3 * elements),
-        Operation::Transform(_) => (0, 2 * elements),
-        Operation::Hadamard => (0, elements * columns.ilog2() as usize),
-        Operation::WaraMerge => (rank * (rows + columns) * p, 2 * elements * rank),
+        Operation::Transform(haar::Operation::Forward2d | haar::Operation::Inverse2d) => {
+            (2 * x * elements, 3 * elements)
+        }
+        Operation::Transform(_) => (2 * x * elements, 2 * elements),
+        Operation::Hadamard => (2 * x * elements, elements * columns.ilog2() as usize),
+        Operation::WaraMerge => (2 * x * elements + factors, 2 * elements * rank),
+        Operation::WaraForward => (x * (m * columns + elements + m * rows) + factors, layer + branch),
+        Operation::WaraBackward => (x * (2 * m * columns + elements + m * rows) + 2 * factors, layer + 3 * branch),
     };
-    Ok(Work { bytes: (2 * x * elements + factors) as u64, flops: flops as u64 })
+    Ok(Work { bytes: bytes as u64, flops: flops as u64 })
 }
 
 /// As of the LoRA family.
@@ -95,6 +121,10 @@ fn typed<T: Value, P: Value, M: Timed>(
     let Ok((operation, extents)) = read(entry) else { return Ok(None) };
     let Extents { rows, columns, rank, .. } = extents;
     let random = &mut Random::new(seed, &entry.shape.name);
+    if let Operation::WaraForward | Operation::WaraBackward = operation {
+        let layer = (extents, operation == Operation::WaraBackward);
+        return wara::run::<T, P, M>(memory, layer, random, copies, compare, with);
+    }
     let inputs: Inputs<T, P> = Inputs {
         operation,
         extents,
@@ -153,9 +183,9 @@ impl<T: Value, P: Value> Inputs<T, P> {
         placed: &'a Placed<'_, T, P, M>,
         output: &'a mut Owned<M, T>,
     ) -> Result<WaraMerge<'a, T, P, M::Queue>> {
-        let Extents { rows, columns, levels, rank } = self.extents;
+        let Extents { rows, columns, levels, rank, .. } = self.extents;
         let (a, b) = (Mat::new(M::read(&placed.a), rank, columns)?, Mat::new(M::read(&placed.b), rows, rank)?);
-        let adapter = Wara::new(a, b, 0.5).levels(levels).boundary(Boundary::None);
+        let adapter = Wara::new(a, b, SCALE).levels(levels).boundary(Boundary::None);
         let destination = MatMut::new(M::write(&mut output.0), rows, columns)?;
         Ok(WaraMerge::new(Mat::new(M::read(&placed.source), rows, columns)?, destination, adapter))
     }

@@ -58,9 +58,9 @@ pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
             let rows = if adapters > 1 { 4 * m } else { 0 };
             (x * (m * k + n * k + m * n) + factors + rows, 2 * m * n * k + 2 * m * rank * (targets * k + n))
         }
-        // Every gradient; H was saved.
+        // H was saved.
         "lora.backward" => {
-            (x * (2 * m * k + n * k + m * n + m * rank + n) + 2 * factors, 2 * m * n * k + 4 * m * rank * (k + n))
+            (x * (2 * m * k + n * k + m * n + m * rank) + 2 * factors, 2 * m * n * k + 4 * m * rank * (k + n))
         }
         "lora.merge" => (2 * x * n * k + factors, 2 * n * k * rank * adapters),
         "lora.weight_norm" => (x * n * k + factors + 4 * n, 2 * n * k * (rank + 1)),

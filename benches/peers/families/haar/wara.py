@@ -28,9 +28,21 @@ class Wara(Problem):
 
     @classmethod
     def extents(cls, entry):
-        """m, n, k, and the rank of all bands that have factors of their own."""
+        """m, n, k, the rank, and the bytes of all factors: where there are tokens, of each band's."""
         e = entry.extents
-        return e.get("m", 0), e["rows"], e["columns"], e["rank"] * (3 * e["levels"] + 1 if e.get("grid") else 1)
+        pairs = 3 * e["levels"] + 1 if e.get("grid") else 1
+        return e.get("m", 0), e["rows"], e["columns"], e["rank"], pairs * e["rank"] * (e["rows"] + e["columns"]) * SIZES[entry.element_types[1]]
+
+    @classmethod
+    def work(cls, entry):
+        """Bands share the rows of x out among themselves."""
+        m, n, k, rank, factors = cls.extents(entry)
+        size, layer, branch = SIZES[entry.element_types[0]], 2 * m * n * k, 2 * m * rank * (n + k)
+        if entry.operation == "haar.wara_merge":
+            return 2 * size * n * k + factors, 2 * n * k * rank
+        if entry.operation == "haar.wara_forward":
+            return size * (m * k + n * k + m * n) + factors, layer + branch
+        return size * (2 * m * k + n * k + m * n) + 2 * factors, layer + 3 * branch
 
     def factors(self):
         backend, kind = self.backend, self.types[1]
@@ -72,12 +84,6 @@ class Tokens:
 
 
 class WaraMerge(Wara):
-    @classmethod
-    def work(cls, entry):
-        _, n, k, rank = cls.extents(entry)
-        x, p = (SIZES[kind] for kind in entry.element_types)
-        return 2 * x * n * k + rank * (n + k) * p, 2 * n * k * rank
-
     def copy(self):
         a, b = self.factors()
         return SimpleNamespace(w=self.weights(), a=a, b=b, y=self.backend.empty((self.n, self.k), self.types[0]))
@@ -94,14 +100,6 @@ class WaraMerge(Wara):
 
 
 class WaraForward(Wara):
-    @classmethod
-    def work(cls, entry):
-        m, n, k, rank = cls.extents(entry)
-        x, p = (SIZES[kind] for kind in entry.element_types)
-        # Of tokens a band has a quarter.
-        branch = m // 4 if entry.extents.get("grid") else m
-        return x * (m * k + n * k + m * n) + rank * (n + k) * p, 2 * m * n * k + 2 * branch * rank * (n + k)
-
     def copy(self):
         a, b = self.factors()
         x = self.backend.random((self.m, self.k), self.types[0], 1.0)
@@ -128,13 +126,6 @@ class WaraForward(Wara):
 
 class WaraBackward(Wara):
     """Gradients of x, of all A, and of all B, in this order."""
-
-    @classmethod
-    def work(cls, entry):
-        m, n, k, rank = cls.extents(entry)
-        x, p = (SIZES[kind] for kind in entry.element_types)
-        branch = m // 4 if entry.extents.get("grid") else m
-        return x * (2 * m * k + n * k + m * n) + 2 * rank * (n + k) * p, 2 * m * n * k + 6 * branch * rank * (n + k)
 
     def copy(self):
         a, b = self.factors()

@@ -1,6 +1,6 @@
-//! `lora.backward`: all gradients of one layer with its weight, H saved by forward.
+//! `lora.backward`: the gradients of x, A and B of one layer with its weight, H saved by forward.
 
-use peft_kernels::{Cpu, Mat, MatMut, Result, TensorMut, lora, reference};
+use peft_kernels::{Cpu, Mat, MatMut, Result, lora, reference};
 
 use super::{Errors, Extents, Factors, Ready, RowError, SCALE, Use, gather, numbers, sample};
 use crate::bench::clock::Timed;
@@ -30,7 +30,6 @@ struct Placed<'h, T: Value, P: Value, M: Memory> {
 /// The gradients of one copy.
 struct Gradients<M: Memory, T: Value, P: Value> {
     dx: Owned<M, T>,
-    dbias: Owned<M, T>,
     da: Owned<M, P>,
     db: Owned<M, P>,
 }
@@ -49,7 +48,6 @@ impl<T: Value, P: Value> Inputs<T, P> {
         let Self { m, n, k, rank, .. } = *self;
         Ok(Gradients {
             dx: Owned::new(memory, vec![T::NAN; m * k])?,
-            dbias: Owned::new(memory, vec![T::NAN; n])?,
             da: Owned::new(memory, vec![P::NAN; rank * k])?,
             db: Owned::new(memory, vec![P::NAN; n * rank])?,
         })
@@ -62,15 +60,13 @@ impl<T: Value, P: Value> Inputs<T, P> {
     ) -> Result<lora::Backward<'a, T, P, M::Queue>> {
         let Self { m, n, k, rank, .. } = *self;
         let ([x, dy, h, w], [a, b]) = (&placed.matrices, &placed.factors);
-        let Gradients { dx, dbias, da, db } = gradients;
-        let dbias = TensorMut::contiguous(M::write(&mut dbias.0), [1, n])?;
+        let Gradients { dx, da, db } = gradients;
         let target = lora::BackwardTarget::new(Mat::new(M::read(dy), m, n)?)
             .dense(Mat::new(M::read(w), n, k)?)
             .adapter(Mat::new(M::read(a), rank, k)?, Mat::new(M::read(b), n, rank)?, SCALE)
             .saved_h(Mat::new(M::read(h), m, rank)?)
             .a_gradient(lora::Gradient::overwrite(MatMut::new(M::write(&mut da.0), rank, k)?))
-            .b_gradient(lora::Gradient::overwrite(MatMut::new(M::write(&mut db.0), n, rank)?))
-            .bias_gradient(lora::Gradient::overwrite(dbias));
+            .b_gradient(lora::Gradient::overwrite(MatMut::new(M::write(&mut db.0), n, rank)?));
         let dx = lora::Gradient::overwrite(MatMut::new(M::write(&mut dx.0), m, k)?);
         Ok(lora::Backward::new(Mat::new(M::read(x), m, k)?).target(target).x_gradient(dx))
     }
