@@ -3,15 +3,18 @@
 import argparse
 import json
 import sys
+import tempfile
 import time
+import zipfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
-# What gather.py has brought along.
-GATHERED = HERE / "gathered"
-if GATHERED.is_dir():
-    sys.path.append(str(GATHERED))
+# What gather.py has brought along, unpacked for as long as the program runs.
+UNPACKED = tempfile.TemporaryDirectory()
+for archive in sorted((HERE / "gathered").glob("*.zip")):
+    zipfile.ZipFile(archive).extractall(UNPACKED.name)
+sys.path.append(UNPACKED.name)
 
 import backends  # noqa: E402
 import results as schema  # noqa: E402

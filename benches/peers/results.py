@@ -79,7 +79,7 @@ def versions():
     """Of the peers' packages: those installed, then those that gather.py brought along."""
     gathered = BENCHES / "peers" / "gathered" / "versions.json"
     found = json.loads(gathered.read_text()) if gathered.is_file() else {}
-    for name in ("triton", "peft", "axolotl", "sglang", "bitsandbytes"):
+    for name in ("triton", "peft", "axolotl", "sglang", "bitsandbytes", "opacus", "ptwt", "pytorch_wavelets", "PyWavelets", "scipy", "fast_hadamard_transform"):
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:

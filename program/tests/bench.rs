@@ -139,10 +139,10 @@ fn figures_are_those_of_the_newest_run_that_has_peers() {
     put(&root, "c.json", &made_up("2030-01-03T00:00:00Z", None));
     assert_eq!(report(&root, &[]).status, Some(0));
     let readme = fs::read_to_string(root.join("README.md")).expect("a README");
-    let row = "| prefill 4096x4096 r16 | bf16 | `made_up_kernel` | 200 µs | 50 | 25 | 1.25 × | a peer, **0.50 ×: we lose** | 2.00e-3 |";
+    let row = "| lora.forward | prefill 4096x4096 r16 | bf16 | `made_up_kernel` | 200 µs | 50 | 25 | 1.25 × | a peer, **0.50 ×: we lose** | 2.00e-3 |";
     assert!(readme.contains(row), "{readme}");
     assert!(readme.contains("Made Up 1, driver for CUDA 13.0, measured 2030-01-02 at 0123456789ab"), "{readme}");
-    for picture in ["roofline-made-up-1.svg", "peers-made-up-1.svg"] {
+    for picture in ["roofline-made-up-1-lora.svg", "peers-made-up-1-lora.svg"] {
         let text = fs::read_to_string(root.join("docs/figures").join(picture)).expect("a picture");
         assert!(text.starts_with("<svg ") && text.ends_with("</svg>\n") && readme.contains(picture), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
@@ -154,9 +154,9 @@ fn figures_are_those_of_the_newest_run_that_has_peers() {
         fs::remove_file(root.join("benches/results").join(name)).expect("there");
     }
     let run = report(&root, &["--check"]);
-    assert!(run.status == Some(1) && run.stderr.contains("roofline-made-up-1.svg"), "{}", run.stderr);
+    assert!(run.status == Some(1) && run.stderr.contains("roofline-made-up-1-lora.svg"), "{}", run.stderr);
     assert_eq!(report(&root, &[]).status, Some(0));
-    assert!(!root.join("docs/figures/roofline-made-up-1.svg").exists());
+    assert!(!root.join("docs/figures/roofline-made-up-1-lora.svg").exists());
 }
 
 #[test]
@@ -175,4 +175,51 @@ fn results_that_cannot_be_right_are_refused() {
         let run = report(&root, &[]);
         assert!(run.status == Some(2) && run.stderr.contains(expected), "{}", run.stderr);
     }
+}
+
+#[test]
+fn every_operation_of_every_family_has_a_row_and_its_family_has_pictures() {
+    let root = repository("report-families");
+    let list: Value = serde_json::from_str(include_str!("../../benches/shapes.json")).expect("JSON");
+    let mut results = made_up("2030-01-01T00:00:00Z", Some(300_000.0));
+    let four = results["rows"].as_array().expect("rows").clone();
+    let mut rows = Vec::new();
+    for (family, shapes) in list["families"].as_object().expect("families") {
+        for shape in shapes.as_array().expect("shapes") {
+            for row in &four {
+                let mut row = row.clone();
+                row["family"] = json!(family);
+                for (of_row, of_shape) in [("operation", "operation"), ("shape", "name"), ("extents", "extents")] {
+                    row[of_row] = shape[of_shape].clone();
+                }
+                row["types"] = shape["types"][0].clone();
+                // What has no product has no operations to speak of, and no product with W alone.
+                let product = ["forward", "backward"].iter().any(|end| shape["operation"] == format!("lora.{end}"));
+                if product || row["arm"] != "matmul" {
+                    rows.push(row);
+                }
+            }
+        }
+    }
+    results["rows"] = json!(rows);
+    put(&root, "a.json", &results);
+    let run = report(&root, &[]);
+    assert_eq!(run.status, Some(0), "{}", run.stderr);
+    let readme = fs::read_to_string(root.join("README.md")).expect("a README");
+    for (family, shapes) in list["families"].as_object().expect("families") {
+        let pictures = ["roofline", "peers"].map(|kind| format!("{kind}-made-up-1-{family}.svg"));
+        let pictures = pictures.map(|name| {
+            assert!(readme.contains(&name), "{readme}");
+            fs::read_to_string(root.join("docs/figures").join(name)).expect("a picture")
+        });
+        for shape in shapes.as_array().expect("shapes") {
+            let [operation, name, types] =
+                [&shape["operation"], &shape["name"], &shape["types"][0]].map(|text| text.as_str().expect("text"));
+            let row = format!("| {operation} | {name} | {types} | `made_up_kernel` | 200 µs |");
+            assert_eq!(readme.matches(&row).count(), 1, "{row}");
+            assert!(pictures.iter().all(|picture| picture.contains(&format!("{name} {types}"))), "{name}");
+        }
+        assert!(pictures.iter().all(|picture| !picture.contains("NaN") && !picture.contains("inf")), "{family}");
+    }
+    assert_eq!(report(&root, &["--check"]).status, Some(0));
 }

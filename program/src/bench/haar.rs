@@ -47,46 +47,54 @@ enum Operation {
     Transform(haar::Operation),
     Hadamard,
     WaraMerge,
-    WaraForward,
-    WaraBackward,
 }
 
-fn read(entry: &Entry) -> std::result::Result<(Operation, Extents), String> {
+/// Of a matrix alone, or of a layer with WaRA.
+#[derive(Clone, Copy)]
+enum Case {
+    Matrix(Operation),
+    Layer { backward: bool },
+}
+
+fn read(entry: &Entry) -> std::result::Result<(Case, Extents), String> {
     let name = &entry.shape.name;
-    let operation = match entry.shape.operation.as_str() {
-        "haar.forward_1d" => Operation::Transform(haar::Operation::Forward1d),
-        "haar.inverse_1d" => Operation::Transform(haar::Operation::Inverse1d),
-        "haar.forward_2d" => Operation::Transform(haar::Operation::Forward2d),
-        "haar.inverse_2d" => Operation::Transform(haar::Operation::Inverse2d),
-        "haar.hadamard" => Operation::Hadamard,
-        "haar.wara_merge" => Operation::WaraMerge,
-        "haar.wara_forward" => Operation::WaraForward,
-        "haar.wara_backward" => Operation::WaraBackward,
+    let transform = |operation| Case::Matrix(Operation::Transform(operation));
+    let case = match entry.shape.operation.as_str() {
+        "haar.forward_1d" => transform(haar::Operation::Forward1d),
+        "haar.inverse_1d" => transform(haar::Operation::Inverse1d),
+        "haar.forward_2d" => transform(haar::Operation::Forward2d),
+        "haar.inverse_2d" => transform(haar::Operation::Inverse2d),
+        "haar.hadamard" => Case::Matrix(Operation::Hadamard),
+        "haar.wara_merge" => Case::Matrix(Operation::WaraMerge),
+        "haar.wara_forward" => Case::Layer { backward: false },
+        "haar.wara_backward" => Case::Layer { backward: true },
         other => return Err(format!("benches/shapes.json: {name}: no operation {other}")),
     };
     let extents = serde_json::from_value(entry.shape.extents.clone().into());
-    Ok((operation, extents.map_err(|error| format!("benches/shapes.json: {name}: {error}"))?))
+    Ok((case, extents.map_err(|error| format!("benches/shapes.json: {name}: {error}"))?))
 }
 
 /// Every operand once, and the operations of the formula.
 pub fn work(entry: &Entry) -> std::result::Result<Work, String> {
-    let (operation, extents) = read(entry)?;
+    let (case, extents) = read(entry)?;
     let Extents { rows, columns, rank, m, .. } = extents;
     let [x, p] = entry.types.map(ElementType::size);
     let elements = rows * columns;
     let factors = extents.pairs() * rank * (rows + columns) * p;
     // Bands share the rows of x out among themselves.
     let (layer, branch) = (2 * m * elements, 2 * m * rank * (rows + columns));
-    let (bytes, flops) = match operation {
+    let (bytes, flops) = match case {
         // A sum of two elements for each axis, of a level and of all that follow: less than twice the first.
-        Operation::Transform(haar::Operation::Forward2d | haar::Operation::Inverse2d) => {
+        Case::Matrix(Operation::Transform(haar::Operation::Forward2d | haar::Operation::Inverse2d)) => {
             (2 * x * elements, 3 * elements)
         }
-        Operation::Transform(_) => (2 * x * elements, 2 * elements),
-        Operation::Hadamard => (2 * x * elements, elements * columns.ilog2() as usize),
-        Operation::WaraMerge => (2 * x * elements + factors, 2 * elements * rank),
-        Operation::WaraForward => (x * (m * columns + elements + m * rows) + factors, layer + branch),
-        Operation::WaraBackward => (x * (2 * m * columns + elements + m * rows) + 2 * factors, layer + 3 * branch),
+        Case::Matrix(Operation::Transform(_)) => (2 * x * elements, 2 * elements),
+        Case::Matrix(Operation::Hadamard) => (2 * x * elements, elements * columns.ilog2() as usize),
+        Case::Matrix(Operation::WaraMerge) => (2 * x * elements + factors, 2 * elements * rank),
+        Case::Layer { backward: false } => (x * (m * columns + elements + m * rows) + factors, layer + branch),
+        Case::Layer { backward: true } => {
+            (x * (2 * m * columns + elements + m * rows) + 2 * factors, layer + 3 * branch)
+        }
     };
     Ok(Work { bytes: bytes as u64, flops: flops as u64 })
 }
@@ -118,13 +126,15 @@ fn typed<T: Value, P: Value, M: Timed>(
     with: Use,
 ) -> Result<Option<RowError>> {
     // `work` has read the shape before.
-    let Ok((operation, extents)) = read(entry) else { return Ok(None) };
+    let Ok((case, extents)) = read(entry) else { return Ok(None) };
     let Extents { rows, columns, rank, .. } = extents;
     let random = &mut Random::new(seed, &entry.shape.name);
-    if let Operation::WaraForward | Operation::WaraBackward = operation {
-        let layer = (extents, operation == Operation::WaraBackward);
-        return wara::run::<T, P, M>(memory, layer, random, copies, compare, with);
-    }
+    let operation = match case {
+        Case::Matrix(operation) => operation,
+        Case::Layer { backward } => {
+            return wara::run::<T, P, M>(memory, (extents, backward), random, copies, compare, with);
+        }
+    };
     let inputs: Inputs<T, P> = Inputs {
         operation,
         extents,

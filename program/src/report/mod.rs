@@ -43,12 +43,28 @@ impl Comparison {
     }
 }
 
+/// The name of a picture of one family on one device.
+fn picture(kind: &str, device: &str, family: &str) -> String {
+    format!("{kind}-{}-{}.svg", slug(device), slug(family))
+}
+
 /// What is known of one device.
 struct Section {
     device: Device,
     /// Date and commit of the runs.
     runs: BTreeSet<[String; 2]>,
     comparisons: Vec<Comparison>,
+}
+
+impl Section {
+    /// Each family that there are results of, with its comparisons.
+    fn families(&self) -> BTreeMap<&str, Vec<&Comparison>> {
+        let mut families: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for comparison in &self.comparisons {
+            families.entry(comparison.ours.family.as_str()).or_default().push(comparison);
+        }
+        families
+    }
 }
 
 /// Whether everything was as it should be, or is now.

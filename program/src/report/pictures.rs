@@ -6,7 +6,7 @@ use peft_kernels::ElementType;
 
 use super::svg::{Anchor, COLOURS, LogAxis, Svg};
 use super::table::peers;
-use super::{Comparison, Section, slug};
+use super::{Comparison, Section, picture};
 use crate::bench::catalog::{Peaks, peaks_of_label};
 
 const GREY: &str = "#dddddd";
@@ -14,14 +14,17 @@ const BLACK: &str = "#222222";
 
 /// Names and contents of a device's pictures.
 pub fn of(section: &Section) -> Result<Vec<(String, String)>, String> {
-    let label = section.device.label.as_deref();
-    let peaks = label.map(peaks_of_label).transpose()?.flatten();
-    let name = slug(&section.device.name);
-    let mut pictures = vec![(format!("roofline-{name}.svg"), roofline(section, peaks.as_ref()))];
-    let with_peers: Vec<_> =
-        section.comparisons.iter().filter(|comparison| peers(comparison).next().is_some()).collect();
-    if !with_peers.is_empty() {
-        pictures.push((format!("peers-{name}.svg"), bars(&section.device.name, &with_peers)));
+    let device = &section.device;
+    let peaks = device.label.as_deref().map(peaks_of_label).transpose()?.flatten();
+    let mut pictures = Vec::new();
+    for (family, comparisons) in section.families() {
+        let title = format!("{}, {family}", device.name);
+        pictures.push((picture("roofline", &device.name, family), roofline(&title, &comparisons, peaks.as_ref())));
+        let with_peers: Vec<_> =
+            comparisons.into_iter().filter(|comparison| peers(comparison).next().is_some()).collect();
+        if !with_peers.is_empty() {
+            pictures.push((picture("peers", &device.name, family), bars(&title, &with_peers)));
+        }
     }
     Ok(pictures)
 }
@@ -45,10 +48,9 @@ fn legend(svg: &mut Svg, [x, y]: [f64; 2], colours: &[(&str, &str)]) {
 }
 
 /// Operations a second over operations a byte, both logarithmic.
-fn roofline(section: &Section, peaks: Option<&Peaks>) -> String {
-    let mut svg = Svg::new([860.0, 520.0], &format!("{}: achieved against the floor", section.device.name));
-    let points: Vec<_> = section
-        .comparisons
+fn roofline(title: &str, comparisons: &[&Comparison], peaks: Option<&Peaks>) -> String {
+    let mut svg = Svg::new([860.0, 520.0], &format!("{title}: achieved against the floor"));
+    let points: Vec<_> = comparisons
         .iter()
         .map(|Comparison { ours, .. }| {
             let rate = ours.flops as f64 / ours.time.median_ns;
@@ -98,7 +100,7 @@ fn roofline(section: &Section, peaks: Option<&Peaks>) -> String {
 }
 
 /// For each shape a bar for each peer: how many times as long as ours it takes.
-fn bars(device: &str, comparisons: &[&Comparison]) -> String {
+fn bars(title: &str, comparisons: &[&Comparison]) -> String {
     const BAR: f64 = 13.0;
     const LEFT: f64 = 330.0;
     const WIDTH: f64 = 400.0;
@@ -106,8 +108,7 @@ fn bars(device: &str, comparisons: &[&Comparison]) -> String {
     let lines: usize = comparisons.iter().map(|comparison| arms(comparison) + 1).sum();
     let longest = comparisons.iter().flat_map(|comparison| peers(comparison).map(|row| comparison.ratio(row)));
     let longest = longest.fold(1.0, f64::max);
-    let mut svg =
-        Svg::new([860.0, 70.0 + BAR * lines as f64], &format!("{device}: time, ours is 1 (longer is slower)"));
+    let mut svg = Svg::new([860.0, 70.0 + BAR * lines as f64], &format!("{title}: time, ours is 1 (longer is slower)"));
     let bottom = 50.0 + BAR * lines as f64;
     let one = LEFT + WIDTH / longest;
     let mut y = 50.0;

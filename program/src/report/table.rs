@@ -1,6 +1,6 @@
 //! The README's table.
 
-use super::{Comparison, FIGURES, Section, slug};
+use super::{Comparison, FIGURES, Section, picture};
 use crate::bench::results::{COPY, Row};
 use crate::text::{number, time};
 
@@ -33,12 +33,15 @@ fn section(section: &Section) -> String {
         device.driver,
         runs.join(", ")
     );
-    text += "| shape | type | kernel | time | % of floor | % of copy's speed | of W alone | fastest peer | error |\n|---|---|---|---|---|---|---|---|---|\n";
+    text += "| operation | shape | type | kernel | time | % of floor | % of copy's speed | of W alone | fastest peer | error |\n|---|---|---|---|---|---|---|---|---|---|\n";
     text.extend(section.comparisons.iter().map(row));
-    let name = slug(&device.name);
-    text += &format!("\n![Achieved rates under the device's roof]({FIGURES}/roofline-{name}.svg)\n");
-    if section.comparisons.iter().any(|comparison| peers(comparison).next().is_some()) {
-        text += &format!("\n![Times of peers beside ours]({FIGURES}/peers-{name}.svg)\n");
+    for (family, comparisons) in section.families() {
+        let roofline = picture("roofline", &device.name, family);
+        text += &format!("\n![{family}: achieved rates under the device's roof]({FIGURES}/{roofline})\n");
+        if comparisons.iter().any(|comparison| peers(comparison).next().is_some()) {
+            let bars = picture("peers", &device.name, family);
+            text += &format!("\n![{family}: times of peers beside ours]({FIGURES}/{bars})\n");
+        }
     }
     text
 }
@@ -64,7 +67,8 @@ fn row(comparison: &Comparison) -> String {
     let error = ours.error.map_or_else(missing, |error| number(error.relative));
     let cache = if ours.cache == crate::bench::results::Cache::Warm { " (warm)" } else { "" };
     format!(
-        "| {}{cache} | {} | `{}` | {} | {percent} | {copy} | {matmul} | {fastest} | {error} |\n",
+        "| {} | {}{cache} | {} | `{}` | {} | {percent} | {copy} | {matmul} | {fastest} | {error} |\n",
+        ours.operation,
         ours.shape,
         ours.types,
         ours.kernel,
