@@ -54,7 +54,7 @@ impl<'a, Q: Queue> Samples<'a, Q> {
             );
         }
         let offsets = match &self.0 {
-            Kind::Equal(count) if *count > 0 && rows % count > 0 => {
+            Kind::Equal(count) if *count > 0 && !rows.is_multiple_of(*count) => {
                 let got = format!("{count} of {rows} rows");
                 return wrong("the number of samples", "one that divides the rows, or offsets", got);
             }
