@@ -88,35 +88,52 @@ macro_rules! element {
 
 element!(f64, F64, |x| x, |x| x);
 element!(f32, F32, f64::from, |x| x as f32);
-element!(f16, F16, half_to_f64, |x| f16::from_f32(round_to_odd(x)));
-element!(bf16, BF16, |x: bf16| f64::from(f32::from_bits(u32::from(x.to_bits()) << 16)), |x| bf16::from_f32(
-    round_to_odd(x)
-));
+element!(f16, F16, half_to_f64, f64_to_half);
+element!(bf16, BF16, |x: bf16| f64::from(f32::from_bits(u32::from(x.to_bits()) << 16)), f64_to_brain);
 
-/// f64 to f32, to the neighbour with an odd last bit where it is inexact: rounding the result again, to 16 bits, then gives what rounding `x` once gives.
-#[inline(always)]
-fn round_to_odd(x: f64) -> f32 {
-    let nearest = x as f32;
-    let back = f64::from(nearest);
-    let bits = nearest.to_bits();
-    if back == x || x.is_nan() || bits & 1 == 1 {
-        return nearest;
-    }
-    f32::from_bits(if back.abs() < x.abs() { bits + 1 } else { bits - 1 })
+// Without branches, and without a look-up of the processor's features for every element, so that loops of them become vectors.
+
+const fn power_of_two(exponent: i64) -> f64 {
+    f64::from_bits(((1023 + exponent) as u64) << 52)
 }
 
-/// Without a look-up of the processor's features for every element, which `f16::to_f32` makes.
+/// To the nearest number of so many binary digits, ties to even. Below the first of the exponents digits are lost as in a subnormal number; beyond the second they need not be right.
+#[inline(always)]
+fn rounded(x: f64, digits: i64, [smallest, largest]: [i64; 2]) -> f64 {
+    let power = f64::from_bits(x.to_bits() & f64::INFINITY.to_bits());
+    let power = if power < power_of_two(smallest) { power_of_two(smallest) } else { power };
+    let power = if power > power_of_two(largest) { power_of_two(largest) } else { power };
+    // Its last place is where that of the result is to be.
+    let large = power * (1.5 * power_of_two(53 - digits));
+    ((x + large) - large).copysign(x)
+}
+
+#[inline(always)]
+fn f64_to_brain(x: f64) -> bf16 {
+    let exact = rounded(x, 8, [-126, 128]) as f32;
+    bf16::from_bits((exact.to_bits() >> 16) as u16)
+}
+
+#[inline(always)]
+fn f64_to_half(x: f64) -> f16 {
+    let exact = rounded(x, 11, [-14, 16]) as f32;
+    let (sign, magnitude) = (exact.to_bits() >> 16 & 0x8000, exact.abs());
+    let limited = if magnitude > 65536.0 { 65536.0 } else { magnitude };
+    // With an f16's exponents: subnormal where it is, infinite from 65536 on.
+    let scaled = (limited * 2f32.powi(-112)).to_bits() >> 13;
+    // What is no number has more exponent than that.
+    f16::from_bits((sign | scaled & 0x7fff) as u16)
+}
+
+/// Exact.
 #[inline(always)]
 fn half_to_f64(x: f16) -> f64 {
     let bits = u32::from(x.to_bits());
-    let sign = (bits & 0x8000) << 16;
-    let magnitude = bits & 0x7fff;
-    if magnitude >= 0x7c00 {
-        return f64::from(f32::from_bits(sign | 0x7f80_0000 | (magnitude & 0x3ff) << 13));
-    }
+    let (sign, magnitude) = ((bits & 0x8000) << 16, bits & 0x7fff);
     // Exponent and fraction in place, then scaled: right for subnormals too.
-    let scaled = f32::from_bits(magnitude << 13) * f32::from_bits(0x7780_0000);
-    f64::from(f32::from_bits(sign | scaled.to_bits()))
+    let scaled = (f32::from_bits(magnitude << 13) * f32::from_bits(0x7780_0000)).to_bits();
+    let beyond = if magnitude >= 0x7c00 { 0x7f80_0000 } else { 0 };
+    f64::from(f32::from_bits(sign | scaled | beyond))
 }
 
 #[cfg(test)]
@@ -136,6 +153,39 @@ mod tests {
                 assert_eq!(<bf16 as Element>::from_f64(Element::to_f64(b)).to_bits(), bits);
             }
         }
+    }
+
+    /// Between every two neighbours, and on both sides of the middle.
+    fn rounds_to_the_nearest<T: Element>(from_bits: impl Fn(u16) -> T, infinity: u16) {
+        for bits in 0..infinity {
+            let (below, above) = (from_bits(bits), from_bits(bits + 1));
+            // What is beyond the largest number is as far away as its other neighbour.
+            let step = if bits + 1 == infinity { T::ulp(below.to_f64()) } else { above.to_f64() - below.to_f64() };
+            let middle = below.to_f64() + step / 2.0;
+            let even = if bits % 2 == 0 { below } else { above };
+            for (x, expected) in [(middle.next_down(), below), (middle, even), (middle.next_up(), above)] {
+                let (got, negative) = (T::from_f64(x).to_f64(), T::from_f64(-x).to_f64());
+                assert_eq!(got.to_bits(), expected.to_f64().to_bits(), "{x:e} after {bits:#x}");
+                assert_eq!(negative.to_bits(), (-expected.to_f64()).to_bits(), "-{x:e} after {bits:#x}");
+            }
+        }
+        for (x, expected) in [(f64::MAX, f64::INFINITY), (f64::INFINITY, f64::INFINITY), (f64::MIN_POSITIVE, 0.0)] {
+            assert_eq!(T::from_f64(x).to_f64(), expected);
+            assert_eq!(T::from_f64(-x).to_f64().to_bits(), (-expected).to_bits());
+        }
+        for bits in [f64::NAN.to_bits(), f64::INFINITY.to_bits() | 1, u64::MAX, u64::MAX >> 1] {
+            assert!(T::from_f64(f64::from_bits(bits)).to_f64().is_nan(), "{bits:#x}");
+        }
+    }
+
+    #[test]
+    fn halves_round_to_the_nearest() {
+        rounds_to_the_nearest(f16::from_bits, f16::INFINITY.to_bits());
+    }
+
+    #[test]
+    fn brain_floats_round_to_the_nearest() {
+        rounds_to_the_nearest(bf16::from_bits, bf16::INFINITY.to_bits());
     }
 
     #[test]

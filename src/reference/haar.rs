@@ -1,4 +1,4 @@
-//! Haar wavelets in f64: tiles of whole subtrees, on all cores.
+//! Haar wavelets in f64. The plan here says what is right, with every element's terms; what [`crate::Cpu`] runs makes the same sums faster.
 
 use super::product::{View, for_each};
 use super::{Number, Terms};
@@ -7,10 +7,14 @@ use crate::tensor::Elements;
 use crate::{Cpu, Element, Result};
 
 mod hadamard;
+mod pairs;
+mod stage;
+mod tiles;
 mod wara;
 
 pub(crate) use hadamard::hadamard;
 pub use hadamard::hadamard_terms;
+pub(crate) use tiles::transform;
 pub use wara::{WaraGradients, wara_backward_terms, wara_forward_terms, wara_merge_terms};
 pub(crate) use wara::{wara_backward, wara_forward, wara_merge};
 
@@ -39,6 +43,13 @@ impl Axis {
         // The adjoint of an inverse, which drops what is beyond the end, takes zeros for it.
         let boundary = if problem.adjoint && !problem.inverse { Boundary::Zero } else { problem.boundary };
         Self { extent, levels, offsets, boundary }
+    }
+
+    /// Of the approximations after `first` levels, `levels` more.
+    fn after(&self, first: u32, levels: u32) -> Self {
+        let (first, levels) = if self.levels == 0 { (0, 0) } else { (first, levels) };
+        let offsets = self.offsets[first as usize..=(first + levels) as usize].to_vec();
+        Self { extent: self.count(first), levels, offsets, boundary: self.boundary }
     }
 
     fn count(&self, level: u32) -> usize {
@@ -350,14 +361,4 @@ pub fn terms<T: Element>(operation: Operation, call: &Transform<'_, T, Cpu>) -> 
     // SAFETY: the call's views were proven; every element of the result is written by one thread.
     unsafe { Plan::new(&problem).run::<T, Terms>(|index, terms| view.set(index, terms)) };
     Ok(result)
-}
-
-/// What the transforms do on [`Cpu`].
-///
-/// # Safety
-/// The problem's operands are in ordinary memory, and its destination is disjoint from its source, or the same elements in the interleaved layout.
-pub(crate) unsafe fn transform<T: Element>(problem: &TransformProblem) {
-    let destination = View::<T>::new(&problem.destination);
-    // SAFETY: the caller's; in place, a tile is read before it is written, by the one thread that does both.
-    unsafe { Plan::new(problem).run::<T, f64>(|index, value| destination.set(index, T::from_f64(value))) };
 }

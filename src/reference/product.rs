@@ -30,9 +30,18 @@ impl<T: Copy> View<T> {
     }
 
     #[inline(always)]
-    fn pointer(&self, [batch, row, column]: [usize; 3]) -> *mut T {
+    pub fn pointer(&self, [batch, row, column]: [usize; 3]) -> *mut T {
         let index = batch * self.strides[0] + row * self.strides[1] + column * self.strides[2];
         (self.address as *mut T).wrapping_add(index)
+    }
+
+    pub fn row_stride(&self) -> usize {
+        self.strides[1]
+    }
+
+    /// Whether the elements of a row are contiguous.
+    pub fn is_row_major(&self) -> bool {
+        self.strides[2] == 1
     }
 
     /// # Safety
@@ -49,6 +58,35 @@ impl<T: Copy> View<T> {
     pub unsafe fn set(&self, index: [usize; 3], value: T) {
         // SAFETY: the caller's.
         unsafe { self.pointer(index).write(value) }
+    }
+
+    /// # Safety
+    /// As [`View::get`], for so many elements of a row.
+    pub unsafe fn read_row(&self, first: [usize; 3], row: &mut [T]) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.strides[2] {
+                1 => row.copy_from_slice(std::slice::from_raw_parts(self.pointer(first), row.len())),
+                stride => row
+                    .iter_mut()
+                    .enumerate()
+                    .for_each(|(i, value)| *value = self.pointer(first).add(i * stride).read()),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`View::set`], for so many elements of a row.
+    pub unsafe fn write_row(&self, first: [usize; 3], row: &[T]) {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.strides[2] {
+                1 => std::slice::from_raw_parts_mut(self.pointer(first), row.len()).copy_from_slice(row),
+                stride => {
+                    row.iter().enumerate().for_each(|(i, &value)| self.pointer(first).add(i * stride).write(value))
+                }
+            }
+        }
     }
 }
 

@@ -85,15 +85,23 @@ fn one_pass<T: Element + Cell>() -> Result<(), String> {
 fn ragged<T: Element + Cell>() -> Result<(), String> {
     use peft_kernels::haar::Boundary;
     for operation in OPERATIONS {
-        let spec = Spec::new(operation, [1, 67, 261], 1).with(|spec| spec.boundary = Boundary::Zero);
-        let rows = counted::<T>(spec)?;
-        let case = Case::<T>::new(spec);
-        let size = |extents: [usize; 3]| (extents.iter().product::<usize>() * size_of::<T>()) as u64;
-        let (from, to) = (size(case.source.layout.extents), size(case.destination.layout.extents));
-        let read: u64 = total(&rows, Kind::GlobalRead, "source").map(|row| row.bytes).sum();
-        let written: u64 = total(&rows, Kind::GlobalWrite, "destination").map(|row| row.bytes).sum();
-        if (read, written) != (from, to) {
-            return Err(format!("{read} and {written} bytes, expected {from} and {to} {spec:#?}"));
+        for boundary in [Boundary::Zero, Boundary::Edge, Boundary::Periodic] {
+            let spec = Spec::new(operation, [1, 67, 261], 1).with(|spec| spec.boundary = boundary);
+            let rows = counted::<T>(spec)?;
+            let case = Case::<T>::new(spec);
+            let size = |extents: [usize; 3]| (extents.iter().product::<usize>() * size_of::<T>()) as u64;
+            let (from, to) = (size(case.source.layout.extents), size(case.destination.layout.extents));
+            let from = match operation {
+                _ if boundary == Boundary::Zero => from,
+                Operation::Forward1d => size([1, 67, 262]),
+                Operation::Forward2d => size([1, 68, 262]),
+                _ => from,
+            };
+            let read: u64 = total(&rows, Kind::GlobalRead, "source").map(|row| row.bytes).sum();
+            let written: u64 = total(&rows, Kind::GlobalWrite, "destination").map(|row| row.bytes).sum();
+            if (read, written) != (from, to) {
+                return Err(format!("{read} and {written} bytes, expected {from} and {to} {spec:#?}"));
+            }
         }
     }
     Ok(())

@@ -2,6 +2,7 @@
 
 pub mod case;
 mod counters;
+mod cpu;
 pub mod exercises;
 mod hadamard;
 mod oracle;
@@ -14,6 +15,7 @@ use crate::queues::Trials;
 
 pub fn trials(trials: &mut Trials) {
     counters::trials(trials);
+    cpu::trials(trials);
     hadamard::trials(trials);
     pywavelets::trials(trials);
     refused::trials(trials);

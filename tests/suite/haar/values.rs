@@ -2,13 +2,13 @@
 
 use half::{bf16, f16};
 use peft_kernels::haar::{Axis, Bands, Boundary, Operation, Scaling};
-use peft_kernels::{Element, Emulator, RawStream};
+use peft_kernels::{Cpu, Element, Emulator, RawStream};
 
 use super::case::{Case, OPERATIONS, Spec};
 use crate::buffer::{Cell, Placement};
 use crate::compare;
 use crate::numbers::{Numbers, Random};
-use crate::queues::Trials;
+use crate::queues::{Runner, Trials};
 
 const MODES: [Boundary; 4] = [Boundary::Zero, Boundary::Edge, Boundary::Symmetric, Boundary::Periodic];
 
@@ -142,26 +142,56 @@ fn there_and_back<T: Element + Cell>() -> Result<(), String> {
     {
         for (extents, levels) in [([1, 64, 256], 2), ([1, 13, 27], 2), ([2, 5, 66], 1)] {
             for (i, boundary) in MODES.into_iter().enumerate() {
-                let scaling = match forward {
-                    Operation::Forward1d => Scaling::Sums,
-                    _ => Scaling::Orthonormal,
-                };
-                let change = |spec: &mut Spec| {
-                    spec.boundary = boundary;
-                    spec.scaling = scaling;
-                    spec.bands = if i % 2 == 0 { Bands::Mallat } else { Bands::Interleaved };
-                    spec.numbers = Numbers::Integers;
-                };
-                let there = Case::<T>::new(Spec::new(forward, extents, levels).with(change));
-                let mut back = Case::<T>::new(Spec::new(inverse, extents, levels).with(change));
-                let (coefficients, _) = there.run(&Emulator::new(1))?;
-                for (index, value) in crate::buffer::indices(back.source.layout.extents).zip(coefficients) {
-                    back.source.write(crate::buffer::position(&back.source.layout, index), value);
+                for numbers in [Numbers::Integers, Numbers::Reals] {
+                    let change = |spec: &mut Spec| {
+                        (spec.boundary, spec.numbers) = (boundary, numbers);
+                        // Of integers, those whose factors are powers of two.
+                        let one_axis = forward == Operation::Forward1d && numbers == Numbers::Integers;
+                        spec.scaling = if one_axis { Scaling::Sums } else { Scaling::Orthonormal };
+                        spec.bands = if i % 2 == 0 { Bands::Mallat } else { Bands::Interleaved };
+                    };
+                    let [there, back] =
+                        [forward, inverse].map(|operation| Spec::new(operation, extents, levels).with(change));
+                    round_trip::<T, _>(there, back, &Cpu)?;
+                    round_trip::<T, _>(there, back, &Emulator::new(1))?;
                 }
-                back.source.remember();
-                let (signal, _) = back.run(&Emulator::new(2))?;
-                compare::exact(extents, &signal, &there.source.elements(&there.source.layout))?;
             }
+        }
+    }
+    Ok(())
+}
+
+fn round_trip<T: Element + Cell, Q: Runner>(there: Spec, back: Spec, queue: &Q) -> Result<(), String> {
+    let (there, mut back) = (Case::<T>::new(there), Case::<T>::new(back));
+    let exact = there.oracle();
+    let (coefficients, kernel) = there.run(queue)?;
+    let indices: Vec<_> = crate::buffer::indices(back.source.layout.extents).collect();
+    let put = |back: &mut Case<T>, value: &dyn Fn(usize) -> T| {
+        for (i, &index) in indices.iter().enumerate() {
+            back.source.write(crate::buffer::position(&back.source.layout, index), value(i));
+        }
+        back.source.remember();
+    };
+    // What the errors that the coefficients are allowed come to in the signal.
+    let errors: Vec<_> = exact.iter().map(|terms| terms.allowed_error::<T>(kernel.rounding_steps)).collect();
+    put(&mut back, &|i| T::from_f64(errors[i]));
+    let passed_on = back.oracle();
+    put(&mut back, &|i| coefficients[i]);
+    let (restored, kernel) = back.run(queue)?;
+    let magnitudes = back.oracle();
+    for (i, x) in there.source.elements(&there.source.layout).into_iter().enumerate() {
+        // The errors were themselves rounded.
+        let allowed = match there.spec.numbers {
+            Numbers::Integers => 0.0,
+            Numbers::Reals => {
+                1.01 * passed_on[i].magnitude + magnitudes[i].allowed_error::<T>(kernel.rounding_steps.max(1))
+            }
+        };
+        if (restored[i].to_f64() - x.to_f64()).abs() > allowed {
+            return Err(format!(
+                "element {i}: {x:?} came back as {:?}, allowed {allowed:e} {:#?}",
+                restored[i], back.spec
+            ));
         }
     }
     Ok(())

@@ -1,0 +1,380 @@
+//! The transforms as [`crate::Cpu`] runs them: the sums of [`super::Plan`], in f64 and in the same order, a level at a time over whole rows of a tile. What a tile holds is read and written once.
+
+use super::stage::{Part, Room, Sheet, Stage};
+use super::{Axis, Plan, pairs, row_major};
+use crate::Element;
+use crate::haar::{Bands, Boundary, TransformProblem};
+use crate::reference::product::{View, for_each};
+
+/// What a stage leads from and to.
+struct Views<S, T> {
+    signal: View<S>,
+    coefficients: View<T>,
+    /// The approximations, unless it is the last stage.
+    deeper: View<f64>,
+}
+
+/// What the transforms do on [`crate::Cpu`].
+///
+/// # Safety
+/// The problem's operands are in ordinary memory, and its destination is disjoint from its source, or the same elements in the interleaved layout.
+pub(crate) unsafe fn transform<T: Element>(problem: &TransformProblem) {
+    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
+    let plan = Plan::new(problem);
+    if problem.inverse {
+        // SAFETY: the caller's.
+        return unsafe { run(&plan, 0, destination, source) };
+    }
+    // SAFETY: an element of the destination, which nobody writes or reads meanwhile.
+    let zero = |index| unsafe { destination.set(index, T::from_f64(0.0)) };
+    match problem.bands {
+        Bands::Mallat => plan.fill_gaps::<f64>(&|index, _| zero(index)),
+        Bands::Interleaved => fill_beyond(&plan, zero),
+    }
+    // SAFETY: the caller's.
+    unsafe { run(&plan, 0, source, destination) };
+}
+
+/// Zeros, in the interleaved layout, beyond the tiles of the first levels. Deeper ones write theirs after it.
+fn fill_beyond(plan: &Plan, zero: impl Fn([usize; 3])) {
+    let [batches, rows, columns] = plan.problem.destination.extents;
+    let stage = Stage::new(plan, 0, true);
+    let (first_row, first_column) = (stage.rows.padded(), stage.columns.padded());
+    for batch in 0..batches {
+        for row in 0..rows {
+            let begin = if row < first_row { first_column } else { 0 };
+            (begin..columns).for_each(|column| zero([batch, row, column]));
+        }
+    }
+}
+
+/// The levels after the first `first`, of a signal that is the approximations of those.
+///
+/// # Safety
+/// As [`transform`].
+unsafe fn run<S: Element, T: Element>(plan: &Plan, first: u32, signal: View<S>, coefficients: View<T>) {
+    let stage = Stage::new(plan, first, signal.is_row_major() && coefficients.is_row_major());
+    let [rows, columns] = stage.axes().map(|axis| axis.count(axis.levels));
+    let extents = [plan.problem.source.extents[0], rows, columns];
+    let mut approximations = vec![0.0; if stage.is_last { 0 } else { extents.iter().product() }];
+    let deeper = View::<f64>::new(&row_major(&mut approximations, extents));
+    let views = Views { signal, coefficients, deeper };
+    // SAFETY: the caller's; the approximations are this call's own.
+    unsafe {
+        if plan.problem.inverse && !stage.is_last {
+            run(plan, first + stage.levels, deeper, coefficients);
+        }
+        stage.run(&views);
+        if !plan.problem.inverse && !stage.is_last {
+            run(plan, first + stage.levels, deeper, coefficients);
+        }
+    }
+}
+
+impl Stage<'_> {
+    /// # Safety
+    /// As [`transform`].
+    unsafe fn run<S: Element, T: Element>(&self, views: &Views<S, T>) {
+        let (batches, [tile_rows, tile_columns]) = (self.plan.problem.source.extents[0], self.tile);
+        let [rows, columns] = self.axes().map(Axis::padded);
+        let [row_tiles, column_tiles] = [rows.div_ceil(tile_rows), columns.div_ceil(tile_columns)];
+        let operations = (batches * rows * columns).saturating_mul(4);
+        for_each(
+            batches * row_tiles * column_tiles,
+            operations,
+            || self.room::<T>(),
+            |room, work| {
+                let (batch, tile) = (work / (row_tiles * column_tiles), work % (row_tiles * column_tiles));
+                let (row, column) = (tile / column_tiles * tile_rows, tile % column_tiles * tile_columns);
+                let (rows, columns) = (row..rows.min(row + tile_rows), column..columns.min(column + tile_columns));
+                let part = Part { batch, rows, columns };
+                // SAFETY: the caller's.
+                unsafe {
+                    match self.plan.problem.inverse {
+                        false => self.forward(&part, views, room),
+                        true => self.inverse(&part, views, room),
+                    }
+                }
+            },
+        );
+    }
+
+    // ---- there ----------------------------------------------------------------------------------------------------------------------------------------------
+
+    unsafe fn forward<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+        let coefficients = &views.coefficients;
+        // SAFETY: the caller's; rows of a tile's planes and bands lie within them.
+        unsafe {
+            for level in 1..=self.levels {
+                let output = self.plane(room, part, level);
+                let bands = self.details(room, part, coefficients, level);
+                if level > 1 {
+                    let input = self.plane(room, part, level - 1);
+                    self.analyse(part, level, input, output, bands);
+                } else if self.is_whole(part) && views.signal.is_row_major() {
+                    let input = views.signal.sheet([part.batch, part.rows.start, part.columns.start]);
+                    self.analyse(part, level, input, output, bands);
+                } else {
+                    self.load(part, &views.signal, &mut room.planes);
+                    self.analyse(part, level, self.plane(room, part, 0), output, bands);
+                }
+            }
+            let [rows, columns] = self.band_extents(part.extents(), self.levels);
+            let approximations = self.plane(room, part, self.levels);
+            let factor = self.factor(self.levels);
+            let last = self.band(room, part, coefficients, self.levels, [false; 2]);
+            let deeper = views.deeper.sheet([
+                part.batch,
+                part.rows.start >> self.rows.levels,
+                part.columns.start >> self.columns.levels,
+            ]);
+            for i in 0..rows {
+                let approximations = approximations.row(i, columns);
+                match self.is_last {
+                    false => deeper.row_mut(i, columns).copy_from_slice(approximations),
+                    true => pairs::scale(approximations, last.row_mut(i, columns), factor),
+                }
+            }
+            if !self.is_direct(part, coefficients) {
+                let staged = &room.staged;
+                self.each_line(part, coefficients, |line| {
+                    for (i, &value) in
+                        staged[line.staged..].iter().step_by(line.staged_step).take(line.inside).enumerate()
+                    {
+                        line.first.add(i * line.step).write(value);
+                    }
+                    for i in line.inside..line.inside + line.missing {
+                        line.first.add(i * line.step).write(T::from_f64(0.0));
+                    }
+                });
+            }
+        }
+    }
+
+    /// One level of a tile.
+    unsafe fn analyse<S: Element, T: Element>(
+        &self,
+        part: &Part,
+        level: u32,
+        input: Sheet<S>,
+        output: Sheet<f64>,
+        bands: [Sheet<T>; 3],
+    ) {
+        let ([rows, columns], factor) = (self.band_extents(part.extents(), level), self.factor(level));
+        for i in 0..rows {
+            // SAFETY: the caller's.
+            unsafe {
+                let a = output.row_mut(i, columns);
+                let [h, v, d] = bands;
+                match [self.rows.levels > 0, self.columns.levels > 0] {
+                    [true, true] => {
+                        let (upper, lower) = (input.row(2 * i, 2 * columns), input.row(2 * i + 1, 2 * columns));
+                        let (h, v, d) = (h.row_mut(i, columns), v.row_mut(i, columns), d.row_mut(i, columns));
+                        pairs::forward_both(upper, lower, a, h, v, d, factor);
+                    }
+                    [true, false] => {
+                        let (upper, lower) = (input.row(2 * i, columns), input.row(2 * i + 1, columns));
+                        pairs::forward_rows(upper, lower, a, h.row_mut(i, columns), factor);
+                    }
+                    _ => pairs::forward_columns(input.row(i, 2 * columns), a, v.row_mut(i, columns), factor),
+                }
+            }
+        }
+    }
+
+    /// The tile with what the boundary mode adds.
+    unsafe fn load<S: Element>(&self, part: &Part, signal: &View<S>, planes: &mut [f64]) {
+        let [rows, columns] = [0, 1].map(|axis| {
+            let indices = part.range(axis).clone().map(|position| self.axes()[axis].extended(position));
+            indices.collect::<Vec<_>>()
+        });
+        let width = columns.len();
+        let mut one = |i: usize, j: usize| {
+            planes[i * width + j] = match (rows[i], columns[j]) {
+                // SAFETY: the caller's; an index within the extents.
+                (Some(row), Some(column)) => unsafe { signal.value([part.batch, row, column]) },
+                _ => 0.0,
+            };
+        };
+        match signal.is_row_major() {
+            true => (0..rows.len()).for_each(|i| (0..width).for_each(|j| one(i, j))),
+            false => (0..width).for_each(|j| (0..rows.len()).for_each(|i| one(i, j))),
+        }
+    }
+
+    // ---- and back -------------------------------------------------------------------------------------------------------------------------------------------
+
+    unsafe fn inverse<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+        let signal = &views.signal;
+        // SAFETY: the caller's.
+        unsafe {
+            if self.is_whole(part) && signal.is_row_major() && !self.wraps(part, 0) && !self.wraps(part, 1) {
+                let output = signal.sheet([part.batch, part.rows.start, part.columns.start]);
+                return self.synthesise(part, views, room, Some(output));
+            }
+            self.folded(part, views, room);
+            let [rows, columns] =
+                [0, 1].map(|axis| self.axes()[axis].extent.min(part.range(axis).end) - part.range(axis).start);
+            let one = |i: usize, j: usize| {
+                let value = room.planes[i * part.columns.len() + j];
+                signal.set([part.batch, part.rows.start + i, part.columns.start + j], S::from_f64(value));
+            };
+            match signal.is_row_major() {
+                true => (0..rows).for_each(|i| (0..columns).for_each(|j| one(i, j))),
+                false => (0..columns).for_each(|j| (0..rows).for_each(|i| one(i, j))),
+            }
+        }
+    }
+
+    /// To `output`, or to the first plane.
+    unsafe fn synthesise<S: Element, T: Element>(
+        &self,
+        part: &Part,
+        views: &Views<S, T>,
+        room: &mut Room<T>,
+        output: Option<Sheet<S>>,
+    ) {
+        let coefficients = &views.coefficients;
+        // SAFETY: the caller's; rows of a tile's planes and bands lie within them.
+        unsafe {
+            if !self.is_direct(part, coefficients) {
+                room.staged.fill(T::from_f64(0.0));
+                let staged = &mut room.staged;
+                self.each_line(part, coefficients, |line| {
+                    let values = staged[line.staged..].iter_mut().step_by(line.staged_step).take(line.inside);
+                    for (i, value) in values.enumerate() {
+                        *value = line.first.add(i * line.step).read();
+                    }
+                });
+            }
+            let [rows, columns] = self.band_extents(part.extents(), self.levels);
+            let approximations = self.plane(room, part, self.levels);
+            let factor = self.factor(self.levels);
+            let last = self.band(room, part, coefficients, self.levels, [false; 2]);
+            let deeper = views.deeper.sheet([
+                part.batch,
+                part.rows.start >> self.rows.levels,
+                part.columns.start >> self.columns.levels,
+            ]);
+            for i in 0..rows {
+                let approximations = approximations.row_mut(i, columns);
+                match self.is_last {
+                    false => approximations.copy_from_slice(deeper.row(i, columns)),
+                    true => pairs::unscale(last.row(i, columns), approximations, factor),
+                }
+            }
+            for level in (1..=self.levels).rev() {
+                let input = self.plane(room, part, level);
+                let bands = self.details(room, part, coefficients, level);
+                match output {
+                    Some(output) if level == 1 => self.unite(part, level, input, bands, output),
+                    _ => self.unite(part, level, input, bands, self.plane(room, part, level - 1)),
+                }
+            }
+        }
+    }
+
+    /// One level of a tile.
+    unsafe fn unite<S: Element, T: Element>(
+        &self,
+        part: &Part,
+        level: u32,
+        input: Sheet<f64>,
+        bands: [Sheet<T>; 3],
+        output: Sheet<S>,
+    ) {
+        let ([rows, columns], factor) = (self.band_extents(part.extents(), level), self.factor(level));
+        for i in 0..rows {
+            // SAFETY: the caller's.
+            unsafe {
+                let a = input.row(i, columns);
+                let [h, v, d] = bands;
+                match [self.rows.levels > 0, self.columns.levels > 0] {
+                    [true, true] => {
+                        let (upper, lower) =
+                            (output.row_mut(2 * i, 2 * columns), output.row_mut(2 * i + 1, 2 * columns));
+                        let (h, v, d) = (h.row(i, columns), v.row(i, columns), d.row(i, columns));
+                        pairs::inverse_both(upper, lower, a, h, v, d, factor);
+                    }
+                    [true, false] => {
+                        let (upper, lower) = (output.row_mut(2 * i, columns), output.row_mut(2 * i + 1, columns));
+                        pairs::inverse_rows(upper, lower, a, h.row(i, columns), factor);
+                    }
+                    _ => pairs::inverse_columns(output.row_mut(i, 2 * columns), a, v.row(i, columns), factor),
+                }
+            }
+        }
+    }
+
+    // ---- the adjoint of an extension --------------------------------------------------------------------------------------------------------------------------
+
+    /// Whether elements of a tile have copies in the last one.
+    fn wraps(&self, part: &Part, axis: usize) -> bool {
+        let problem = self.plan.problem;
+        let (range, axis) = (part.range(axis), self.axes()[axis]);
+        let folds = problem.inverse && problem.adjoint && axis.boundary == Boundary::Periodic;
+        folds && range.start == 0 && range.end < axis.padded() && axis.extent < axis.padded()
+    }
+
+    /// The tile, in the first plane, with what the extension copied from it.
+    unsafe fn folded<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.folded_along_columns(part, views, room);
+            self.fold(part, 0, &mut room.planes, None);
+            if self.wraps(part, 0) {
+                let (padded, mut other) = (self.rows.padded(), self.room());
+                let last =
+                    Part { rows: padded - (1 << self.rows.levels)..padded, columns: part.columns.clone(), ..*part };
+                self.folded_along_columns(&last, views, &mut other);
+                self.fold(part, 0, &mut room.planes, Some((&last, &other.planes)));
+            }
+        }
+    }
+
+    unsafe fn folded_along_columns<S: Element, T: Element>(
+        &self,
+        part: &Part,
+        views: &Views<S, T>,
+        room: &mut Room<T>,
+    ) {
+        // SAFETY: the caller's.
+        unsafe {
+            self.synthesise(part, views, room, None);
+            self.fold(part, 1, &mut room.planes, None);
+            if self.wraps(part, 1) {
+                let (padded, mut other) = (self.columns.padded(), self.room());
+                let last =
+                    Part { rows: part.rows.clone(), columns: padded - (1 << self.columns.levels)..padded, ..*part };
+                self.synthesise(&last, views, &mut other, None);
+                self.fold(part, 1, &mut room.planes, Some((&last, &other.planes)));
+            }
+        }
+    }
+
+    /// What is beyond the end, of the tile itself or of another, is added to what it was copied from.
+    fn fold(&self, part: &Part, along: usize, values: &mut [f64], other: Option<(&Part, &[f64])>) {
+        let problem = self.plan.problem;
+        if !problem.inverse || !problem.adjoint {
+            return;
+        }
+        let (axis, from) = (self.axes()[along], other.map_or(part, |(other, _)| other));
+        let at = |part: &Part, position: usize, line: usize| match along {
+            0 => (position - part.rows.start) * part.columns.len() + line,
+            _ => line * part.columns.len() + position - part.columns.start,
+        };
+        let range = from.range(along);
+        for position in range.start.max(axis.extent)..range.end {
+            let Some(target) = axis.extended(position).filter(|target| part.range(along).contains(target)) else {
+                continue;
+            };
+            for line in 0..part.extents()[1 - along] {
+                let copy = match other {
+                    Some((other, others)) => others[at(other, position, line)],
+                    None => values[at(part, position, line)],
+                };
+                values[at(part, target, line)] += copy;
+            }
+        }
+    }
+}
