@@ -141,9 +141,9 @@ enum Seen {
 /// How much of the tests a mutant is shown. Most are seen by few, so that all are shown those first.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Pass {
-    /// The test that failed for the same mutant before, and those that saw others of its source.
+    /// The test that failed for the same mutant before, those that saw others of its source, and those that have its name.
     Likely,
-    /// All of the family, in one schedule.
+    /// What has seen others since, then all of the family, in one schedule.
     Once,
     /// In all schedules.
     All,
@@ -166,14 +166,14 @@ struct Run<'a> {
 impl Run<'_> {
     /// What noticed a mutant, if anything did.
     fn judge(&self, case: &Case, built: &Built, pass: Pass) -> Result<Option<Seen>, Box<dyn Error>> {
-        let mut likely = Vec::new();
-        if pass == Pass::Likely {
-            likely.extend(self.known.get(&case.description()).cloned());
-            likely.extend(frequent(&self.failures, &case.path)?);
-        }
-        let tests = match pass {
-            Pass::Likely => likely.iter().map(|test| Tests::One(test)).collect(),
-            Pass::Once => vec![Tests::FamilyOnce(self.tests)],
+        let mut likely: Vec<String> = self.known.get(&case.description()).cloned().into_iter().collect();
+        likely.extend(frequent(&self.failures, &case.path)?);
+        let stem = case.path.file_stem().unwrap_or_default().to_string_lossy();
+        let namesakes = format!("{}::{stem}::", self.tests.trim_end_matches("::"));
+        let likely = likely.iter().map(|test| Tests::One(test));
+        let tests: Vec<Tests> = match pass {
+            Pass::Likely => likely.chain([Tests::FamilyOnce(&namesakes)]).collect(),
+            Pass::Once => likely.chain([Tests::FamilyOnce(self.tests)]).collect(),
             Pass::All => vec![Tests::Family(self.tests)],
         };
         for tests in tests {
