@@ -99,13 +99,8 @@ impl<T: Element + Cell> Case<T> {
         let [from, to] = if spec.inverse() { [coefficients, spec.extents] } else { [spec.extents, coefficients] };
         let [first, second] = spec.placements;
         let source = Buffer::new(first.layout(from), |_| spec.numbers.term(&mut random));
-        let mut destination = Buffer::new(second.layout(to), |_| T::POISON);
-        if spec.in_place {
-            let elements = source.elements(&source.layout);
-            for (index, value) in crate::buffer::indices(to).zip(elements) {
-                destination.set(index, value);
-            }
-        }
+        let mut elements = source.elements(&source.layout).into_iter().filter(|_| spec.in_place);
+        let destination = Buffer::new(second.layout(to), |_| elements.next().unwrap_or(T::POISON));
         Self { spec, source, destination }
     }
 
