@@ -107,6 +107,7 @@ impl StatusRecord {
         const RANK: u64 = ffi::PK_FAILURE_ADAPTER_RANK as u64;
         const ZERO_NORM: u64 = ffi::PK_FAILURE_ZERO_NORM as u64;
         const SAMPLE: u64 = ffi::PK_FAILURE_SAMPLE as u64;
+        const ZERO_MAGNITUDE: u64 = ffi::PK_FAILURE_ZERO_MAGNITUDE as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
@@ -114,6 +115,7 @@ impl StatusRecord {
             RANK => ("adapter of row", "of a rank outside 0..=max_rank"),
             ZERO_NORM => ("row", "of norm 0"),
             SAMPLE => ("sample", "of rows that are not in order, or not there"),
+            ZERO_MAGNITUDE => ("row", "of magnitude 0"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

@@ -108,7 +108,7 @@ uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
 
 int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
   const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
-  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.data != nullptr; });
+  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.columns > 0; });
   if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });

@@ -82,6 +82,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
+#define PK_FAILURE_ZERO_MAGNITUDE 5 /* a row of magnitude 0, whose gradient y does not tell; the index counts the rows of all batches */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -202,10 +203,11 @@ typedef struct pk_lora_gradient_target {
   int32_t reserved;
   pk_matrix da, db; /* as a and b: [rank, k], [n, rank]; where a or b is one for all batches, the sum over them */
   pk_matrix dbias;  /* [1, n], of x's type, any strides; batch stride 0: the sum over batches */
+  pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
 } pk_lora_gradient_target;
 
-/* The gradients of y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
- * dh_t = dy_t * B_t; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x); db_t = s_t * dy_t^T * h_t; dbias_t = the sum of dy_t's rows. */
+/* The gradients of y_t = g_t .* (x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T) + bias_t, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of dropout, and
+ * u_t = g_t .* dy_t: dh_t = u_t * B_t; dx = sum over t of u_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x); db_t = s_t * u_t^T * h_t; dbias_t = the sum of dy_t's rows. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
@@ -346,6 +348,28 @@ typedef struct pk_lora_weight_norm_descriptor {
 PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_norm_descriptor *descriptor);
 PK_API int32_t pk_lora_weight_norm_workspace(const pk_lora_weight_norm_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_weight_norm_pick(const pk_chip *chip, const pk_lora_weight_norm_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* dmagnitude[i] = the sum over rows of dy[., i] * (y[., i] - bias[i]) / magnitude[i]: the gradient of DoRA's magnitude, whose norm is a constant, from the y that pk_lora_forward has written with
+ * row_scale = magnitude / norm. */
+typedef struct pk_lora_magnitude_gradient_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;  /* 0 is 1 */
+  pk_matrix dy, y;      /* [m, n], of one type */
+  pk_matrix bias;       /* [1, n], of y's type, any strides, that of the forward call; columns = 0: none */
+  pk_matrix magnitude;  /* [1, n] of f32, any strides */
+  pk_matrix dmagnitude; /* [1, n] of f32, any strides; batch stride 0: the sum over batches */
+  int32_t mode;         /* PK_GRADIENT_OVERWRITE or PK_GRADIENT_ACCUMULATE */
+  int32_t reserved;
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_magnitude_gradient_descriptor;
+
+PK_API int32_t pk_lora_magnitude_gradient(const pk_queue *queue, const pk_lora_magnitude_gradient_descriptor *descriptor);
+PK_API int32_t pk_lora_magnitude_gradient_workspace(const pk_lora_magnitude_gradient_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_magnitude_gradient_pick(const pk_chip *chip, const pk_lora_magnitude_gradient_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
 typedef struct pk_lora_code_book {

@@ -49,6 +49,9 @@ static inline bool lora_makes_db(const pk_lora_gradient_target& target) { return
 static inline bool lora_makes_h(const pk_lora_gradient_target& target) { return lora_makes_db(target) && target.h_saved == 0; }
 static inline bool lora_makes_da(const pk_lora_gradient_target& target) { return target.a.rows > 0 && target.a_gradient != PK_GRADIENT_NONE; }
 
+// Whether y is scaled row by row of W.
+static inline bool lora_has_row_scale(const pk_lora_gradient_target& target) { return target.row_scale.columns > 0; }
+
 // Whether rows count as their samples weigh; then H is copied, and the bias has a pass of its own.
 static inline bool lora_weighs_rows(const pk_lora_backward_descriptor& descriptor) { return descriptor.samples.count > 0; }
 static inline int64_t lora_h_planes(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, int32_t h_planes) {
@@ -61,7 +64,8 @@ static inline LoraOuterPlan lora_bias_plan(const pk_lora_backward_descriptor& de
 
 static inline LoraOuterPlan lora_dy_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
   const bool dh = lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
-  const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0));
+  const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0) ||
+                                                       ((dh || db) && target.row_scale.batch_stride != 0));
   return lora_outer_plan(descriptor.batch_count, target.dy.rows, target.dy.columns, dh || db ? target.a.rows : 0, dh, by_batch);
 }
 
@@ -159,4 +163,25 @@ static inline LoraSampleNormsLayout lora_sample_norms_layout(const pk_lora_sampl
 static inline int64_t lora_sample_norms_rounding_steps(int64_t k, int64_t n, int64_t rank, int64_t rows) {
   const int64_t longest = lora_up(k > n ? k : n, 32) + 5;
   return 2 * (longest + rows + 2) + (rank + 1) + 5 + 8 + 2;
+}
+
+// ---- gradient of the magnitude --------------------------------------------------------------------------------------------------------------------------------
+
+// Parts of the rows, in one group, or one for each batch where gradients are.
+static inline LoraOuterPlan lora_magnitude_plan(const pk_lora_magnitude_gradient_descriptor& descriptor) {
+  constexpr int64_t kWantedBlocks = 1056;  // eight for each multiprocessor of a large chip
+  const bool by_batch = descriptor.batch_count > 1 && descriptor.dmagnitude.batch_stride != 0;
+  const int64_t groups = by_batch ? descriptor.batch_count : 1, tiles = lora_up(descriptor.dy.rows, kLoraOuterRows) * (by_batch ? 1 : descriptor.batch_count);
+  const int64_t column_tiles = lora_up(descriptor.dy.columns, kLoraOuterColumns);
+  LoraOuterPlan plan{groups, column_tiles > 0 && groups < kWantedBlocks ? kWantedBlocks / groups / column_tiles : 1, 1};
+  plan.parts = plan.parts < tiles ? plan.parts : tiles;
+  plan.parts = plan.parts > 1 ? plan.parts : 1;
+  return plan;
+}
+
+// The bias, 16 rows of each tile, 4 threads, the parts, the quotient, and what is added to.
+static inline int64_t lora_magnitude_rounding_steps(const pk_lora_magnitude_gradient_descriptor& descriptor) {
+  const LoraOuterPlan plan = lora_magnitude_plan(descriptor);
+  const int64_t tiles = lora_up(descriptor.dy.rows, kLoraOuterRows) * descriptor.batch_count;
+  return 1 + 16 * lora_up(tiles, plan.groups * plan.parts) + 4 + plan.parts + 2;
 }

@@ -34,6 +34,7 @@ struct OuterProblem {
   Factor b;  // [columns, rank]
   int64_t b_batch_bytes;
   int32_t b_in_f32;
+  Batched<const float> b_scale;  // [1, columns], of b's rows; data = null: none
   float* dh;
   float* sums;       // [groups * parts, columns, rank]
   float* bias_sums;  // [groups * parts, columns], the sums of left's columns, or null
@@ -43,8 +44,8 @@ struct OuterProblem {
 struct OuterPart {
   int64_t begin, end;
 
-  template <class T>
-  PK_DEVICE OuterPart(const OuterProblem<T>& problem, int64_t part) {
+  template <class Problem>
+  PK_DEVICE OuterPart(const Problem& problem, int64_t part) {
     const int64_t tiles = problem.batches * ((problem.m + kLoraOuterRows - 1) / kLoraOuterRows) / problem.plan.groups;
     const int64_t group = part / problem.plan.parts, of_group = part - group * problem.plan.parts;
     begin = group * tiles + tiles * of_group / problem.plan.parts;

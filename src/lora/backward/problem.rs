@@ -139,6 +139,10 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
             }
         };
         let rank = adapter.as_ref().map_or(0, AdapterProblem::rank);
+        let row_scale = match &self.row_scale {
+            None => None,
+            Some(scale) => Some(input.matrix("row_scale", as_rows(scale.acquire(queue, guards)?), [1, n])?),
+        };
         let h = match &self.h {
             SavedH::None => None,
             SavedH::Own(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, rank])?, T::TYPE)),
@@ -166,7 +170,7 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(checked(check, name, elements, [batches, 1, n], gradient.accumulate)?)
             }
         };
-        Ok(BackwardTargetProblem { n, dy, w, adapter, h, a, b, bias })
+        Ok(BackwardTargetProblem { n, dy, w, adapter, row_scale, h, a, b, bias })
     }
 }
 
@@ -197,6 +201,8 @@ pub(crate) struct BackwardTargetProblem {
     pub dy: Elements<3>,
     pub w: Option<Elements<3>>,
     pub adapter: Option<AdapterProblem>,
+    /// [batches, 1, n] of f32
+    pub row_scale: Option<Elements<3>>,
     pub h: Option<(Elements<3>, ElementType)>,
     pub a: Option<GradientProblem>,
     pub b: Option<GradientProblem>,
@@ -225,6 +231,7 @@ impl BackwardProblem {
             }
             inputs.push(Operand::new(name("dy", i), target.dy));
             inputs.extend(target.w.map(|w| Operand::new(name("w", i), w)));
+            inputs.extend(target.row_scale.map(|scale| Operand::new(name("row_scale", i), scale)));
             inputs.extend(target.h.map(|(h, _)| Operand::new(name("saved h", i), h)));
             if let Some(adapter) = &target.adapter {
                 inputs.push(Operand::new(name("a", i), adapter.a));
@@ -323,6 +330,9 @@ impl BackwardTargetProblem {
             target.a = adapter.a.matrix(adapter_element_type);
             target.b = adapter.b.matrix(adapter_element_type);
             target.scale = adapter.scale;
+        }
+        if let Some(scale) = &self.row_scale {
+            target.row_scale = scale.matrix(ElementType::F32);
         }
         if let Some((h, element_type)) = &self.h {
             target.h_saved = 1;

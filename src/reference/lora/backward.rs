@@ -114,10 +114,9 @@ unsafe fn run<T: Element, P: Element, N: Number>(
     for (number, target) in problem.targets.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe {
-            // dH = dY·B, [batches·m, rank]
-            let (dy, b) =
-                (View::<T>::new(&target.dy), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b)));
-            let dy = |batch, row, i| dy.value([batch, row, i]);
+            // dH = U·B, [batches·m, rank]
+            let b = target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b));
+            let dy = |batch, row, i| scaled_dy::<T>(target, [batch, row, i]);
             let b = |batch, rank, i| b.map_or(0.0, |b| b.value([batch, i, rank]));
             let dh = rows::<N>(problem, target.rank(), target.n, dy, b);
             parameters::<T, P, N>(problem, number, &dh, weights.as_deref(), &write);
@@ -127,6 +126,18 @@ unsafe fn run<T: Element, P: Element, N: Number>(
     if problem.dx.is_some() {
         // SAFETY: the caller's.
         unsafe { input::<T, P, N>(problem, &intermediates, &write) };
+    }
+}
+
+/// An element of U: of dY, times its column's row scale.
+///
+/// # Safety
+/// As [`run`], with an index within dY's extents.
+unsafe fn scaled_dy<T: Element>(target: &BackwardTargetProblem, index: [usize; 3]) -> f64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let dy = View::<T>::new(&target.dy).value(index);
+        target.row_scale.as_ref().map_or(dy, |scale| dy * View::<f32>::new(scale).value([index[0], 0, index[2]]))
     }
 }
 
@@ -199,7 +210,8 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
         if target.b.is_some() {
             let h = intermediate::<T, P, N>(problem, target);
             let h = |row: usize, column: usize| weighed(h[row * rank + column], row);
-            summed_rows::<P, N>(problem, Output::B(number), [rank, target.n], scale, h, dy, write);
+            let u = |row, column| scaled_dy::<T>(target, [of_row(row)[0], of_row(row)[1], column]);
+            summed_rows::<P, N>(problem, Output::B(number), [rank, target.n], scale, h, u, write);
         }
         if target.bias.is_some() {
             let one = |row: usize, _: usize| weighed(N::new(1.0), row);
@@ -317,9 +329,9 @@ unsafe fn input<T: Element, P: Element, N: Number>(
             // SAFETY: indices within the extents of dY, W and A.
             unsafe {
                 if let Some(w) = &target.w {
-                    let (dy, w) = (View::<T>::new(&target.dy), View::<T>::new(w));
-                    let dy = |i, d| N::new(dy.value([batch, rows.start + i, d]));
-                    product.product(extents(target.n), dy, |j, d| w.value([batch, d, columns.start + j]));
+                    let w = View::<T>::new(w);
+                    let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
+                    product.product(extents(target.n), u, |j, d| w.value([batch, d, columns.start + j]));
                     add(base, product, 1.0);
                 }
                 if let Some(adapter) = target.adapter.as_ref().filter(|adapter| adapter.rank() > 0) {
