@@ -2,10 +2,10 @@
 
 use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient, Samples};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Element, Emulator, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
+use peft_kernels::{Element, ElementType, Emulator, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
 
-use super::case::{Arrangement, Saved};
-use super::run::{check_workspace, list, matrix};
+use super::case::{Arrangement, BiasSpec, Saved};
+use super::run::{check_workspace, list, matrix, rows};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
@@ -24,6 +24,7 @@ pub struct TargetSpec {
     pub n: usize,
     pub rank: Option<usize>,
     pub dense: bool,
+    pub row_scale: BiasSpec,
     pub h: Saved,
     /// Of A, B and the bias; and whether they are sums over batches.
     pub modes: [Mode; 3],
@@ -33,7 +34,8 @@ pub struct TargetSpec {
 impl TargetSpec {
     pub fn new(n: usize, rank: usize) -> Self {
         let modes = [Mode::Overwrite; 3];
-        Self { n, rank: Some(rank), dense: true, h: Saved::None, modes, summed: [false; 3] }
+        let (row_scale, h) = (BiasSpec::None, Saved::None);
+        Self { n, rank: Some(rank), dense: true, row_scale, h, modes, summed: [false; 3] }
     }
 }
 
@@ -118,11 +120,19 @@ pub struct TargetCase<T, P> {
     pub dy: Buffer<T>,
     pub w: Option<Buffer<T>>,
     pub factors: Option<Factors<P>>,
+    pub row_scale: Option<Buffer<f32>>,
     pub h: (Buffer<T>, Buffer<f32>),
     /// A gradient that is not asked for has a buffer all the same, which nobody may touch.
     pub da: Buffer<P>,
     pub db: Buffer<P>,
     pub dbias: Buffer<T>,
+}
+
+impl<T: Element + Cell, P: Element + Cell> TargetCase<T, P> {
+    /// What a column of y is scaled by.
+    fn scale_of(&self, batch: usize, column: usize) -> f64 {
+        self.row_scale.as_ref().map_or(1.0, |scale| f64::from(scale.get_shared([batch, 0, column])))
+    }
 }
 
 /// The operands of a call, in buffers.
@@ -146,6 +156,8 @@ pub struct Values<T, P> {
 /// Value and Σ|terms| of each of them.
 pub struct Oracle {
     pub dx: Vec<Terms>,
+    /// How far rounding g ⊙ W to its type may move an element of dx.
+    pub dx_rounded: Vec<f64>,
     pub factors: Vec<[Vec<Terms>; 2]>,
     pub bias: Vec<Vec<Terms>>,
 }
@@ -214,7 +226,18 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let bias_batches = gradient(2).1;
             let [a_mode, b_mode, bias_mode] = target.modes;
             let bias = Layout { offset: 1, extents: [bias_batches, 1, n], strides: [n * 2 + 1, 0, 2] };
+            let row_scale = match target.row_scale {
+                BiasSpec::None => None,
+                BiasSpec::Shared(step) => Some((1, step)),
+                BiasSpec::Batched(step) => Some((batches, step)),
+            };
+            // Of integers powers of two, so that g ⊙ W has their bits.
+            let row_scale = row_scale.map(|(batches, step)| {
+                let layout = Layout { offset: step - 1, extents: [batches, 1, n], strides: [n * step + 1, 0, step] };
+                Buffer::new(layout, |_| numbers.scale(&mut random))
+            });
             TargetCase {
+                row_scale,
                 da: output(numbers, &mut random, a.layout([a_batches, rank, k]), a_mode),
                 db: output(numbers, &mut random, b.layout([b_batches, n, rank]), b_mode),
                 dbias: output(numbers, &mut random, bias, bias_mode),
@@ -267,6 +290,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 if let Some(db) = gradient(queue, &case.db, spec.modes[1]) {
                     target = target.b_gradient(db);
                 }
+            }
+            if let Some(scale) = &case.row_scale {
+                target = target.row_scale(rows(queue, scale));
             }
             if spec.modes[2] != Mode::None {
                 let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = case.dbias.layout;
@@ -341,6 +367,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             case.h.0.check_untouched("h")?;
             case.h.1.check_untouched("h in f32")?;
             case.w.iter().try_for_each(|w| w.check_untouched("w"))?;
+            case.row_scale.iter().try_for_each(|scale| scale.check_untouched("row scale"))?;
             if let Some(Factors { a, b, .. }) = &case.factors {
                 a.check_untouched("a")?;
                 b.check_untouched("b")?;
@@ -385,7 +412,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 continue;
             };
             let scale = f64::from(*scale) * factor;
-            let dy = |index: [usize; 3]| case.dy.get_shared(index).to_f64();
+            let dy = |index: [usize; 3]| case.dy.get_shared(index).to_f64() * case.scale_of(index[0], index[2]);
             let dh = of_rows(rank, &|[batch, row, r]| {
                 sum(&mut (0..n).map(|i| (one(dy([batch, row, i])), b.get_shared([batch, i, r]).to_f64())))
             });
@@ -432,7 +459,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             };
             for ((case, spec), dh) in self.targets.iter().zip(&self.spec.targets).zip(&all_dh) {
                 if let Some(w) = &case.w {
-                    let dy = |j| one(case.dy.get_shared([batch, row, j]).to_f64());
+                    let dy = |j| one(case.dy.get_shared([batch, row, j]).to_f64() * case.scale_of(batch, j));
                     add(sum(&mut (0..spec.n).map(|j| (dy(j), w.get_shared([batch, j, i]).to_f64()))));
                 }
                 if let Some(Factors { a, scale, .. }) = &case.factors
@@ -448,7 +475,24 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             }
             value
         });
-        Oracle { dx: dx.collect(), factors, bias }
+        let dx_rounded = indices([batches, m, k]).map(|index| self.dx_rounded(index));
+        Oracle { dx: dx.collect(), dx_rounded: dx_rounded.collect(), factors, bias }
+    }
+
+    /// Half a unit in the last place of every g·W, of 2⁻²⁴ below f16's normal numbers, times its dY.
+    fn dx_rounded(&self, [batch, row, i]: [usize; 3]) -> f64 {
+        let (unit, least) = match T::TYPE {
+            ElementType::F16 => (2f64.powi(-11), 2f64.powi(-25)),
+            ElementType::BF16 => (2f64.powi(-8), 0.0),
+            _ => return 0.0,
+        };
+        let of_target = |(case, spec): (&TargetCase<T, P>, &TargetSpec)| {
+            let (Some(w), Some(_)) = (&case.w, &case.row_scale) else { return 0.0 };
+            let product = |j| w.get_shared([batch, j, i]).to_f64() * case.scale_of(batch, j);
+            let moved = |j| case.dy.get_shared([batch, row, j]).to_f64().abs() * (unit * product(j)).abs().max(least);
+            (0..spec.n).map(moved).sum()
+        };
+        self.targets.iter().zip(&self.spec.targets).map(of_target).sum::<f64>()
     }
 
     /// What a row counts in the gradients of parameters.

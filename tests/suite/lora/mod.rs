@@ -44,7 +44,9 @@ mod forward;
 pub mod gradient_case;
 mod hf_peft;
 mod layers;
+mod magnitude_gradient;
 mod merge;
+mod methods;
 mod pick;
 mod property;
 mod quantize;
@@ -68,6 +70,7 @@ pub fn trials(trials: &mut Trials) {
     layers::trials(trials);
     autograd::trials(trials);
     hf_peft::trials(trials);
+    methods::trials(trials);
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
@@ -79,6 +82,7 @@ pub fn trials(trials: &mut Trials) {
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
     weight_norm::trials(trials);
+    magnitude_gradient::trials(trials);
     sample_norms::trials(trials);
     sample_weights::trials(trials);
     clip_weights::trials(trials);
