@@ -54,9 +54,11 @@ impl Archives {
 
     /// Links `libpeft_kernels.so`, which exports the C interface and nothing else.
     pub fn link(&self, output: &Path) -> Result<(), Box<dyn Error>> {
-        let compiler = std::env::var_os("CXX").unwrap_or_else(|| "c++".into());
-        let mut command = Command::new(compiler);
-        command.args([
+        // It may be several words, as `ccache g++` is.
+        let compiler = std::env::var("CXX").unwrap_or_else(|_| "c++".into());
+        let mut words = compiler.split_whitespace();
+        let mut command = Command::new(words.next().unwrap_or("c++"));
+        command.args(words).args([
             "-shared",
             "-Wl,--no-undefined",
             "-Wl,-soname,libpeft_kernels.so",
