@@ -25,6 +25,7 @@ PK_FAILURE_ADAPTER_INDEX = 1
 PK_FAILURE_ADAPTER_RANK = 2
 PK_FAILURE_ZERO_NORM = 3
 PK_FAILURE_SAMPLE = 4
+PK_FAILURE_RANK = 5
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -32,6 +33,11 @@ PK_FLAG_BATCH_INVARIANT = 4
 PK_LORA_BASE_NONE = 0
 PK_LORA_BASE_DENSE = 1
 PK_LORA_BASE_IN_Y = 2
+PK_LORA_MIDDLE_RANKS = 1
+PK_LORA_MIDDLE_HOST_RANKS = 2
+PK_LORA_MIDDLE_SCALE = 4
+PK_LORA_MIDDLE_GATE = 8
+PK_LORA_MIDDLE_CORE = 16
 PK_GRADIENT_NONE = 0
 PK_GRADIENT_OVERWRITE = 1
 PK_GRADIENT_ACCUMULATE = 2
@@ -140,6 +146,18 @@ class pk_samples(ctypes.Structure):
     ]
 
 
+class pk_lora_middle(ctypes.Structure):
+    _fields_ = [
+        ("has", ctypes.c_uint32),
+        ("reserved", ctypes.c_int32),
+        ("ranks", ctypes.c_void_p),
+        ("rank_count", ctypes.c_int64),
+        ("scale", pk_matrix),
+        ("gate", pk_matrix),
+        ("core", pk_matrix),
+    ]
+
+
 class pk_lora_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -156,6 +174,7 @@ class pk_lora_target(ctypes.Structure):
         ("max_rank", ctypes.c_int64),
         ("saved_h", pk_matrix),
         ("row_scale", pk_matrix),
+        ("middle", pk_lora_middle),
     ]
 
 
@@ -197,6 +216,14 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("da", pk_matrix),
         ("db", pk_matrix),
         ("dbias", pk_matrix),
+        ("middle", pk_lora_middle),
+        ("scale_gradient", ctypes.c_int32),
+        ("gate_gradient", ctypes.c_int32),
+        ("core_gradient", ctypes.c_int32),
+        ("middle_reserved", ctypes.c_int32),
+        ("dscale", pk_matrix),
+        ("dgate", pk_matrix),
+        ("dcore", pk_matrix),
     ]
 
 
@@ -218,6 +245,7 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("samples", pk_samples),
         ("sample_weights", ctypes.c_void_p),
+        ("status", ctypes.POINTER(pk_status_record)),
     ]
 
 

@@ -5,6 +5,7 @@
 #include "../core/operations.h"
 #include "adapters.h"
 #include "check.h"
+#include "lora_middle.h"
 #include "lora_plan.h"
 #include "overlap.h"
 
@@ -29,14 +30,14 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
     bool used;
   };
   const int64_t rank = target.a.rows;
-  const bool one = target.adapters == nullptr;
+  const bool one = target.adapters == nullptr, core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0;
   const Operand operands[] = {
       {"y", target.y, m, -1, descriptor.x.element_type, true},
       {"w", target.w, n, k, descriptor.x.element_type, target.base == PK_LORA_BASE_DENSE},
       {"bias", target.bias, 1, n, descriptor.x.element_type, target.bias.data != nullptr},
       {"row_scale", target.row_scale, 1, n, PK_F32, target.row_scale.data != nullptr},
       {"a", target.a, -1, k, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
-      {"b", target.b, n, rank, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
+      {"b", target.b, n, core ? -1 : rank, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
   };
   for (const Operand& operand : operands) {
     if (!operand.used) continue;
@@ -52,6 +53,10 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   if (descriptor.batch_count > 1 && target.y.batch_stride == 0 && m > 0 && n > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: y has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
   }
+  if (target.middle.has != 0) {
+    if (!one) return fail(PK_ERROR_ARGUMENT, "%s: a target has both a table of adapters and a middle, expected at most one", operation);
+    PK_TRY_API(check_middle(operation, target.middle, target.a, target.b, descriptor.batch_count, m, target.adapter_element_type, needs_data));
+  }
   if (one && by_row && rank != 0) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
   if (!one && !by_row) return fail(PK_ERROR_ARGUMENT, "%s: a target has a table of adapters, but neither row_adapter nor segments chooses from it", operation);
   if (!one && (target.adapter_count < 0 || target.max_rank < 0 || target.max_rank > INT32_MAX)) {
@@ -66,7 +71,7 @@ int32_t check_saved_h(const char* operation, const pk_lora_forward_descriptor& d
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: saved_h has element type %d (%s), expected %s or f32", operation, target.saved_h.element_type, element_type_name(target.saved_h.element_type),
                 element_type_name(descriptor.x.element_type));
   }
-  PK_TRY_API(check_matrix(operation, "saved_h", target.saved_h, descriptor.x.rows, target.adapters == nullptr ? target.a.rows : target.max_rank));
+  PK_TRY_API(check_matrix(operation, "saved_h", target.saved_h, descriptor.x.rows, target.adapters == nullptr ? lora_rank(target) : target.max_rank));
   PK_TRY_API(check_output(operation, "saved_h", target.saved_h));
   if (descriptor.batch_count > 1 && target.saved_h.batch_stride == 0 && target.saved_h.rows > 0 && target.saved_h.columns > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: saved_h has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
@@ -106,12 +111,14 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
     PK_TRY_API(check_target(operation, descriptor, target, needs_data));
     PK_TRY_API(check_saved_h(operation, descriptor, target, needs_data));
     if (target.adapters == nullptr) {
-      target.max_rank = target.a.rows;
+      target.max_rank = lora_rank(target);
       target.adapter_count = 1;
     }
-    if (target.max_rank <= INT32_MAX) forward->total_rank += target.max_rank;
+    // The larger of the columns of H and of what a middle makes of it.
+    const int64_t most_rank = std::max(target.max_rank, lora_has_middle(target.middle) ? lora_rank_after(target) : 0);
+    if (most_rank <= INT32_MAX) forward->total_rank += most_rank;
     const int64_t rows = std::max<int64_t>(descriptor.batch_count * descriptor.x.rows, 1);
-    if (target.max_rank > INT32_MAX || forward->total_rank > kLargest / rows) {
+    if (most_rank > INT32_MAX || forward->total_rank > kLargest / rows) {
       return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " rows with ranks that add up to %" PRId64 ", expected ranks of at most 2^31 - 1 and a product of at most 2^48", operation, rows,
                   forward->total_rank);
     }
@@ -138,6 +145,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
     if (target.bias.data != nullptr) operands.input("bias", target.bias, batches);
     if (target.row_scale.data != nullptr) operands.input("row_scale", target.row_scale, batches);
+    add_middle(operands, target.middle, batches);
     if (target.adapters == nullptr) {
       operands.input("a", target.a, batches);
       operands.input("b", target.b, batches);

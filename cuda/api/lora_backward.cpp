@@ -6,6 +6,7 @@
 #include "../core/operations.h"
 #include "../lora/backward_plan.h"
 #include "check.h"
+#include "lora_middle.h"
 #include "lora_plan.h"
 #include "overlap.h"
 #include "samples.h"
@@ -41,9 +42,35 @@ int32_t check_gradient(const char* operation, const char* argument, const pk_mat
   return needs_data ? check_data(operation, argument, matrix) : PK_OK;
 }
 
+int32_t check_middle_gradients(const char* operation, const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, bool needs_data) {
+  struct Part {
+    const char* name;
+    uint32_t part;
+    const pk_matrix& matrix;
+    int32_t mode;
+    int64_t rows;
+    int32_t element_type;
+  };
+  const int64_t rank = target.a.rows;
+  const Part parts[] = {
+      {"dscale", PK_LORA_MIDDLE_SCALE, target.dscale, target.scale_gradient, 1, target.adapter_element_type},
+      {"dgate", PK_LORA_MIDDLE_GATE, target.dgate, target.gate_gradient, descriptor.x.rows, PK_F32},
+      {"dcore", PK_LORA_MIDDLE_CORE, target.dcore, target.core_gradient, target.b.columns, target.adapter_element_type},
+  };
+  for (const Part& part : parts) {
+    PK_TRY_API(check_gradient(operation, part.name, part.matrix, part.mode, part.rows, rank, part.element_type, needs_data));
+    if (part.mode != PK_GRADIENT_NONE && (target.middle.has & part.part) == 0) return fail(PK_ERROR_ARGUMENT, "%s: %s is asked for, but the middle has no such part", operation, part.name);
+  }
+  if (target.gate_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && target.dgate.batch_stride == 0 && target.dgate.rows > 0 && rank > 0) {
+    return fail(PK_ERROR_ARGUMENT, "%s: dgate has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
+  }
+  return PK_OK;
+}
+
 int32_t check_target(const char* operation, const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, bool needs_data) {
   const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.dy.columns, rank = target.a.rows;
   const int32_t type = descriptor.x.element_type, of_adapter = target.adapter_element_type;
+  const bool core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0;
   PK_TRY_API(check_element_types(operation, type, of_adapter));
   if (target.base != PK_LORA_BASE_NONE && target.base != PK_LORA_BASE_DENSE) {
     return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none) or %d (dense)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE);
@@ -52,17 +79,19 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
   if (target.base == PK_LORA_BASE_DENSE) PK_TRY_API(check_input(operation, "w", target.w, n, k, type, needs_data));
   if (rank != 0 || target.b.columns != 0) {
     PK_TRY_API(check_input(operation, "a", target.a, -1, k, of_adapter, needs_data));
-    PK_TRY_API(check_input(operation, "b", target.b, n, rank, of_adapter, needs_data));
+    PK_TRY_API(check_input(operation, "b", target.b, n, core ? -1 : rank, of_adapter, needs_data));
   }
+  if (target.middle.has != 0) PK_TRY_API(check_middle(operation, target.middle, target.a, target.b, descriptor.batch_count, m, of_adapter, needs_data));
   if (target.h_saved != 0) {
     if (target.h_saved != 1) return fail(PK_ERROR_ARGUMENT, "%s: h_saved is %d, expected 0 or 1", operation, target.h_saved);
     if (target.h.element_type != type && target.h.element_type != PK_F32) {
       return fail(PK_ERROR_ELEMENT_TYPE, "%s: h has element type %d (%s), expected %s or f32", operation, target.h.element_type, element_type_name(target.h.element_type), element_type_name(type));
     }
-    PK_TRY_API(check_input(operation, "h", target.h, m, rank, target.h.element_type, needs_data));
+    PK_TRY_API(check_input(operation, "h", target.h, m, lora_rank(target), target.h.element_type, needs_data));
   }
   PK_TRY_API(check_gradient(operation, "da", target.da, target.a_gradient, rank, k, of_adapter, needs_data));
-  PK_TRY_API(check_gradient(operation, "db", target.db, target.b_gradient, n, rank, of_adapter, needs_data));
+  PK_TRY_API(check_gradient(operation, "db", target.db, target.b_gradient, n, target.b.columns, of_adapter, needs_data));
+  PK_TRY_API(check_middle_gradients(operation, descriptor, target, needs_data));
   return check_gradient(operation, "dbias", target.dbias, target.bias_gradient, 1, n, type, needs_data);
 }
 
@@ -81,6 +110,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
   PK_TRY_API(check_element_types(operation, descriptor.x.element_type, descriptor.x.element_type));
   PK_TRY_API(check_input(operation, "x", descriptor.x, -1, -1, descriptor.x.element_type, needs_data));
   PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
+  PK_TRY_API(check_pointer(operation, "status", descriptor.status, alignof(pk_status_record)));
   PK_TRY_API(check_gradient(operation, "dx", descriptor.dx, descriptor.x_gradient, descriptor.x.rows, descriptor.x.columns, descriptor.x.element_type, needs_data));
   if (descriptor.x_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && descriptor.dx.batch_stride == 0 && descriptor.dx.rows > 0 && descriptor.dx.columns > 0) {
     return fail(PK_ERROR_ARGUMENT, "%s: dx has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
@@ -96,7 +126,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
       return fail(PK_ERROR_ELEMENT_TYPE, "%s: adapters of element type %s and of %s, expected one for all targets", operation, element_type_name(call->targets[0].adapter_element_type),
                   element_type_name(target.adapter_element_type));
     }
-    ranks += static_cast<double>(target.a.rows);
+    ranks += static_cast<double>(std::max(lora_rank(target), lora_rank_after(target)));
     largest = std::max(largest, static_cast<double>(target.dy.columns));
     call->targets.push_back(target);
   }
@@ -117,7 +147,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
 int32_t h_planes_of(const BackwardCall& call, int32_t algorithm) {
   if (algorithm == PK_LORA_BACKWARD_SIMT) return 1;
   int64_t rank = 0;
-  for (const pk_lora_gradient_target& target : call.targets) rank = std::max(rank, lora_makes_h(target) ? target.a.rows : 0);
+  for (const pk_lora_gradient_target& target : call.targets) rank = std::max(rank, lora_makes_h(target) ? lora_rank(target) : 0);
   const pk_lora_backward_descriptor& descriptor = call.descriptor;
   const double blocks = static_cast<double>(descriptor.batch_count) * static_cast<double>(lora_up(descriptor.x.rows, kLoraShrinkRows)) * static_cast<double>(lora_up(rank, lora_shrink_columns(rank)));
   if (blocks < 1 || blocks >= 264) return 1;
@@ -136,10 +166,10 @@ bool fits_grid(const BackwardCall& call) {
   };
   int64_t ranks = 0;
   for (const pk_lora_gradient_target& target : call.targets) {
-    pass(lora_dy_plan(descriptor, target), target.a.rows);
+    pass(lora_dy_plan(descriptor, target), lora_rank_after(target));
     if (lora_weighs_rows(descriptor)) pass(lora_bias_plan(descriptor, target), 1);
-    blocks = std::max(blocks, row_tiles * static_cast<double>(lora_up(target.a.rows, 16)) * 16);
-    ranks += target.a.rows;
+    blocks = std::max(blocks, row_tiles * static_cast<double>(lora_up(lora_rank(target), 16)) * 16);
+    ranks += lora_rank(target);
   }
   pass(lora_x_plan(descriptor, ranks), ranks);
   return blocks <= INT32_MAX;
@@ -163,14 +193,22 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
                 algorithm, known->name, kLoraSharedBytes, chip.compute_capability / 10, chip.compute_capability % 10, chip.shared_memory_per_block);
   }
   *plan = {algorithm, wide && (descriptor.flags & PK_FLAG_ALLOW_TF32) != 0, h_planes_of(call, algorithm)};
-  int64_t total_n = 0, total_rank = 0, parts = 1;
+  int64_t total_n = 0, total_rank = 0, of_x_rank = 0, parts = 1, middle = 0;
   for (const pk_lora_gradient_target& target : call.targets) {
     const LoraOuterPlan of = lora_dy_plan(descriptor, target);
     parts = std::max(parts, of.groups * of.parts);
     total_n += target.dy.columns;
-    total_rank += target.a.rows;
+    total_rank += std::max(lora_rank(target), lora_rank_after(target));
+    of_x_rank += lora_rank(target);
+    if (!lora_has_middle(target.middle)) continue;
+    const LoraOuterPlan of_scale = lora_middle_plan(descriptor, target), of_core = lora_core_plan(descriptor, target);
+    parts = std::max({parts, of_scale.groups * of_scale.parts, of_core.groups * of_core.parts});
+    const double scale_blocks = static_cast<double>(of_scale.groups * of_scale.parts) * static_cast<double>(lora_up(lora_rank(target), 64));
+    const double core_blocks = static_cast<double>(of_core.groups * of_core.parts) * static_cast<double>(lora_up(lora_rank(target), 64)) * static_cast<double>(lora_up(lora_rank_after(target), 64));
+    if (std::max(scale_blocks, core_blocks) > INT32_MAX) return fail(PK_ERROR_ARGUMENT, "%s: gradients of a middle in %.0f blocks, expected at most 2^31 - 1", operation, std::max(scale_blocks, core_blocks));
+    middle = std::max(middle, lora_middle_gradient_rounding_steps(target));
   }
-  const LoraOuterPlan of_x = lora_x_plan(descriptor, total_rank);
+  const LoraOuterPlan of_x = lora_x_plan(descriptor, of_x_rank);
   parts = std::max(parts, of_x.groups * of_x.parts);
   const int64_t k = descriptor.x.columns, rows = descriptor.batch_count * descriptor.x.rows;
   const LoraMath math = !wide ? LoraMath::exact16 : plan->tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
@@ -178,7 +216,7 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
                             ? lora_backward_simt_rounding_steps(k, total_n, total_rank, rows, parts, descriptor.target_count)
                             : lora_backward_mma_rounding_steps(math, k, total_n, total_rank, rows, parts, plan->h_planes);
   constexpr int64_t kWeightSteps = 2;  // the weight, and the sum of planes before it
-  *choice = pk_kernel_choice{algorithm, 0, steps + (lora_weighs_rows(descriptor) ? kWeightSteps : 0), {}};
+  *choice = pk_kernel_choice{algorithm, 0, steps + middle + (lora_weighs_rows(descriptor) ? kWeightSteps : 0), {}};
   std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
   return PK_OK;
 }
@@ -186,9 +224,9 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
 // Enough for every plan on every chip.
 int32_t workspace_bytes(const char* operation, const BackwardCall& call, uint64_t* bytes) {
   const LoraBackwardLayout layout = lora_backward_layout(call.descriptor, h_planes_of(call, call.descriptor.algorithm));
-  const double floats = layout.h + layout.dh + layout.sums + layout.row_weights;
+  const double floats = layout.h + layout.dh + layout.after + layout.sums + layout.row_weights;
   if (floats > static_cast<double>(INT64_C(1) << 52)) return fail(PK_ERROR_ARGUMENT, "%s: sums of %.0f elements, expected at most 2^52", operation, floats);
-  *bytes = (static_cast<uint64_t>(floats) * 4 + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT;
+  *bytes = static_cast<uint64_t>(layout.bytes_before_ranks() + layout.ranks);
   return PK_OK;
 }
 
@@ -201,6 +239,7 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
     if (mode != PK_GRADIENT_NONE) operands.output(name, matrix, matrix.batch_stride == 0 ? 1 : batches);
   };
   operands.output_bytes("workspace", descriptor.workspace, workspace);
+  operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   operands.input("x", descriptor.x, batches);
   add_samples(operands, descriptor.samples);
   operands.input_bytes("sample_weights", descriptor.sample_weights, static_cast<uint64_t>(descriptor.samples.count) * sizeof(float));
@@ -216,6 +255,10 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
       operands.input("b", target.b, batches);
     }
     if (target.h_saved != 0) operands.input("h", target.h, batches);
+    add_middle(operands, target.middle, batches);
+    gradient("dscale", target.dscale, target.scale_gradient);
+    gradient("dgate", target.dgate, target.gate_gradient);
+    gradient("dcore", target.dcore, target.core_gradient);
   }
   return operands.check_disjoint(operation);
 }

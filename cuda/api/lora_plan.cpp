@@ -54,6 +54,13 @@ int64_t largest_rank(const Forward& forward) {
   return rank;
 }
 
+// Of what middles make of H, or H itself.
+int64_t largest_rank_after(const Forward& forward) {
+  int64_t rank = 0;
+  for (const pk_lora_target& target : forward.targets) rank = std::max(rank, target.adapters != nullptr ? target.max_rank : lora_rank_after(target));
+  return rank;
+}
+
 // Of H, of all targets.
 double shrink_blocks(const Forward& forward) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
@@ -107,14 +114,16 @@ uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
 }
 
 int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
-  const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
+  const int64_t k = forward.descriptor.x.columns, rank = largest_rank_after(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
+  int64_t middle = 0;
+  for (const pk_lora_target& target : forward.targets) middle = std::max(middle, lora_middle_rounding_steps(target));
   const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.data != nullptr; });
-  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled;
+  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled + middle;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
   const LoraMath base = is_f32(forward) ? of_f32 : LoraMath::exact16;
   const LoraMath shrink = is_f32(forward) ? of_f32 : wide ? LoraMath::three_tf32 : LoraMath::exact16;
-  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout + scaled;
+  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout + scaled + middle;
 }
 
 }  // namespace
@@ -149,12 +158,13 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
 
 // On a chip that the tensor cores' kernels do not run on, the plain ones may be picked: they need least.
 uint64_t forward_workspace_bytes(const Forward& forward) {
-  const int64_t rows = forward.descriptor.batch_count * forward.descriptor.x.rows;
   // One that does not exist is the call's to refuse.
   int32_t algorithm = find(forward.descriptor.algorithm) != nullptr ? forward.descriptor.algorithm : algorithm_of(forward);
   if (!fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
   const LoraForwardPlan plan = plan_of(forward, algorithm, kMostMultiprocessors);
-  return static_cast<uint64_t>(lora_h_bytes(plan, rows, forward.total_rank)) + part_bytes(forward, plan);
+  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
+  const LoraForwardLayout layout = lora_forward_layout(descriptor.targets, descriptor.target_count, descriptor.batch_count, descriptor.x.rows, plan.h_planes);
+  return static_cast<uint64_t>(layout.h + layout.after + layout.ranks) + part_bytes(forward, plan);
 }
 
 // A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.

@@ -11,7 +11,7 @@ namespace peft_kernels_api {
 struct Forward {
   pk_lora_forward_descriptor descriptor;
   std::vector<pk_lora_target> targets;
-  int64_t total_rank = 0;  // columns of the intermediate x * A^T of all targets
+  int64_t total_rank = 0;  // columns of the intermediates of all targets
 };
 
 // An operand that is read: of this type, and of these extents where they are not negative.

@@ -4,8 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_samples, pk_haar_wara_adapter, pk_status_record
- * and pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_samples, pk_haar_wara_adapter,
+ * pk_status_record and pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -82,6 +82,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
+#define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -143,6 +144,25 @@ typedef struct pk_samples {
 #define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
 #define PK_LORA_BASE_IN_Y 2  /* y = y + branch + bias */
 
+/* What pk_lora_middle has, in the order in which it is applied. */
+#define PK_LORA_MIDDLE_RANKS 1u      /* a list of ranks in device memory */
+#define PK_LORA_MIDDLE_HOST_RANKS 2u /* or one in host memory, read during the call */
+#define PK_LORA_MIDDLE_SCALE 4u
+#define PK_LORA_MIDDLE_GATE 8u
+#define PK_LORA_MIDDLE_CORE 16u
+
+/* What lies between A and B: core * (gate .* (scale .* H)) in place of H = x * A^T. Of what `has` does not name nothing is read; all zero is none. With a list of ranks those rows of A and
+ * columns of B, of the scale and of the gate take part, and of the gradients the same are written; H has a column for each entry. */
+typedef struct pk_lora_middle {
+  uint32_t has; /* of PK_LORA_MIDDLE_* */
+  int32_t reserved;
+  const int32_t *ranks; /* [rank_count], each in 0 .. a.rows - 1 and no two the same; not with a core */
+  int64_t rank_count;
+  pk_matrix scale; /* [1, a.rows] of the adapter's type, any strides */
+  pk_matrix gate;  /* [m, a.rows] of f32. Where it is 0, so is what is made of H, whatever H is */
+  pk_matrix core;  /* [b.columns, a.rows] of the adapter's type; without one the two extents are the same */
+} pk_lora_middle;
+
 /* One linear layer of those that share x (q, k, v; gate, up). */
 typedef struct pk_lora_target {
   int32_t base;                 /* PK_LORA_BASE_* */
@@ -162,9 +182,10 @@ typedef struct pk_lora_target {
    * is written, nor beyond its adapter's rank. */
   pk_matrix saved_h;
   pk_matrix row_scale; /* [1, n] of f32, any strides, which every row of W and the branch is multiplied by: DoRA's magnitude over norm; data = null: none */
+  pk_lora_middle middle; /* not with a table; saved_h is [m, ranks that take part], before the middle */
 } pk_lora_target;
 
-/* y_t = row_scale_t .* (x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
+/* y_t = row_scale_t .* (x * W_t^T + scale_t * middle_t(dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
 typedef struct pk_lora_forward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_target) of the caller: the distance between two targets */
@@ -202,10 +223,18 @@ typedef struct pk_lora_gradient_target {
   int32_t reserved;
   pk_matrix da, db; /* as a and b: [rank, k], [n, rank]; where a or b is one for all batches, the sum over them */
   pk_matrix dbias;  /* [1, n], of x's type, any strides; batch stride 0: the sum over batches */
+  pk_lora_middle middle; /* of the forward call */
+  int32_t scale_gradient, gate_gradient, core_gradient; /* PK_GRADIENT_*, of what the middle has */
+  int32_t middle_reserved;
+  pk_matrix dscale; /* as the scale: [1, a.rows]; batch stride 0: the sum over batches */
+  pk_matrix dgate;  /* [m, a.rows] of f32, one for each batch */
+  pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
 } pk_lora_gradient_target;
 
-/* The gradients of y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
- * dh_t = dy_t * B_t; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x); db_t = s_t * dy_t^T * h_t; dbias_t = the sum of dy_t's rows. */
+/* The gradients of y_t = x * W_t^T + scale_t * middle_t(h_t) * B_t^T + bias_t, h_t = dropped x * A_t^T, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
+ * e_t = dy_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x);
+ * db_t = s_t * dy_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t); dgate_t = s_t * f_t .* scale_t .* h_t;
+ * dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
@@ -221,9 +250,10 @@ typedef struct pk_lora_backward_descriptor {
   pk_dropout dropout; /* of the forward call */
   void *workspace;    /* device */
   uint64_t workspace_bytes;
-  /* samples.count > 0: in da, db and dbias, but not in dx, a row counts as often as its sample weighs, and one of no sample not at all. */
+  /* samples.count > 0: in da, db, dbias, dscale and dcore, but not in dx and dgate, a row counts as often as its sample weighs, and one of no sample not at all. */
   pk_samples samples;
   const float *sample_weights; /* device, [samples.count] */
+  pk_status_record *status;    /* device, or null; for lists of ranks in device memory */
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8

@@ -45,9 +45,59 @@ static constexpr int32_t lora_shrink_columns(int64_t rank) { return rank <= 16 ?
 // Blocks that share out the adapters of a table among the same rows; those that find none to do end at once.
 static constexpr int32_t lora_shrink_slots(int64_t adapters) { return static_cast<int32_t>(adapters < 1 ? 1 : adapters < 8 ? adapters : 8); }
 
-// Of all targets' H in the workspace, a multiple of its alignment.
-static constexpr int64_t lora_h_bytes(const LoraForwardPlan& plan, int64_t rows, int64_t total_rank) {
-  return (plan.h_planes * rows * total_rank * 4 + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT;
+// Whether some of an adapter's ranks take part alone, and whether something lies between A and B.
+static inline bool lora_lists_ranks(const pk_lora_middle& middle) { return (middle.has & (PK_LORA_MIDDLE_RANKS | PK_LORA_MIDDLE_HOST_RANKS)) != 0; }
+static inline bool lora_has_middle(const pk_lora_middle& middle) { return (middle.has & (PK_LORA_MIDDLE_SCALE | PK_LORA_MIDDLE_GATE | PK_LORA_MIDDLE_CORE)) != 0; }
+
+// Columns of H, and of what the middle makes of it.
+template <class Target>
+static inline int64_t lora_rank(const Target& target) {
+  return lora_lists_ranks(target.middle) ? target.middle.rank_count : target.a.rows;
+}
+template <class Target>
+static inline int64_t lora_rank_after(const Target& target) {
+  return lora_lists_ranks(target.middle) ? target.middle.rank_count : target.b.columns;
+}
+
+static constexpr int64_t lora_aligned(int64_t bytes) { return (bytes + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT; }
+
+// What a target with a list of ranks needs of the workspace: the list, A's rows and B's columns.
+struct LoraRanksLayout {
+  int64_t list, a, b;  // bytes, aligned
+
+  int64_t bytes() const { return list + a + b; }
+};
+
+template <class Target>
+static inline LoraRanksLayout lora_ranks_layout(const Target& target, int64_t batches) {
+  if (!lora_lists_ranks(target.middle)) return {0, 0, 0};
+  const int64_t count = target.middle.rank_count, size = target.adapter_element_type == PK_F32 ? 4 : 2;
+  const auto batches_of = [&](const pk_matrix& factor) { return factor.batch_stride == 0 ? 1 : batches; };
+  return {lora_aligned(count * 4), lora_aligned(batches_of(target.a) * count * target.a.columns * size), lora_aligned(batches_of(target.b) * count * target.b.rows * size)};
+}
+
+// The parts of a forward call's workspace, in bytes, aligned, one after the other: all targets' H in planes, what the middles make of it, the listed ranks.
+struct LoraForwardLayout {
+  int64_t h, after, ranks;
+  bool middles;  // of some target
+};
+
+static inline LoraForwardLayout lora_forward_layout(const pk_lora_target* targets, int64_t count, int64_t batches, int64_t m, int32_t h_planes) {
+  LoraForwardLayout layout{0, 0, 0, false};
+  for (int64_t i = 0; i < count; ++i) {
+    layout.h += h_planes * batches * m * targets[i].max_rank * 4;
+    layout.after += batches * m * lora_rank_after(targets[i]) * 4;
+    layout.ranks += lora_ranks_layout(targets[i], batches).bytes();
+    layout.middles = layout.middles || lora_has_middle(targets[i].middle);
+  }
+  return {lora_aligned(layout.h), layout.middles ? lora_aligned(layout.after) : 0, layout.ranks, layout.middles};
+}
+
+// A scale, a gate, and the sums of a core's products.
+template <class Target>
+static inline int64_t lora_middle_rounding_steps(const Target& target) {
+  const uint32_t has = target.middle.has;
+  return ((has & PK_LORA_MIDDLE_SCALE) != 0) + ((has & PK_LORA_MIDDLE_GATE) != 0) + ((has & PK_LORA_MIDDLE_CORE) != 0 ? lora_rank(target) : 0);
 }
 
 // Of W.

@@ -6,6 +6,7 @@
 #include "forward_launch.h"
 #include "forward_mma.cuh"
 #include "forward_simt.cuh"
+#include "middle_launch.cuh"
 #include "save_h.cuh"
 #include "shrink_mma.cuh"
 #include "shrink_simt.cuh"
@@ -51,9 +52,12 @@ Operands forward_operands(const ForwardLaunch& call) {
     if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
     if (target->saved_h.data != nullptr) operands.write("saved h", target->saved_h, batches);
     if (target->row_scale.data != nullptr) operands.read("row_scale", target->row_scale, batches);
+    read_middle(operands, target->middle, batches);
     if (target->adapters == nullptr) {
-      operands.read("a", target->a, batches);
-      operands.read("b", target->b, batches);
+      if (!lora_lists_ranks(target->middle)) {  // of which copies are in the workspace
+        operands.read("a", target->a, batches);
+        operands.read("b", target->b, batches);
+      }
     } else {
       operands.read_bytes("adapters", target->adapters, target->adapter_count * sizeof(pk_lora_adapter));
       const pk_lora_adapter* table = operands.visible(target->adapters);
@@ -111,6 +115,38 @@ int64_t largest_rank(const ForwardProblem<T>& problem) {
   int64_t rank = 0;
   for (int32_t i = 0; i < problem.target_count; ++i) rank = std::max(rank, problem.targets[i].adapters.max_rank);
   return rank;
+}
+
+// ---- middle --------------------------------------------------------------------------------------------------------------------------------------------------
+
+// The problem as the product has it: with what the middles make of H in its place.
+template <class T>
+ForwardProblem<T> after_middles(const ForwardLaunch& call, ForwardProblem<T> problem) {
+  problem.h_planes = 1;
+  float* h = call.after;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const int64_t rank = lora_rank_after(call.targets[i]);
+    ForwardTarget<T>& target = problem.targets[i];
+    target.adapters.one.rank = target.adapters.max_rank = rank;
+    target.h = h;
+    h += problem.batches * problem.m * rank;
+  }
+  return problem;
+}
+
+template <class T>
+auto middles(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const ForwardProblem<T>& after) {
+  MiddleProblem middles{};
+  middles.batches = problem.batches;
+  middles.m = problem.m;
+  middles.target_count = call.count;
+  const int64_t rows = problem.batches * problem.m;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const int64_t rank = call.targets[i].max_rank;
+    const Intermediate h{problem.targets[i].h, problem.m * rank, rank, 1, 1, problem.h_planes, rows * rank};
+    middles.targets[i] = {middle_of(call.targets[i], call.descriptor.x.element_type, h), after.targets[i].h};
+  }
+  return middle<T>(operands, middles);
 }
 
 // ---- shrink --------------------------------------------------------------------------------------------------------------------------------------------------
@@ -180,18 +216,19 @@ int32_t with_forward_mma(int32_t algorithm, Run run) {
   }
 }
 
-// After the shrink kernel, where there is one.
-template <class Math, class T, class... Shrink>
-int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Shrink&... shrink) {
+// After the shrink kernel and the middles', where there are such.
+template <class Math, class T, class... Before>
+int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Before&... before) {
   return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) {
     using Config = decltype(config);
     using Product = typename Config::Product;
     const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
     const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
     const auto forward = prepared(shape, operands, lora_forward_mma<Config, T>, problem);
-    if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, shrink..., forward);
-    if constexpr (sizeof...(shrink) > 0) PK_TRY(launch_overlapping(call.queue, shrink...));
-    return tiles > 0 ? launch_overlapping(call.queue, forward) : PK_OK;
+    if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, before..., forward);
+    int32_t status = PK_OK;
+    ((status = status == PK_OK ? launch_overlapping(call.queue, before) : status), ...);
+    return status == PK_OK && tiles > 0 ? launch_overlapping(call.queue, forward) : status;
   });
 }
 
@@ -217,23 +254,26 @@ namespace {
 // All but what is saved.
 template <class T>
 int32_t forward_values(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
-  const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT;
-  bool branch = false;  // or tables, of which the shrink kernel reports what is wrong
+  const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT, with_middles = call.after != nullptr;
+  const ForwardProblem<T> product = with_middles ? after_middles(call, problem) : problem;
+  bool branch = with_middles;  // or tables, of which the shrink kernel reports what is wrong
   for (int32_t i = 0; i < problem.target_count; ++i) branch = branch || problem.targets[i].adapters.max_rank > 0 || problem.targets[i].adapters.table != nullptr;
   if (simt) {
     if (branch) PK_TRY(launch_overlapping(call.queue, shrink_simt(operands, problem)));
-    return forward_simt(call, operands, problem);
+    if (with_middles) PK_TRY(launch_overlapping(call.queue, middles(call, operands, problem, product)));
+    return forward_simt(call, operands, product);
   }
-  // With or without a launch before it.
-  const auto with_base = [&](const auto&... shrink) {
-    if constexpr (sizeof(T) == 4) return call.plan.tf32 != 0 ? forward_mma<Tf32>(call, operands, problem, shrink...) : forward_mma<ThreeTf32>(call, operands, problem, shrink...);
-    else return forward_mma<Exact16<T>>(call, operands, problem, shrink...);
+  // With or without launches before it.
+  const auto with_base = [&](const auto&... before) {
+    if constexpr (sizeof(T) == 4) return call.plan.tf32 != 0 ? forward_mma<Tf32>(call, operands, product, before...) : forward_mma<ThreeTf32>(call, operands, product, before...);
+    else return forward_mma<Exact16<T>>(call, operands, product, before...);
   };
+  const auto after_shrink = [&](const auto& shrink) { return with_middles ? with_base(shrink, middles(call, operands, problem, product)) : with_base(shrink); };
   if (largest_rank(problem) > 0) {
-    const auto run = [&](auto math, auto factor, auto columns) { return with_base(shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
+    const auto run = [&](auto math, auto factor, auto columns) { return after_shrink(shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
     return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, call.plan.tf32 != 0, lora_shrink_columns(largest_rank(problem)), run);
   }
-  return branch || problem.arrival_count > 0 ? with_base(shrink_simt(operands, problem)) : with_base();
+  return branch || problem.arrival_count > 0 ? after_shrink(shrink_simt(operands, problem)) : with_base();
 }
 
 }  // namespace
@@ -257,6 +297,7 @@ template <class T>
 int32_t prepare_forward() {
   PK_TRY((prepare(lora_shrink_simt<T>)));
   PK_TRY((prepare(lora_save_h<T>)));
+  PK_TRY((prepare(lora_middle<T>)));
   PK_TRY((prepare(lora_forward_simt<T>)));
   for (const bool in_f32 : {false, true}) {
     for (const bool tf32 : {false, true}) {

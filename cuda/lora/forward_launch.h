@@ -7,7 +7,8 @@
 
 namespace PK_BUILD {
 
-// Targets of one adapter type, at most as many as a kernel's parameters hold. `h`: their part of the intermediate x * A^T; `parts`: where the blocks of a split tile meet.
+// Targets of one adapter type, at most as many as a kernel's parameters hold. `h`: their part of the intermediate x * A^T; `after`: of what the middles make of it, null where
+// no target of the call has one; `parts`: where the blocks of a split tile meet.
 struct ForwardLaunch {
   const pk_queue& queue;
   const pk_lora_forward_descriptor& descriptor;
@@ -15,6 +16,7 @@ struct ForwardLaunch {
   const pk_lora_target* targets;
   int32_t count;
   float* h;
+  float* after;
   void* parts;
 };
 

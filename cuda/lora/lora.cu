@@ -1,5 +1,6 @@
 // The launchers of the LoRA family: a descriptor that the C interface has checked, and the plan that it made, become launches.
 #include <algorithm>
+#include <vector>
 
 #include "../core/dispatch.h"
 #include "../core/operations.h"
@@ -7,6 +8,7 @@
 #include "forward_launch.h"
 #include "merge_launch.cuh"
 #include "merge_simt.cuh"
+#include "ranks.h"
 
 namespace PK_BUILD {
 namespace {
@@ -14,20 +16,32 @@ namespace {
 // ---- forward -------------------------------------------------------------------------------------------------------------------------------------------------
 
 int32_t forward_all(const pk_queue& queue, const pk_lora_forward_descriptor& descriptor, const LoraForwardPlan& plan) {
-  // In the workspace: the intermediates of all targets, then where the blocks of a split tile meet.
-  const int64_t rows = descriptor.batch_count * descriptor.x.rows;
-  auto* h = static_cast<float*>(descriptor.workspace);
-  int64_t total_rank = 0;
-  for (int64_t i = 0; i < descriptor.target_count; ++i) total_rank += descriptor.targets[i].max_rank;
-  void* parts = static_cast<char*>(descriptor.workspace) + lora_h_bytes(plan, rows, total_rank);
+  // In the workspace: the intermediates of all targets, what their middles make of them, listed ranks, then where the blocks of a split tile meet.
+  const int64_t batches = descriptor.batch_count, rows = batches * descriptor.x.rows;
+  const LoraForwardLayout layout = lora_forward_layout(descriptor.targets, descriptor.target_count, batches, descriptor.x.rows, plan.h_planes);
+  auto* workspace = static_cast<char*>(descriptor.workspace);
+  auto* h = reinterpret_cast<float*>(workspace);
+  auto* after = layout.middles ? reinterpret_cast<float*>(workspace + layout.h) : nullptr;
+  char* ranks = workspace + layout.h + layout.after;
+  void* parts = ranks + layout.ranks;
+  std::vector<pk_lora_target> all(descriptor.targets, descriptor.targets + descriptor.target_count);
+  for (pk_lora_target& target : all) {
+    const int64_t bytes = lora_ranks_layout(target, batches).bytes();
+    PK_TRY(gather_ranks(queue, batches, descriptor.x.rows, descriptor.status, ranks, &target));
+    ranks += bytes;
+  }
   // Targets of one adapter type and at most as many as a kernel's parameters hold, at a time.
-  for (int64_t begin = 0, end; begin < descriptor.target_count; begin = end) {
-    const pk_lora_target* targets = descriptor.targets + begin;
-    const int64_t limit = std::min<int64_t>(descriptor.target_count, begin + ForwardProblem<float>::kMaxTargets);
-    for (end = begin; end < limit && descriptor.targets[end].adapter_element_type == targets->adapter_element_type; ++end) {}
+  const auto total = static_cast<int64_t>(all.size());
+  for (int64_t begin = 0, end; begin < total; begin = end) {
+    const pk_lora_target* targets = all.data() + begin;
+    const int64_t limit = std::min<int64_t>(total, begin + ForwardProblem<float>::kMaxTargets);
+    for (end = begin; end < limit && all[end].adapter_element_type == targets->adapter_element_type; ++end) {}
     const auto count = static_cast<int32_t>(end - begin);
-    PK_TRY(dispatch_type(descriptor.x.element_type, [&](auto t) { return forward<typename decltype(t)::type>({queue, descriptor, plan, targets, count, h, parts}); }));
-    for (int32_t i = 0; i < count; ++i) h += plan.h_planes * rows * targets[i].max_rank;
+    PK_TRY(dispatch_type(descriptor.x.element_type, [&](auto t) { return forward<typename decltype(t)::type>({queue, descriptor, plan, targets, count, h, after, parts}); }));
+    for (int32_t i = 0; i < count; ++i) {
+      h += plan.h_planes * rows * targets[i].max_rank;
+      if (after != nullptr) after += rows * lora_rank_after(targets[i]);
+    }
   }
   return PK_OK;
 }
@@ -90,6 +104,7 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY(PK_OPERATION(lora_sample_norms_prepare)());
   PK_TRY(PK_OPERATION(lora_sample_weights_prepare)());
   PK_TRY(PK_OPERATION(lora_noise_prepare)());
+  PK_TRY(PK_OPERATION(lora_ranks_prepare)());
   return PK_OPERATION(lora_backward_prepare)();
 }
 

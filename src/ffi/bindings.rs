@@ -24,6 +24,7 @@ pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
 pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
 pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_FAILURE_SAMPLE: i32 = 4;
+pub const PK_FAILURE_RANK: i32 = 5;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -31,6 +32,11 @@ pub const PK_FLAG_BATCH_INVARIANT: i32 = 4;
 pub const PK_LORA_BASE_NONE: i32 = 0;
 pub const PK_LORA_BASE_DENSE: i32 = 1;
 pub const PK_LORA_BASE_IN_Y: i32 = 2;
+pub const PK_LORA_MIDDLE_RANKS: i32 = 1;
+pub const PK_LORA_MIDDLE_HOST_RANKS: i32 = 2;
+pub const PK_LORA_MIDDLE_SCALE: i32 = 4;
+pub const PK_LORA_MIDDLE_GATE: i32 = 8;
+pub const PK_LORA_MIDDLE_CORE: i32 = 16;
 pub const PK_GRADIENT_NONE: i32 = 0;
 pub const PK_GRADIENT_OVERWRITE: i32 = 1;
 pub const PK_GRADIENT_ACCUMULATE: i32 = 2;
@@ -256,6 +262,38 @@ impl Default for pk_samples {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_middle {
+    pub has: u32,
+    pub reserved: i32,
+    pub ranks: *const i32,
+    pub rank_count: i64,
+    pub scale: pk_matrix,
+    pub gate: pk_matrix,
+    pub core: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_middle"][::core::mem::size_of::<pk_lora_middle>() - 192usize];
+    ["Alignment of pk_lora_middle"][::core::mem::align_of::<pk_lora_middle>() - 8usize];
+    ["Offset of field: pk_lora_middle::has"][::core::mem::offset_of!(pk_lora_middle, has) - 0usize];
+    ["Offset of field: pk_lora_middle::reserved"][::core::mem::offset_of!(pk_lora_middle, reserved) - 4usize];
+    ["Offset of field: pk_lora_middle::ranks"][::core::mem::offset_of!(pk_lora_middle, ranks) - 8usize];
+    ["Offset of field: pk_lora_middle::rank_count"][::core::mem::offset_of!(pk_lora_middle, rank_count) - 16usize];
+    ["Offset of field: pk_lora_middle::scale"][::core::mem::offset_of!(pk_lora_middle, scale) - 24usize];
+    ["Offset of field: pk_lora_middle::gate"][::core::mem::offset_of!(pk_lora_middle, gate) - 80usize];
+    ["Offset of field: pk_lora_middle::core"][::core::mem::offset_of!(pk_lora_middle, core) - 136usize];
+};
+impl Default for pk_lora_middle {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_target {
     pub base: i32,
@@ -272,10 +310,11 @@ pub struct pk_lora_target {
     pub max_rank: i64,
     pub saved_h: pk_matrix,
     pub row_scale: pk_matrix,
+    pub middle: pk_lora_middle,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 432usize];
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 624usize];
     ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
     ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
     ["Offset of field: pk_lora_target::adapter_element_type"]
@@ -293,6 +332,7 @@ const _: () = {
     ["Offset of field: pk_lora_target::max_rank"][::core::mem::offset_of!(pk_lora_target, max_rank) - 312usize];
     ["Offset of field: pk_lora_target::saved_h"][::core::mem::offset_of!(pk_lora_target, saved_h) - 320usize];
     ["Offset of field: pk_lora_target::row_scale"][::core::mem::offset_of!(pk_lora_target, row_scale) - 376usize];
+    ["Offset of field: pk_lora_target::middle"][::core::mem::offset_of!(pk_lora_target, middle) - 432usize];
 };
 impl Default for pk_lora_target {
     fn default() -> Self {
@@ -385,10 +425,18 @@ pub struct pk_lora_gradient_target {
     pub da: pk_matrix,
     pub db: pk_matrix,
     pub dbias: pk_matrix,
+    pub middle: pk_lora_middle,
+    pub scale_gradient: i32,
+    pub gate_gradient: i32,
+    pub core_gradient: i32,
+    pub middle_reserved: i32,
+    pub dscale: pk_matrix,
+    pub dgate: pk_matrix,
+    pub dcore: pk_matrix,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 480usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 856usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -414,6 +462,22 @@ const _: () = {
     ["Offset of field: pk_lora_gradient_target::db"][::core::mem::offset_of!(pk_lora_gradient_target, db) - 368usize];
     ["Offset of field: pk_lora_gradient_target::dbias"]
         [::core::mem::offset_of!(pk_lora_gradient_target, dbias) - 424usize];
+    ["Offset of field: pk_lora_gradient_target::middle"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, middle) - 480usize];
+    ["Offset of field: pk_lora_gradient_target::scale_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, scale_gradient) - 672usize];
+    ["Offset of field: pk_lora_gradient_target::gate_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, gate_gradient) - 676usize];
+    ["Offset of field: pk_lora_gradient_target::core_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, core_gradient) - 680usize];
+    ["Offset of field: pk_lora_gradient_target::middle_reserved"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, middle_reserved) - 684usize];
+    ["Offset of field: pk_lora_gradient_target::dscale"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dscale) - 688usize];
+    ["Offset of field: pk_lora_gradient_target::dgate"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dgate) - 744usize];
+    ["Offset of field: pk_lora_gradient_target::dcore"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dcore) - 800usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -443,10 +507,11 @@ pub struct pk_lora_backward_descriptor {
     pub workspace_bytes: u64,
     pub samples: pk_samples,
     pub sample_weights: *const f32,
+    pub status: *mut pk_status_record,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 232usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 240usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -480,6 +545,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, samples) - 208usize];
     ["Offset of field: pk_lora_backward_descriptor::sample_weights"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
+    ["Offset of field: pk_lora_backward_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {

@@ -1,8 +1,11 @@
-//! The gradients of `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`.
+//! The gradients of `y = x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ + bias`.
 
-use super::{Dropout, Samples};
+use super::{Dropout, Middle, Samples};
 use crate::workspace::ALIGNMENT;
-use crate::{Element, Error, Kernel, Place, Queue, Result, Tensor, TensorMut, Vector, Workspace, ffi, reference};
+use crate::{
+    Element, Error, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace, ffi,
+    reference,
+};
 
 mod problem;
 
@@ -47,16 +50,22 @@ pub struct BackwardTarget<'a, T, P, Q> {
     dy: Tensor<'a, T, Q, 3>,
     w: Option<Tensor<'a, T, Q, 3>>,
     adapter: Option<Factors<'a, P, Q>>,
+    middle: Option<Middle<'a, P, Q>>,
     h: SavedH<'a, T, Q>,
     a: Option<Gradient<'a, P, Q>>,
     b: Option<Gradient<'a, P, Q>>,
     bias: Option<Gradient<'a, T, Q, 2>>,
+    scale: Option<Gradient<'a, P, Q, 2>>,
+    gate: Option<Gradient<'a, f32, Q>>,
+    core: Option<Gradient<'a, P, Q>>,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
     /// With `dy` [m, n], the gradient of y.
     pub fn new(dy: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        Self { dy: dy.into(), w: None, adapter: None, h: SavedH::None, a: None, b: None, bias: None }
+        let (dy, h) = (dy.into(), SavedH::None);
+        let (w, adapter, middle, a, b, bias) = (None, None, None, None, None, None);
+        Self { dy, w, adapter, middle, h, a, b, bias, scale: None, gate: None, core: None }
     }
 
     /// The base's weight `w` [n, k], for the gradient of x; without it, that of the branch alone.
@@ -71,7 +80,13 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
         self
     }
 
-    /// What [`super::Target::save_h`] of forward was given, [m, rank]. Without it `x·Aᵀ` is made again where B's gradient needs it: one more pass over x.
+    /// What lies between A and B, as in forward.
+    pub fn middle(mut self, middle: Middle<'a, P, Q>) -> Self {
+        self.middle = Some(middle);
+        self
+    }
+
+    /// What [`super::Target::save_h`] of forward was given, [m, rank]. Without it `x·Aᵀ` is made again where B's gradient, or the middle's, needs it: one more pass over x.
     pub fn saved_h(mut self, h: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         self.h = SavedH::Own(h.into());
         self
@@ -100,6 +115,24 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
         self.bias = Some(gradient);
         self
     }
+
+    /// Asks for the gradient of the middle's λ, [1, rank], or [batches, rank] for one of each batch.
+    pub fn scale_gradient(mut self, gradient: Gradient<'a, P, Q, 2>) -> Self {
+        self.scale = Some(gradient);
+        self
+    }
+
+    /// Asks for the gradient of the middle's gate, [m, rank]: of every rank, chosen or not, since a gate of 0 has a derivative as well.
+    pub fn gate_gradient(mut self, gradient: Gradient<'a, f32, Q>) -> Self {
+        self.gate = Some(gradient);
+        self
+    }
+
+    /// Asks for the gradient of the middle's core, [r_b, r_a]; of one matrix for several batches, the sum over them.
+    pub fn core_gradient(mut self, gradient: Gradient<'a, P, Q>) -> Self {
+        self.core = Some(gradient);
+        self
+    }
 }
 
 /// The descriptor of a [`backward`] call. `T` is the type of x, dY, W, dX and of the bias; `P` that of A, B and their gradients: the same, or f32 with 16-bit x.
@@ -109,6 +142,7 @@ pub struct Backward<'a, T, P, Q> {
     targets: Vec<BackwardTarget<'a, T, P, Q>>,
     dropout: Option<Dropout>,
     weights: Option<(Samples<'a, Q>, Vector<'a, f32, Q>)>,
+    status: Option<&'a Status<'a, Q>>,
     algorithm: i32,
     flags: u32,
 }
@@ -116,7 +150,8 @@ pub struct Backward<'a, T, P, Q> {
 impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     /// With the activations `x` [m, k] or [batches, m, k] of the forward call, and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        Self { x: x.into(), dx: None, targets: Vec::new(), dropout: None, weights: None, algorithm: 0, flags: 0 }
+        let (x, targets) = (x.into(), Vec::new());
+        Self { x, dx: None, targets, dropout: None, weights: None, status: None, algorithm: 0, flags: 0 }
     }
 
     /// Another layer that reads x, of at most 8: their parts of x's gradient are added up before its one rounding.
@@ -137,10 +172,16 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
         self
     }
 
-    /// In the gradients of A, B and the bias a row counts as often as its sample weighs, and one of no sample not at all: `Σᵢ wᵢ·gᵢ` over samples, with the weights of [`super::clip_weights`] for
-    /// example. The gradient of x is without them: what comes before this layer weighs its own. A weight of 0 times NaN is NaN.
+    /// In the gradients of A, B, the bias, λ and the core a row counts as often as its sample weighs, and one of no sample not at all: `Σᵢ wᵢ·gᵢ` over samples, with the weights of [`super::clip_weights`] for
+    /// example. Those of x and of a gate are without them: what comes before this layer weighs its own. A weight of 0 times NaN is NaN.
     pub fn sample_weights(mut self, samples: Samples<'a, Q>, weights: Vector<'a, f32, Q>) -> Self {
         self.weights = Some((samples, weights));
+        self
+    }
+
+    /// Where a stream reports what depends on data: entries of a list of ranks. Host queues return it as the call's error as well.
+    pub fn status(mut self, status: &'a Status<'a, Q>) -> Self {
+        self.status = Some(status);
         self
     }
 
@@ -157,31 +198,35 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     }
 }
 
-/// The gradients of `yₜ = x·Wₜᵀ + sₜ·(x̃·Aₜᵀ)·Bₜᵀ + biasₜ` for every target, with `x̃` what [`Dropout`] leaves of x; any of them, each overwritten or added to.
+/// The gradients of `yₜ = x·Wₜᵀ + sₜ·midₜ(x̃·Aₜᵀ)·Bₜᵀ + biasₜ` for every target, with `x̃` what [`Dropout`] leaves of x; any of them, each overwritten or added to.
 ///
 /// | gradient | formula | shape |
 /// |---|---|---|
 /// | x | `Σₜ dYₜ·Wₜ + d∘(s'ₜ·dHₜ·Aₜ)` | [m, k] |
 /// | A | `s'·dHᵀ·(d∘x)` | [rank, k] |
-/// | B | `s'·dYᵀ·H` | [n, rank] |
+/// | B | `s'·dYᵀ·mid(H)` | [n, rank] |
 /// | bias | `Σ` of dY's rows | `[n]` |
+/// | λ | `s'·Σ` of the rows of `F∘g∘H` | `[rank]` |
+/// | g | `s'·F∘λ∘H` | [m, rank] |
+/// | R | `s'·(dY·B)ᵀ·(g∘λ∘H)` | [r_b, r_a] |
 ///
-/// where `dH = dY·B`, `H = (d∘x)·Aᵀ`, `s' = s / (1 − p)`, and d is 0 where an element of x is dropped, else 1. Any strides of which one is 1, any rank (0: no branch), optionally batched.
+/// where `H = (d∘x)·Aᵀ`, `F = dY·B·R`, `dH = F∘g∘λ`, `s' = s / (1 − p)`, and d is 0 where an element of x is dropped, else 1. Without a [`Middle`] R, g and λ are 1, and `dH = dY·B`. Any strides of which one is 1, any rank (0: no branch), optionally batched.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`].
 /// H and dH are kept in f32. NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
 /// the shape alone and are added up in their order, so the bits are the same on every run.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
-/// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`].
+/// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A middle costs up to four launches more, of
+/// [m, rank] in f32 and with a core `6·m·r_a·r_b` flops.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014.
 ///
 /// # Errors
 /// [`Error::Shape`] (a saved H of another shape among them), [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
-/// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
-/// nothing written. [`Error::Cuda`]: some kernels may have run.
+/// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter or of a part of a middle that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
+/// nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an entry of a list of ranks in the queue's memory: it counted as a rank of zeros, everything else was written.
 ///
 /// # Example
 /// ```
@@ -209,7 +254,8 @@ pub fn backward<T: Element, P: Element, Q: Queue>(
 ) -> Result<()> {
     let place = queue.place();
     let mut guards = Vec::new();
-    let problem = call.problem(Some(queue), &mut guards)?;
+    let mut problem = call.problem(Some(queue), &mut guards)?;
+    let mut record = StatusRecord::default();
     if place == Place::Cpu {
         problem.check_disjoint(0, 0)?;
         if call.algorithm != 0 {
@@ -219,15 +265,22 @@ pub fn backward<T: Element, P: Element, Q: Queue>(
             });
         }
         // SAFETY: the storage of the CPU queue is ordinary memory, the views' bounds were proven, and the outputs are disjoint from all other operands.
-        unsafe { reference::lora::backward::<T, P>(&problem) };
-        return Ok(());
+        unsafe { reference::lora::backward::<T, P>(&problem, &mut record) };
+        return record.returned(OPERATION, problem.status);
     }
     let descriptor = place.descriptor(OPERATION)?;
     let bytes = problem.workspace()?;
     let with_slack = if bytes == 0 { 0 } else { bytes + ALIGNMENT - 1 };
     let address = workspace.acquire(OPERATION, with_slack, queue, &mut guards)?;
     problem.check_disjoint(address, bytes)?;
-    problem.with_descriptor(address, bytes, |backward| ffi::call!(OPERATION, pk_lora_backward(&descriptor, backward)))
+    let (given, host) = (problem.status, matches!(place, Place::Emulator { .. }));
+    if host {
+        // The call itself returns what a stream would report later.
+        problem.status = &raw mut record as u64;
+    }
+    problem
+        .with_descriptor(address, bytes, |backward| ffi::call!(OPERATION, pk_lora_backward(&descriptor, backward)))?;
+    if host { record.returned(OPERATION, given) } else { Ok(()) }
 }
 
 /// Bytes that [`backward`] needs as its workspace for this descriptor, on any kernel that could be picked; alignment is included. 0 on [`crate::Cpu`].

@@ -1,6 +1,6 @@
-//! `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias`.
+//! `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
-use super::{AdapterEntry, AdapterTable, Dropout, Segment};
+use super::{AdapterEntry, AdapterTable, Dropout, Middle, Segment};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, HostQueue, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector,
@@ -9,7 +9,9 @@ use crate::{
 
 mod problem;
 
-pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem, as_rows, broadcast};
+pub(crate) use problem::{
+    AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem, as_rows, broadcast, input,
+};
 
 const OPERATION: &str = "lora::forward";
 
@@ -38,6 +40,7 @@ enum SaveH<'a, T, Q> {
 pub struct Target<'a, T, P, Q> {
     base: Base<'a, T, Q>,
     adapters: Adapters<'a, P, Q>,
+    middle: Option<Middle<'a, P, Q>>,
     bias: Option<Tensor<'a, T, Q, 2>>,
     row_scale: Option<Tensor<'a, f32, Q, 2>>,
     saved_h: SaveH<'a, T, Q>,
@@ -46,7 +49,15 @@ pub struct Target<'a, T, P, Q> {
 
 impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     fn new(base: Base<'a, T, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base, adapters: Adapters::None, bias: None, row_scale: None, saved_h: SaveH::None, y: y.into() }
+        Self {
+            base,
+            adapters: Adapters::None,
+            middle: None,
+            bias: None,
+            row_scale: None,
+            saved_h: SaveH::None,
+            y: y.into(),
+        }
     }
 
     /// `y = x·Wᵀ + branch + bias` with `w` [n, k] and `y` [m, n]. (For weights stored [k, n], give `w.t()`.)
@@ -67,6 +78,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     /// One adapter for every row: `a` [rank, k], `b` [n, rank], `scale` (α/rank, or α/√rank for rsLoRA). Rank 0 is the base alone.
     pub fn adapter(mut self, a: impl Into<Tensor<'a, P, Q, 3>>, b: impl Into<Tensor<'a, P, Q, 3>>, scale: f32) -> Self {
         self.adapters = Adapters::One { a: a.into(), b: b.into(), scale };
+        self
+    }
+
+    /// What lies between the one adapter's A and B; not with a table.
+    pub fn middle(mut self, middle: Middle<'a, P, Q>) -> Self {
+        self.middle = Some(middle);
         self
     }
 
@@ -105,7 +122,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         self
     }
 
-    /// Keeps `H = x̃·Aᵀ` [m, rank] for [`super::backward`], in x's type: before the scale, and with dropout before the factor `1 / (1 − p)`. With a table [m, its largest rank], of which nothing is
+    /// Keeps `H = x̃·Aᵀ` [m, rank] for [`super::backward`], in x's type: before a middle and the scale, and with dropout before the factor `1 / (1 − p)`. With a table [m, its largest rank], of which nothing is
     /// written for a row without an adapter, nor beyond the rank of its adapter.
     pub fn save_h(mut self, h: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
         self.saved_h = SaveH::Own(h.into());
@@ -197,7 +214,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     }
 }
 
-/// `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`], or without.
+/// `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`] and `mid` of [`Target::middle`], or without.
 ///
 /// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, g `[n]` in f32, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
 /// none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
@@ -208,14 +225,15 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// fewer bits than the bound assumes, as has tf32 where it is allowed, which also takes the largest 2⁻¹¹ of f32's range for infinity;
 /// an infinity times a factor below 2⁻¹³⁶ gives NaN.
 ///
-/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target; x, W, A, B read and y written once, as far as the caches reach. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
+/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a [`Middle`] another launch, which reads and writes [m, rank] of f32;
+/// with a list of ranks two more, which copy those rows of A and columns of B. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (y or a saved H with another operand), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`],
 /// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
-/// everything else was written. On a stream give a [`Status`] to learn of it.
+/// everything else was written; or for an entry of a list of ranks, which counted as a rank of zeros. On a stream give a [`Status`] to learn of it.
 ///
 /// # Example
 /// ```
@@ -251,7 +269,7 @@ pub fn forward<T: Element, P: Element, Q: Queue>(
         let mut record = StatusRecord::default();
         // SAFETY: the storage of the CPU queue is ordinary memory, the views' bounds were proven, and the outputs are disjoint from all other operands.
         unsafe { reference::lora::forward::<T, P>(&problem, &mut record) };
-        return finish(&problem, record);
+        return record.returned(OPERATION, problem.status);
     }
     let descriptor = place.descriptor(OPERATION)?;
     let bytes = problem.workspace()?;
@@ -265,17 +283,7 @@ pub fn forward<T: Element, P: Element, Q: Queue>(
         problem.status = &raw mut record as u64;
     }
     problem.with_descriptor(address, bytes, |forward| ffi::call!(OPERATION, pk_lora_forward(&descriptor, forward)))?;
-    problem.status = given;
-    if matches!(place, Place::Emulator { .. }) { finish(&problem, record) } else { Ok(()) }
-}
-
-/// On a host queue: what the call found in the data, into the caller's record and as the call's error.
-fn finish(problem: &ForwardProblem, record: StatusRecord) -> Result<()> {
-    if problem.status != 0 {
-        // SAFETY: the storage of a host queue is ordinary memory, and the view holds a record.
-        unsafe { (*(problem.status as *mut StatusRecord)).merge(&record) };
-    }
-    record.into_result(OPERATION)
+    if matches!(place, Place::Emulator { .. }) { record.returned(OPERATION, given) } else { Ok(()) }
 }
 
 /// Bytes that [`forward`] needs as its workspace for this descriptor, on any kernel that could be picked; alignment is included. 0 on [`crate::Cpu`].

@@ -2,8 +2,8 @@
 //!
 //! | function | formula |
 //! |---|---|
-//! | [`forward`] | `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them |
-//! | [`backward`] | the gradients of x, A, B and the bias, any of them, overwritten or accumulated |
+//! | [`forward`] | `y = x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them, and a [`Middle`] or none |
+//! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
@@ -20,6 +20,7 @@ mod code_book;
 mod dropout;
 mod forward;
 mod merge;
+mod middle;
 mod quantize;
 mod sample_norms;
 mod samples;
@@ -33,6 +34,7 @@ pub use code_book::CodeBook;
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
 pub use merge::{Merge, merge, merge_kernel, unmerge};
+pub use middle::Middle;
 pub use quantize::{
     BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,
 };
@@ -46,6 +48,7 @@ pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProble
 pub(crate) use clip_weights::ClipProblem;
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
 pub(crate) use merge::MergeProblem;
+pub(crate) use middle::MiddleProblem;
 pub(crate) use quantize::QuantizeProblem;
 pub(crate) use sample_norms::{SampleNormTargetProblem, SampleNormsProblem};
 pub(crate) use samples::SamplesProblem;

@@ -12,10 +12,12 @@ use crate::lora::{
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
+mod middle;
 mod samples;
 
 pub(crate) use backward::backward;
 pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
+use middle::Middle;
 pub(crate) use samples::{add_noise, clip_weights, sample_norms};
 pub use samples::{add_noise_terms, sample_norms_terms};
 
@@ -168,10 +170,20 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
 
     for (number, target) in problem.targets.iter().enumerate() {
         report_bad_row(target, &indices, record);
+        let max_rank = target.max_rank;
+        let ranks = match &target.adapters {
+            AdapterChoice::One(adapter) => [adapter.rank(), adapter.b.extents[2]],
+            _ => [max_rank; 2],
+        };
+        // SAFETY: the caller's.
+        let middle = unsafe { Middle::<P>::new(target.middle.as_ref(), m, ranks, record) };
         if target.n == 0 && target.saved_h.is_none() {
             continue;
         }
-        let max_rank = target.max_rank;
+        // Those that an adapter has of H, and of what the middle makes of it.
+        let has_middle = target.middle.is_some();
+        let columns = |adapter: &AdapterProblem| if has_middle { middle.columns } else { adapter.rank() };
+        let after = |adapter: &AdapterProblem| if has_middle { middle.after } else { adapter.rank() };
 
         // h = x·Aᵀ, [batches·m, max_rank]
         let rank_tiles = max_rank.div_ceil(TILE);
@@ -187,7 +199,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                 for run in runs(target, &indices, batch * m, tile(row_tile, m)) {
                     let Some(adapter) = run.adapter else { continue };
                     let a = View::<P>::new(&adapter.a);
-                    let ranks = tile(rank_tile, adapter.rank());
+                    let ranks = tile(rank_tile, columns(adapter));
                     if ranks.start >= ranks.end {
                         continue;
                     }
@@ -196,7 +208,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                         sums.product(
                             [run.rows.len(), ranks.len(), k],
                             |i, k| N::new(kept(&x, problem.dropout.as_ref(), m, [batch, run.rows.start + i, k])),
-                            |j, k| a.value([batch, ranks.start + j, k]),
+                            |j, k| middle.rank_of(ranks.start + j).map_or(0.0, |rank| a.value([batch, rank, k])),
                         );
                         for (i, row) in run.rows.clone().enumerate() {
                             for (j, rank) in ranks.clone().enumerate() {
@@ -209,7 +221,13 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
             },
         );
 
-        // y = row scale ⊙ (base + scale·h·Bᵀ) + bias
+        let pitch = if has_middle { middle.after } else { max_rank };
+        let mut h = if has_middle { middle.apply(h) } else { h };
+        // Of no ranks a core makes zeros.
+        h.resize(batches * m * pitch, N::default());
+        let h_rows = SharedRows { address: h.as_mut_ptr(), pitch };
+
+        // y = row scale ⊙ (base + scale·mid(h)·Bᵀ) + bias
         let column_tiles = target.n.div_ceil(TILE);
         let state = || (Tile::<N>::new(), Tile::<N>::new());
         for_each(
@@ -232,14 +250,14 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                     }
                 }
                 for run in runs(target, &indices, batch * m, rows.clone()) {
-                    if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                    if let Some(adapter) = run.adapter.filter(|adapter| after(adapter) > 0) {
                         let b = View::<P>::new(&adapter.b);
                         // SAFETY: indices within the extents of h and B.
                         unsafe {
                             branch.product(
-                                [run.rows.len(), columns.len(), adapter.rank()],
+                                [run.rows.len(), columns.len(), after(adapter)],
                                 |i, rank| h_rows.get(batch * m + run.rows.start + i, rank),
-                                |j, rank| b.value([batch, columns.start + j, rank]),
+                                |j, i| middle.rank_of(i).map_or(0.0, |rank| b.value([batch, columns.start + j, rank])),
                             );
                         }
                     }
@@ -250,7 +268,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                             // SAFETY: an index within the extents of y.
                             BaseKind::InY => unsafe { N::new(View::<T>::new(&target.y).value([batch, row, column])) },
                         };
-                        if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                        if let Some(adapter) = run.adapter.filter(|adapter| after(adapter) > 0) {
                             let product = branch.get(row - run.rows.start, column - columns.start);
                             value.add_product(product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
                         }

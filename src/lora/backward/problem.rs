@@ -3,11 +3,11 @@
 use super::{Backward, BackwardTarget, Factors, Gradient, OPERATION, SavedH};
 use crate::check::{Check, LARGEST, Operand};
 use crate::layout::extents;
-use crate::lora::forward::{as_rows, broadcast};
-use crate::lora::{AdapterProblem, Dropout, SamplesProblem};
+use crate::lora::forward::{as_rows, input};
+use crate::lora::{AdapterProblem, Dropout, Middle, MiddleProblem, SamplesProblem};
 use crate::storage::Guard;
 use crate::tensor::Elements;
-use crate::{Element, ElementType, Error, Queue, Result, ffi};
+use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
 
 /// Targets that one call can take: as many as a kernel's parameters hold.
 const MAX_TARGETS: usize = ffi::PK_LORA_BACKWARD_TARGETS as usize;
@@ -40,7 +40,7 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
             .iter()
             .map(|target| target.problem(&input, [m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
-        let ranks = targets.iter().map(BackwardTargetProblem::rank).fold(0, usize::saturating_add);
+        let ranks = targets.iter().map(BackwardTargetProblem::most_rank).fold(0, usize::saturating_add);
         if (batches * m).max(k).saturating_mul(ranks) > LARGEST {
             return Err(Error::Argument {
                 operation: OPERATION,
@@ -63,9 +63,13 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
                 Some((samples, weights.address))
             }
         };
+        let status = match (self.status, queue) {
+            (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
+            _ => 0,
+        };
         let (element_types, dropout) = ([T::TYPE, P::TYPE], self.dropout);
         let (algorithm, flags) = (self.algorithm, self.flags);
-        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, weights, element_types, algorithm, flags })
+        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, weights, status, element_types, algorithm, flags })
     }
 }
 
@@ -77,11 +81,7 @@ struct Inputs {
 
 impl Inputs {
     fn matrix(&self, name: &'static str, elements: Elements<3>, shape: [usize; 2]) -> Result<Elements<3>> {
-        self.check.batched(name, elements.extents, self.batches, shape)?;
-        self.check.stride(name, &elements)?;
-        self.check.alignment(name, &elements)?;
-        self.check.size(name, &elements)?;
-        Ok(broadcast(elements, self.batches))
+        input(self.check, self.batches, name, elements, shape)
     }
 }
 
@@ -133,16 +133,36 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
             Some(Factors { a, b, scale }) => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
+                let keeps_rank = self.middle.as_ref().is_none_or(Middle::keeps_rank);
+                let after = if keeps_rank { rank } else { b.extents[2] };
                 check.rank(rank)?;
-                let (a, b) = (input.matrix("a", a, [rank, k])?, input.matrix("b", b, [n, rank])?);
+                check.rank(after)?;
+                let (a, b) = (input.matrix("a", a, [rank, k])?, input.matrix("b", b, [n, after])?);
                 Some(AdapterProblem { a, b, scale: *scale })
             }
         };
-        let rank = adapter.as_ref().map_or(0, AdapterProblem::rank);
+        let [rank, after] = adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
+        let middle = match &self.middle {
+            None => None,
+            Some(middle) if adapter.is_some() => {
+                Some(middle.problem(check, [batches, m], [rank, after], queue, guards)?)
+            }
+            Some(_) => {
+                return Err(Error::Argument {
+                    operation: check.0,
+                    argument: "a middle",
+                    expected: "one for a target with one adapter".into(),
+                    got: "that of no adapter".into(),
+                });
+            }
+        };
+        let columns = middle.as_ref().map_or(rank, |middle| middle.columns(rank));
         let h = match &self.h {
             SavedH::None => None,
-            SavedH::Own(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, rank])?, T::TYPE)),
-            SavedH::F32(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, rank])?, ElementType::F32)),
+            SavedH::Own(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, columns])?, T::TYPE)),
+            SavedH::F32(h) => {
+                Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, columns])?, ElementType::F32))
+            }
         };
         let factor = |gradient: &'s Option<Gradient<'_, P, Q>>, name, rows, columns, guards: &mut Vec<Guard<'s>>| {
             let Some(gradient) = gradient else { return Ok(None) };
@@ -157,7 +177,43 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
             gradient.problem(check, name, [batches, rows, columns], queue, guards).map(Some)
         };
         let a = factor(&self.a, "the gradient of a", rank, k, guards)?;
-        let b = factor(&self.b, "the gradient of b", n, rank, guards)?;
+        let b = factor(&self.b, "the gradient of b", n, after, guards)?;
+        let absent = |name, got| {
+            let expected = "none for a target whose middle has no such part".into();
+            Err(Error::Argument { operation: check.0, argument: name, expected, got })
+        };
+        let part = |part: fn(&MiddleProblem) -> bool| middle.as_ref().is_some_and(part);
+        let scale = match &self.scale {
+            None => None,
+            Some(gradient) => {
+                let (name, elements) = ("the gradient of the scale", as_rows(gradient.view.acquire(queue, guards)?));
+                if !part(|middle| middle.scale.is_some()) {
+                    return absent(name, extents(&gradient.view.extents()));
+                }
+                Some(checked(check, name, elements, [batches, 1, rank], gradient.accumulate)?)
+            }
+        };
+        let gate = match &self.gate {
+            None => None,
+            Some(gradient) => {
+                let (name, got) = ("the gradient of the gate", gradient.view.extents());
+                if !part(|middle| middle.gate.is_some()) {
+                    return absent(name, extents(&got));
+                }
+                check.extents(name, got, [batches, m, rank])?;
+                Some(gradient.problem(check, name, [batches, m, rank], queue, guards)?)
+            }
+        };
+        let core = match &self.core {
+            None => None,
+            Some(gradient) => {
+                let name = "the gradient of the core";
+                if !part(|middle| middle.core.is_some()) {
+                    return absent(name, extents(&gradient.view.extents()));
+                }
+                Some(gradient.problem(check, name, [batches, after, rank], queue, guards)?)
+            }
+        };
         let bias = match &self.bias {
             None => None,
             Some(gradient) => {
@@ -166,7 +222,7 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(checked(check, name, elements, [batches, 1, n], gradient.accumulate)?)
             }
         };
-        Ok(BackwardTargetProblem { n, dy, w, adapter, h, a, b, bias })
+        Ok(BackwardTargetProblem { n, dy, w, adapter, middle, h, a, b, bias, scale, gate, core })
     }
 }
 
@@ -181,6 +237,8 @@ pub(crate) struct BackwardProblem {
     pub dropout: Option<Dropout>,
     /// Samples, and where their weights are.
     pub weights: Option<(SamplesProblem, u64)>,
+    /// Of a [`StatusRecord`], or 0.
+    pub status: u64,
     element_types: [ElementType; 2],
     algorithm: i32,
     flags: u32,
@@ -197,18 +255,26 @@ pub(crate) struct BackwardTargetProblem {
     pub dy: Elements<3>,
     pub w: Option<Elements<3>>,
     pub adapter: Option<AdapterProblem>,
+    pub middle: Option<MiddleProblem>,
     pub h: Option<(Elements<3>, ElementType)>,
     pub a: Option<GradientProblem>,
     pub b: Option<GradientProblem>,
     /// [batches or 1, 1, n]
     pub bias: Option<GradientProblem>,
+    /// [batches or 1, 1, rank]
+    pub scale: Option<GradientProblem>,
+    pub gate: Option<GradientProblem>,
+    pub core: Option<GradientProblem>,
 }
 
 impl BackwardProblem {
     pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
         let many = self.targets.len() > 1;
         let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
-        let mut outputs = vec![Operand::bytes("the workspace", workspace, workspace_bytes)];
+        let mut outputs = vec![
+            Operand::bytes("the workspace", workspace, workspace_bytes),
+            Operand::bytes("the status", self.status, if self.status == 0 { 0 } else { size_of::<StatusRecord>() }),
+        ];
         let mut inputs = vec![Operand::new("x", self.x)];
         if let Some((samples, weights)) = &self.weights {
             inputs.extend([samples.operand(), Operand::bytes("the sample weights", *weights, 4 * samples.count)]);
@@ -219,6 +285,9 @@ impl BackwardProblem {
                 ("the gradient of a", &target.a),
                 ("the gradient of b", &target.b),
                 ("the gradient of the bias", &target.bias),
+                ("the gradient of the scale", &target.scale),
+                ("the gradient of the gate", &target.gate),
+                ("the gradient of the core", &target.core),
             ];
             for (operand, gradient) in gradients {
                 outputs.extend(gradient.as_ref().map(|gradient| Operand::new(name(operand, i), gradient.elements)));
@@ -226,6 +295,7 @@ impl BackwardProblem {
             inputs.push(Operand::new(name("dy", i), target.dy));
             inputs.extend(target.w.map(|w| Operand::new(name("w", i), w)));
             inputs.extend(target.h.map(|(h, _)| Operand::new(name("saved h", i), h)));
+            inputs.extend(target.middle.iter().flat_map(|middle| middle.operands(|part| name(part, i))));
             if let Some(adapter) = &target.adapter {
                 inputs.push(Operand::new(name("a", i), adapter.a));
                 inputs.push(Operand::new(name("b", i), adapter.b));
@@ -248,7 +318,7 @@ impl BackwardProblem {
             // The C side reads no batches as one: without rows, sums over rows are empty as well.
             (x.rows, dx.rows) = (0, 0);
             for target in &mut targets {
-                (target.dy.rows, target.h.rows) = (0, 0);
+                (target.dy.rows, target.h.rows, target.middle.gate.rows, target.dgate.rows) = (0, 0, 0, 0);
             }
         }
         call(&ffi::pk_lora_backward_descriptor {
@@ -266,6 +336,7 @@ impl BackwardProblem {
             workspace: workspace as *mut _,
             workspace_bytes: workspace_bytes as u64,
             samples: self.weights.as_ref().map_or_else(Default::default, |(samples, _)| samples.descriptor()),
+            status: self.status as *mut _,
             sample_weights: self.weights.as_ref().map_or(0, |(_, weights)| *weights) as *const f32,
             ..Default::default()
         })
@@ -292,8 +363,13 @@ fn mode(gradient: Option<&GradientProblem>) -> i32 {
 }
 
 impl BackwardTargetProblem {
-    pub fn rank(&self) -> usize {
-        self.adapter.as_ref().map_or(0, AdapterProblem::rank)
+    /// The larger of the columns of H and of what a middle makes of it.
+    fn most_rank(&self) -> usize {
+        let Some(adapter) = &self.adapter else { return 0 };
+        match &self.middle {
+            Some(middle) if middle.core.is_none() => middle.columns(adapter.rank()),
+            _ => adapter.rank().max(adapter.b.extents[2]),
+        }
     }
 
     fn descriptor(&self, [element_type, adapter_element_type]: [ElementType; 2]) -> ffi::pk_lora_gradient_target {
@@ -313,6 +389,12 @@ impl BackwardTargetProblem {
             da: gradient(&self.a, adapter_element_type),
             db: gradient(&self.b, adapter_element_type),
             dbias: gradient(&self.bias, element_type),
+            scale_gradient: mode(self.scale.as_ref()),
+            gate_gradient: mode(self.gate.as_ref()),
+            core_gradient: mode(self.core.as_ref()),
+            dscale: gradient(&self.scale, adapter_element_type),
+            dgate: gradient(&self.gate, ElementType::F32),
+            dcore: gradient(&self.core, adapter_element_type),
             ..Default::default()
         };
         if let Some(w) = &self.w {
@@ -323,6 +405,9 @@ impl BackwardTargetProblem {
             target.a = adapter.a.matrix(adapter_element_type);
             target.b = adapter.b.matrix(adapter_element_type);
             target.scale = adapter.scale;
+        }
+        if let Some(middle) = &self.middle {
+            target.middle = middle.descriptor(adapter_element_type);
         }
         if let Some((h, element_type)) = &self.h {
             target.h_saved = 1;

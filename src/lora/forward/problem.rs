@@ -2,7 +2,7 @@
 
 use super::{Adapters, Base, Forward, OPERATION, Rows, SaveH, Target};
 use crate::check::{Check, LARGEST, Operand};
-use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Segment};
+use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Middle, MiddleProblem, Segment};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
@@ -86,7 +86,7 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
 
 /// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
 fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
-    let ranks = targets.iter().map(|target| target.max_rank).fold(0, usize::saturating_add);
+    let ranks = targets.iter().map(TargetProblem::most_rank).fold(0, usize::saturating_add);
     if rows.saturating_mul(ranks) <= LARGEST {
         return Ok(());
     }
@@ -105,6 +105,21 @@ pub(crate) fn broadcast(mut elements: Elements<3>, batches: usize) -> Elements<3
         elements.strides[0] = 0;
     }
     elements
+}
+
+/// An input of these extents, one for all batches or one for each.
+pub(crate) fn input(
+    check: Check,
+    batches: usize,
+    name: &'static str,
+    elements: Elements<3>,
+    shape: [usize; 2],
+) -> Result<Elements<3>> {
+    check.batched(name, elements.extents, batches, shape)?;
+    check.stride(name, &elements)?;
+    check.alignment(name, &elements)?;
+    check.size(name, &elements)?;
+    Ok(broadcast(elements, batches))
 }
 
 /// A row for each batch: [batches, n] as [batches, 1, n].
@@ -128,13 +143,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         check.stride("y", &y)?;
         check.alignment("y", &y)?;
         check.size("y", &y)?;
-        let input = |name, elements: Elements<3>, rows, columns| {
-            check.batched(name, elements.extents, batches, [rows, columns])?;
-            check.stride(name, &elements)?;
-            check.alignment(name, &elements)?;
-            check.size(name, &elements)?;
-            Ok::<_, Error>(broadcast(elements, batches))
-        };
+        let input = |name, elements, rows, columns| input(check, batches, name, elements, [rows, columns]);
         let base = match &self.base {
             Base::None => BaseKind::None,
             Base::InY => BaseKind::InY,
@@ -153,10 +162,13 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             Adapters::One { a, b, scale } => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
+                let keeps_rank = self.middle.as_ref().is_none_or(Middle::keeps_rank);
+                let after = if keeps_rank { rank } else { b.extents[2] };
                 check.rank(rank)?;
+                check.rank(after)?;
                 AdapterChoice::One(AdapterProblem {
                     a: input("a", a, rank, k)?,
-                    b: input("b", b, n, rank)?,
+                    b: input("b", b, n, after)?,
                     scale: *scale,
                 })
             }
@@ -175,9 +187,30 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                 }
             }
         };
+        let middle = match (&self.middle, &adapters) {
+            (None, _) => None,
+            (Some(middle), AdapterChoice::One(adapter)) => {
+                let ranks = [adapter.rank(), adapter.b.extents[2]];
+                Some(middle.problem(check, [batches, m], ranks, queue, guards)?)
+            }
+            (Some(_), other) => {
+                return Err(Error::Argument {
+                    operation: check.0,
+                    argument: "a middle",
+                    expected: "one for a target with one adapter".into(),
+                    got: match other {
+                        AdapterChoice::Table { .. } => "that of a table",
+                        _ => "that of no adapter",
+                    }
+                    .into(),
+                });
+            }
+        };
         let max_rank = match &adapters {
             AdapterChoice::None => 0,
-            AdapterChoice::One(adapter) => adapter.rank(),
+            AdapterChoice::One(adapter) => {
+                middle.as_ref().map_or(adapter.rank(), |middle| middle.columns(adapter.rank()))
+            }
             AdapterChoice::Table { max_rank, .. } => *max_rank,
         };
         let output = |elements: Elements<3>, element_type| {
@@ -200,6 +233,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             bias,
             row_scale,
             adapters,
+            middle,
             max_rank,
             saved_h,
             element_type,
@@ -233,6 +267,8 @@ pub(crate) struct TargetProblem {
     /// [batches, 1, n] of f32
     pub row_scale: Option<Elements<3>>,
     pub adapters: AdapterChoice,
+    pub middle: Option<MiddleProblem>,
+    /// Columns of H.
     pub max_rank: usize,
     /// [batches, m, max_rank]
     pub saved_h: Option<(Elements<3>, ElementType)>,
@@ -291,6 +327,7 @@ impl ForwardProblem {
             if let Some(scale) = target.row_scale {
                 inputs.push(Operand::new(name("row_scale", i), scale));
             }
+            inputs.extend(target.middle.iter().flat_map(|middle| middle.operands(|part| name(part, i))));
             let adapters = match &target.adapters {
                 AdapterChoice::None => &[],
                 AdapterChoice::One(adapter) => std::slice::from_ref(adapter),
@@ -320,7 +357,9 @@ impl ForwardProblem {
         if self.batches == 0 {
             // The C side reads no batches as one: without rows it does nothing as well.
             x.rows = 0;
-            targets.iter_mut().for_each(|target| (target.y.rows, target.saved_h.rows) = (0, 0));
+            targets.iter_mut().for_each(|target| {
+                (target.y.rows, target.saved_h.rows, target.middle.gate.rows) = (0, 0, 0);
+            });
         }
         let mut descriptor = ffi::pk_lora_forward_descriptor {
             size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
@@ -364,6 +403,16 @@ fn present<T>(address: u64) -> *const T {
 }
 
 impl TargetProblem {
+    /// The larger of the columns of H and of what a middle makes of it.
+    fn most_rank(&self) -> usize {
+        match (&self.adapters, &self.middle) {
+            (AdapterChoice::One(adapter), Some(middle)) if middle.core.is_some() => {
+                self.max_rank.max(adapter.b.extents[2])
+            }
+            _ => self.max_rank,
+        }
+    }
+
     fn descriptor(&self) -> ffi::pk_lora_target {
         let mut target = ffi::pk_lora_target {
             y: self.y.matrix(self.element_type),
@@ -383,6 +432,9 @@ impl TargetProblem {
         }
         if let Some(scale) = &self.row_scale {
             target.row_scale = scale.matrix(ElementType::F32);
+        }
+        if let Some(middle) = &self.middle {
+            target.middle = middle.descriptor(self.adapter_element_type);
         }
         if let Some((h, element_type)) = &self.saved_h {
             target.saved_h = h.matrix(*element_type);

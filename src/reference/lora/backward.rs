@@ -2,11 +2,12 @@
 
 use std::sync::Mutex;
 
+use super::middle::Middle;
 use super::{SharedRows, factor, kept, tile};
 use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, GradientProblem};
 use crate::reference::product::{TILE, Tile, View, for_each};
 use crate::reference::{Number, Terms};
-use crate::{Cpu, Element, ElementType, Result};
+use crate::{Cpu, Element, ElementType, Result, StatusRecord};
 
 /// Value and Σ|terms| of every element of the gradients that [`crate::lora::backward`] would write, in row-major order; empty where one is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +27,12 @@ pub struct TargetGradientTerms {
     pub b: Vec<Terms>,
     /// [batches or 1, 1, n]
     pub bias: Vec<Terms>,
+    /// Of the middle's λ, [batches or 1, 1, rank].
+    pub scale: Vec<Terms>,
+    /// Of its gate, [batches, m, rank].
+    pub gate: Vec<Terms>,
+    /// Of its core, [batches or 1, r_b, r_a].
+    pub core: Vec<Terms>,
 }
 
 /// A gradient of a call.
@@ -35,6 +42,9 @@ enum Output {
     A(usize),
     B(usize),
     Bias(usize),
+    Scale(usize),
+    Gate(usize),
+    Core(usize),
 }
 
 impl Output {
@@ -44,11 +54,14 @@ impl Output {
             Output::A(target) => problem.targets[target].a.as_ref(),
             Output::B(target) => problem.targets[target].b.as_ref(),
             Output::Bias(target) => problem.targets[target].bias.as_ref(),
+            Output::Scale(target) => problem.targets[target].scale.as_ref(),
+            Output::Gate(target) => problem.targets[target].gate.as_ref(),
+            Output::Core(target) => problem.targets[target].core.as_ref(),
         }
     }
 }
 
-/// What [`crate::lora::backward`] would write, with magnitudes. Writes nothing.
+/// What [`crate::lora::backward`] would write, with magnitudes; zeros for ranks that a list leaves out. Writes nothing.
 ///
 /// # Errors
 /// Those of [`crate::lora::backward`].
@@ -63,11 +76,14 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
         a: empty(Output::A(target)),
         b: empty(Output::B(target)),
         bias: empty(Output::Bias(target)),
+        scale: empty(Output::Scale(target)),
+        gate: empty(Output::Gate(target)),
+        core: empty(Output::Core(target)),
     });
     let terms = Mutex::new(GradientTerms { x: empty(Output::X), targets: targets.collect() });
     // SAFETY: the call's views were proven, and nothing is written to them.
     unsafe {
-        run::<T, P, Terms>(&problem, |output, [batch, row, column], value| {
+        run::<T, P, Terms>(&problem, &mut StatusRecord::default(), |output, [batch, row, column], value| {
             let mut terms = terms.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let Some(gradient) = output.of(&problem) else { return };
             let [_, rows, columns] = gradient.elements.extents;
@@ -76,6 +92,9 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
                 Output::A(target) => &mut terms.targets[target].a,
                 Output::B(target) => &mut terms.targets[target].b,
                 Output::Bias(target) => &mut terms.targets[target].bias,
+                Output::Scale(target) => &mut terms.targets[target].scale,
+                Output::Gate(target) => &mut terms.targets[target].gate,
+                Output::Core(target) => &mut terms.targets[target].core,
             };
             list[(batch * rows + row) * columns + column] = value;
         });
@@ -87,14 +106,15 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
 ///
 /// # Safety
 /// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else.
-pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem) {
+pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem, record: &mut StatusRecord) {
     // SAFETY: the caller's; every element is written once, by one thread, after it was read.
     unsafe {
-        run::<T, P, f64>(problem, |output, index, value| {
+        run::<T, P, f64>(problem, record, |output, index, value| {
             let Some(gradient) = output.of(problem) else { return };
             match output {
                 Output::X | Output::Bias(_) => View::<T>::new(&gradient.elements).set(index, T::from_f64(value)),
-                Output::A(_) | Output::B(_) => View::<P>::new(&gradient.elements).set(index, P::from_f64(value)),
+                Output::Gate(_) => View::<f32>::new(&gradient.elements).set(index, f32::from_f64(value)),
+                _ => View::<P>::new(&gradient.elements).set(index, P::from_f64(value)),
             }
         });
     }
@@ -106,6 +126,7 @@ pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem)
 /// The problem's operands are in ordinary memory, and nobody writes to them but `write`, to the element it is called for.
 unsafe fn run<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
+    record: &mut StatusRecord,
     write: impl Fn(Output, [usize; 3], N) + Sync,
 ) {
     let mut intermediates = Vec::new();
@@ -114,14 +135,19 @@ unsafe fn run<T: Element, P: Element, N: Number>(
     for (number, target) in problem.targets.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe {
-            // dH = dY·B, [batches·m, rank]
+            let ranks = target.adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
+            let middle = Middle::<P>::new(target.middle.as_ref(), problem.m, ranks, record);
+            // dH' = dY·B, [batches·m, after]; dH of it
             let (dy, b) =
                 (View::<T>::new(&target.dy), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b)));
             let dy = |batch, row, i| dy.value([batch, row, i]);
-            let b = |batch, rank, i| b.map_or(0.0, |b| b.value([batch, i, rank]));
-            let dh = rows::<N>(problem, target.rank(), target.n, dy, b);
-            parameters::<T, P, N>(problem, number, &dh, weights.as_deref(), &write);
-            intermediates.push(dh);
+            let b = |batch, i, column| match (b, middle.rank_of(i)) {
+                (Some(b), Some(rank)) => b.value([batch, column, rank]),
+                _ => 0.0,
+            };
+            let after = rows::<N>(problem, middle.after, target.n, dy, b);
+            let dh = parameters::<T, P, N>(problem, number, &middle, after, weights.as_deref(), &write);
+            intermediates.push((middle, dh));
         }
     }
     if problem.dx.is_some() {
@@ -161,19 +187,20 @@ fn rows<N: Number>(
     result
 }
 
-/// The gradients of one target's A, B and bias.
+/// The gradients of one target's A, B, bias and middle, of dH' [batches·m, after]; returns dH.
 ///
 /// # Safety
 /// As [`run`].
 unsafe fn parameters<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
     number: usize,
-    dh: &[N],
+    middle: &Middle<P>,
+    after: Vec<N>,
     weights: Option<&[f64]>,
     write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
+) -> Vec<N> {
     let target = &problem.targets[number];
-    let (k, rank) = (problem.k, target.rank());
+    let (k, columns, all_rows) = (problem.k, middle.columns, problem.batches * problem.m);
     let (x, dy) = (View::<T>::new(&problem.x), View::<T>::new(&target.dy));
     let dropout = problem.dropout.as_ref();
     let scale = target.adapter.as_ref().map_or(0.0, |adapter| f64::from(adapter.scale)) * factor(dropout);
@@ -192,19 +219,81 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
     let dy = |row, column| unsafe { dy.value([of_row(row)[0], of_row(row)[1], column]) };
     // SAFETY: the caller's.
     unsafe {
+        let needs_h = target.b.is_some() || target.scale.is_some() || target.gate.is_some() || target.core.is_some();
+        let h = if needs_h { intermediate::<T, P, N>(problem, target, middle) } else { Vec::new() };
+        // The core's is a sum of products of dH' as it is.
+        if target.core.is_some() {
+            let inner = |row, i| middle.before_core(row, i, h[row * columns + i]);
+            let terms = |row: usize, i: usize| {
+                let (inner, weighed) = (&inner, weighed(after[row * middle.after + i / columns], row));
+                weighed.multiplied(inner(row, i % columns))
+            };
+            let place = |i: usize| Some([i / columns, i % columns]);
+            summed_terms::<P, N>(problem, Output::Core(number), middle.after * columns, scale, terms, place, write);
+        }
+        let f = middle.through_core(all_rows, after);
+        if target.scale.is_some() {
+            let terms = |row: usize, i: usize| {
+                let at = row * columns + i;
+                weighed(middle.gradient_of_scale(row, i, f[at], h[at]), row)
+            };
+            let place = |i: usize| middle.rank_of(i).map(|rank| [0, rank]);
+            summed_terms::<P, N>(problem, Output::Scale(number), columns, scale, terms, place, write);
+        }
+        if let Some(gradient) = &target.gate {
+            let view = View::<f32>::new(&gradient.elements);
+            for (at, (&f, &h)) in f.iter().zip(&h).enumerate() {
+                let (row, column) = (at / columns, at % columns);
+                let Some(rank) = middle.rank_of(column) else { continue };
+                let [batch, of_batch] = of_row(row);
+                let mut value = N::default();
+                value.add_product(middle.gradient_of_gate(row, column, f, h), scale);
+                if gradient.accumulate {
+                    value.add(N::new(view.value([batch, of_batch, rank])));
+                }
+                write(Output::Gate(number), [batch, of_batch, rank], value);
+            }
+        }
+        let dh: Vec<N> =
+            f.iter().enumerate().map(|(at, &f)| middle.gradient_of_h(at / columns, at % columns, f)).collect();
+        let rank_of = |i: usize| middle.rank_of(i);
         if target.a.is_some() {
-            let dh = |row: usize, column: usize| weighed(dh[row * rank + column], row);
-            summed_rows::<P, N>(problem, Output::A(number), [rank, k], scale, dh, x, write);
+            let dh = |row: usize, column: usize| weighed(dh[row * columns + column], row);
+            summed_rows::<P, N>(
+                problem,
+                Sums { output: Output::A(number), extents: [columns, k], scale },
+                dh,
+                x,
+                rank_of,
+                write,
+            );
         }
         if target.b.is_some() {
-            let h = intermediate::<T, P, N>(problem, target);
-            let h = |row: usize, column: usize| weighed(h[row * rank + column], row);
-            summed_rows::<P, N>(problem, Output::B(number), [rank, target.n], scale, h, dy, write);
+            let mut h = middle.apply(h);
+            // Of no ranks a core makes zeros.
+            h.resize(all_rows * middle.after, N::default());
+            let h = |row: usize, column: usize| weighed(h[row * middle.after + column], row);
+            summed_rows::<P, N>(
+                problem,
+                Sums { output: Output::B(number), extents: [middle.after, target.n], scale },
+                h,
+                dy,
+                rank_of,
+                write,
+            );
         }
         if target.bias.is_some() {
             let one = |row: usize, _: usize| weighed(N::new(1.0), row);
-            summed_rows::<T, N>(problem, Output::Bias(number), [1, target.n], 1.0, one, dy, write);
+            summed_rows::<T, N>(
+                problem,
+                Sums { output: Output::Bias(number), extents: [1, target.n], scale: 1.0 },
+                one,
+                dy,
+                Some,
+                write,
+            );
         }
+        dh
     }
 }
 
@@ -215,8 +304,9 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
 unsafe fn intermediate<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
     target: &BackwardTargetProblem,
+    middle: &Middle<P>,
 ) -> Vec<N> {
-    let rank = target.rank();
+    let rank = middle.columns;
     if let Some((view, element_type)) = &target.h {
         let value = |row: usize, column| {
             let index = [row / problem.m, row % problem.m, column];
@@ -237,22 +327,63 @@ unsafe fn intermediate<T: Element, P: Element, N: Number>(
         problem.k,
         // SAFETY: the caller's.
         |batch, row, i| unsafe { kept(&x, problem.dropout.as_ref(), problem.m, [batch, row, i]) },
-        // SAFETY: the caller's.
-        |batch, rank, i| a.map_or(0.0, |a| unsafe { a.value([batch, rank, i]) }),
+        |batch, column, i| match (a, middle.rank_of(column)) {
+            // SAFETY: the caller's.
+            (Some(a), Some(rank)) => unsafe { a.value([batch, rank, i]) },
+            _ => 0.0,
+        },
     )
 }
 
-/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch or of all where the gradient is one for all, to element (i, j) of a gradient; of B's to (j, i).
+/// Writes `scale·Σ terms(row, i)`, over the rows of a batch or of all where the gradient is one for all, to the place of i in a gradient.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn summed_terms<G: Element, N: Number>(
+    problem: &BackwardProblem,
+    output: Output,
+    count: usize,
+    scale: f64,
+    terms: impl Fn(usize, usize) -> N,
+    place: impl Fn(usize) -> Option<[usize; 2]>,
+    write: &(impl Fn(Output, [usize; 3], N) + Sync),
+) {
+    let Some(gradient) = output.of(problem) else { return };
+    let view = View::<G>::new(&gradient.elements);
+    let groups = gradient.elements.extents[0];
+    let depth = if groups == 1 { problem.batches * problem.m } else { problem.m };
+    for (group, i) in (0..groups).flat_map(|group| (0..count).map(move |i| (group, i))) {
+        let Some([row, column]) = place(i) else { continue };
+        let mut sum = N::default();
+        (group * depth..(group + 1) * depth).for_each(|of_all| sum.add(terms(of_all, i)));
+        let mut value = N::default();
+        value.add_product(sum, scale);
+        if gradient.accumulate {
+            // SAFETY: an index within the gradient's extents.
+            value.add(N::new(unsafe { view.value([group, row, column]) }));
+        }
+        write(output, [group, row, column], value);
+    }
+}
+
+/// A gradient that is `scale` times sums over rows: [rows, columns] of them.
+struct Sums {
+    output: Output,
+    extents: [usize; 2],
+    scale: f64,
+}
+
+/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch or of all where the gradient is one for all, to element (rank of i, j) of a gradient; of B's to (j, rank
+/// of i).
 ///
 /// # Safety
 /// As [`run`].
 unsafe fn summed_rows<G: Element, N: Number>(
     problem: &BackwardProblem,
-    output: Output,
-    [rows, columns]: [usize; 2],
-    scale: f64,
+    Sums { output, extents: [rows, columns], scale }: Sums,
     left: impl Fn(usize, usize) -> N + Sync,
     right: impl Fn(usize, usize) -> f64 + Sync,
+    rank_of: impl Fn(usize) -> Option<usize> + Sync,
     write: &(impl Fn(Output, [usize; 3], N) + Sync),
 ) {
     let Some(gradient) = output.of(problem) else { return };
@@ -270,6 +401,7 @@ unsafe fn summed_rows<G: Element, N: Number>(
             |j, d| right(group * depth + d, columns.start + j),
         );
         for (i, row) in rows.clone().enumerate() {
+            let Some(row) = rank_of(row) else { continue };
             for (j, column) in columns.clone().enumerate() {
                 let index = if matches!(output, Output::B(_)) { [group, column, row] } else { [group, row, column] };
                 let mut value = N::default();
@@ -290,7 +422,7 @@ unsafe fn summed_rows<G: Element, N: Number>(
 /// As [`run`].
 unsafe fn input<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
-    intermediates: &[Vec<N>],
+    intermediates: &[(Middle<P>, Vec<N>)],
     write: &(impl Fn(Output, [usize; 3], N) + Sync),
 ) {
     let Some(gradient) = &problem.dx else { return };
@@ -313,7 +445,7 @@ unsafe fn input<T: Element, P: Element, N: Number>(
                 }
             }
         };
-        for (target, dh) in problem.targets.iter().zip(intermediates) {
+        for (target, (middle, dh)) in problem.targets.iter().zip(intermediates) {
             // SAFETY: indices within the extents of dY, W and A.
             unsafe {
                 if let Some(w) = &target.w {
@@ -322,10 +454,13 @@ unsafe fn input<T: Element, P: Element, N: Number>(
                     product.product(extents(target.n), dy, |j, d| w.value([batch, d, columns.start + j]));
                     add(base, product, 1.0);
                 }
-                if let Some(adapter) = target.adapter.as_ref().filter(|adapter| adapter.rank() > 0) {
+                if let Some(adapter) = target.adapter.as_ref().filter(|_| middle.columns > 0) {
                     let a = View::<P>::new(&adapter.a);
-                    let dh = |i, rank| dh[(batch * m + rows.start + i) * target.rank() + rank];
-                    product.product(extents(target.rank()), dh, |j, rank| a.value([batch, rank, columns.start + j]));
+                    let dh = |i, column| dh[(batch * m + rows.start + i) * middle.columns + column];
+                    let a = |j, column| {
+                        middle.rank_of(column).map_or(0.0, |rank| a.value([batch, rank, columns.start + j]))
+                    };
+                    product.product(extents(middle.columns), dh, a);
                     add(branch, product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
                 }
             }

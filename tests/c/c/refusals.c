@@ -84,6 +84,26 @@ static const char *forward_refusals(void) {
   REFUSED(call.forward.size = UINT64_MAX, PK_ERROR_VERSION, "pk_lora_forward: the descriptor says that it has 18446744073709551615 bytes");
   REFUSED((call.forward.x.rows = INT64_MAX, call.target.y.rows = INT64_MAX), PK_ERROR_ARGUMENT, "pk_lora_forward: x is [9223372036854775807, 3] with strides 3 and 1 and batch stride 0, expected at most 2^48 each");
   REFUSED(call.target.y.row_stride = 1, PK_ERROR_ARGUMENT, "pk_lora_forward: y is [2, 2] with row stride 1 and column stride 1, expected every element in a place of its own");
+  // What lies between A [1, 3] and B [2, 1].
+  static const int32_t beyond[1] = {1}, twice[2] = {0, 0};
+  REFUSED(call.target.middle.has = 32, PK_ERROR_ARGUMENT, "pk_lora_forward: middle.has is 0x20, expected a subset of 0x1f with at most one of 0x1 and 0x2");
+  REFUSED(call.target.middle.has = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: middle.has is 0x3, expected ");
+  REFUSED(call.target.middle.has = PK_LORA_MIDDLE_RANKS | PK_LORA_MIDDLE_CORE, PK_ERROR_ARGUMENT, "pk_lora_forward: a middle has both a list of ranks and a core, expected at most one");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_RANKS, call.target.middle.rank_count = -1), PK_ERROR_ARGUMENT, "pk_lora_forward: a list of -1 ranks of 3 elements, expected at least 0");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_RANKS, call.target.middle.rank_count = 1), PK_ERROR_ARGUMENT, "pk_lora_forward: the list of ranks is null");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = beyond, call.target.middle.rank_count = 1), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: entry 0 of the list of ranks is 1, expected 0 to 0");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = twice, call.target.middle.rank_count = 2), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: a list of 2 ranks of an adapter of rank 1, expected each rank once");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = twice, call.target.middle.rank_count = 2, call.target.a.rows = call.target.b.columns = 3,
+           call.target.a.row_stride = 0, call.target.b.row_stride = 0),
+          PK_ERROR_ARGUMENT, "pk_lora_forward: the list of ranks has 0 more than once, expected each rank once");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_SCALE, call.target.middle.scale = matrix(call.a, 1, 2)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.scale is [1, 2], expected [1, 1]");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_SCALE, call.target.middle.scale = matrix(NULL, 1, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.scale is at address ");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_GATE, call.target.middle.gate = matrix(call.a, 1, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.gate is [1, 1], expected [2, 1]");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_CORE, call.target.middle.core = matrix(call.a, 2, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.core is [2, 1], expected [1, 1]");
+  REFUSED((call.forward.row_adapter = rows, call.target.adapters = &adapter, call.target.adapter_count = 1, call.target.middle.has = PK_LORA_MIDDLE_SCALE), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: a target has both a table of adapters and a middle, expected at most one");
   REFUSED(call.forward.status = (pk_status_record *)((char *)&call + 4), PK_ERROR_ARGUMENT, "pk_lora_forward: status is at address ");
   return NULL;
 }

@@ -54,6 +54,20 @@ pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
             let result = compared(numbers, target.dbias.layout.extents, &values.bias[i], &oracle.bias[i], steps);
             named(format!("dbias of target {i}"), result)?;
         }
+        let [scale, gate, core] = spec.middle_gradients().map(|mode| mode != Mode::None);
+        let (got, of_middle) = (&values.middle[i], &oracle.middle[i]);
+        if scale {
+            let result = compared(numbers, target.dscale.layout.extents, &got.scale, &of_middle[0], steps);
+            named(format!("dscale of target {i}"), result)?;
+        }
+        if gate {
+            let result = compared(numbers, target.dgate.layout.extents, &got.gate, &of_middle[1], steps);
+            named(format!("dgate of target {i}"), result)?;
+        }
+        if core {
+            let result = compared(numbers, target.dcore.layout.extents, &got.core, &of_middle[2], steps);
+            named(format!("dcore of target {i}"), result)?;
+        }
     }
     Ok(values)
 }
@@ -67,6 +81,9 @@ fn same<T: Element + Cell, P: Element + Cell>(a: &Values<T, P>, b: &Values<T, P>
         let mut all = bits(&values.dx);
         values.factors.iter().flatten().for_each(|list| all.extend(bits(list)));
         values.bias.iter().for_each(|list| all.extend(bits(list)));
+        for middle in &values.middle {
+            all.extend([bits(&middle.scale), bits(&middle.gate), bits(&middle.core)].concat());
+        }
         all
     };
     all(a) == all(b)
@@ -168,7 +185,7 @@ fn several_targets<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
             dense: random.coin(),
             h: random.choose(&[Saved::None, Saved::Own, Saved::F32]),
             modes: std::array::from_fn(|_| random.choose(&[Mode::None, Mode::Overwrite, Mode::Accumulate])),
-            summed: [false; 3],
+            ..TargetSpec::new(0, 0)
         });
         let targets = targets.collect();
         check_everywhere::<T, P>(&Spec::new(9, 0, 21, 0, [Numbers::Integers, Numbers::Reals][i as usize % 2]).with(

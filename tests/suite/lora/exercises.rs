@@ -3,6 +3,7 @@
 use half::{bf16, f16};
 
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
+use super::middle::case::{Listed, MiddleSpec, Part};
 use super::{add_noise, clip_weights, gradient_case, merge, quantize, run, sample_norms, weight_norm};
 use crate::numbers::Numbers;
 use crate::streams::Operation;
@@ -29,11 +30,11 @@ fn few_rows() -> Spec {
 
 fn three_targets() -> Spec {
     let target = |n, base| TargetSpec {
-        n,
         base,
         adapters: AdapterSpec::One(9),
         bias: BiasSpec::Shared(1),
         row_scale: BiasSpec::Shared(2),
+        ..TargetSpec::dense(n, 0)
     };
     let targets = vec![target(72, BaseSpec::Dense), target(40, BaseSpec::Dense), target(33, BaseSpec::Dense)];
     prefill().with(|spec| spec.targets = targets)
@@ -44,6 +45,15 @@ fn table() -> Spec {
         spec.targets[0].adapters = AdapterSpec::Table(vec![4, 0, 16]);
         spec.rows = RowSpec::Segments(vec![(0, 60, Some(2)), (70, 130, Some(0)), (130, 199, Some(1))]);
     })
+}
+
+fn gated_core() -> MiddleSpec {
+    MiddleSpec { scale: Part::Shared, gate: Part::Shared, core: Part::Shared, after: 24, ..MiddleSpec::default() }
+}
+
+fn listed_ranks(host: bool) -> MiddleSpec {
+    let ranks = if host { Listed::Host(vec![14, 3, 0, 7, 8]) } else { Listed::Device(vec![9, 2, 15, 4]) };
+    MiddleSpec { ranks, scale: Part::Shared, ..MiddleSpec::default() }
 }
 
 /// Its table goes to the device when the call is made ready.
@@ -57,6 +67,12 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(FORWARD, "few rows", || run::exercise::<bf16, bf16>(&few_rows())),
     Operation::new(FORWARD, "three targets", || run::exercise::<bf16, f32>(&three_targets())),
     TABLE,
+    Operation::new(FORWARD, "a core", || {
+        run::exercise::<bf16, bf16>(&prefill().with(|spec| spec.targets[0].middle = gated_core()))
+    }),
+    Operation::new(FORWARD, "listed ranks", || {
+        run::exercise::<bf16, f32>(&few_rows().with(|spec| spec.targets[0].middle = listed_ranks(true)))
+    }),
     Operation::new(BACKWARD, "prefill", || gradient_case::exercise::<bf16, bf16>(&gradients())),
     Operation::new(BACKWARD, "f32 adapters, dropout", || {
         gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.dropout = Some((0.1, 1, 2))))
@@ -65,6 +81,12 @@ pub const OPERATIONS: &[Operation] = &[
         let values = vec![1.0, 0.5, 0.25, 0.0];
         let weights = gradient_case::Weights { offsets: Some(vec![0, 50, 51, 130, 200]), values };
         gradient_case::exercise::<bf16, f32>(&gradients().with(|spec| spec.weights = Some(weights)))
+    }),
+    Operation::new(BACKWARD, "a core", || {
+        gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].middle = gated_core()))
+    }),
+    Operation::new(BACKWARD, "listed ranks", || {
+        gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.targets[0].middle = listed_ranks(false)))
     }),
     Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
     Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),

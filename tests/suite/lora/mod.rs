@@ -45,6 +45,8 @@ pub mod gradient_case;
 mod hf_peft;
 mod layers;
 mod merge;
+mod methods;
+pub mod middle;
 mod pick;
 mod property;
 mod quantize;
@@ -71,6 +73,7 @@ pub fn trials(trials: &mut Trials) {
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
+    middle::trials(trials);
     merge::trials(trials);
     counters_backward::trials(trials);
     counters_mma::trials(trials);
@@ -84,6 +87,7 @@ pub fn trials(trials: &mut Trials) {
     clip_weights::trials(trials);
     add_noise::trials(trials);
     dp_lora::trials(trials);
+    methods::trials(trials);
     sample_norms_refused::trials(trials);
     refused::trials(trials);
     refused_backward::trials(trials);

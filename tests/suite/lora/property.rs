@@ -30,7 +30,13 @@ fn target(table: bool) -> impl Strategy<Value = TargetSpec> {
         prop_oneof![1 => Just(AdapterSpec::None), 5 => (0usize..40).prop_map(AdapterSpec::One)].boxed()
     };
     let all = (0usize..90, base, adapters, row(), row());
-    all.prop_map(|(n, base, adapters, bias, row_scale)| TargetSpec { n, base, adapters, bias, row_scale })
+    all.prop_map(|(n, base, adapters, bias, row_scale)| TargetSpec {
+        base,
+        adapters,
+        bias,
+        row_scale,
+        ..TargetSpec::dense(n, 0)
+    })
 }
 
 /// Sorted, disjoint runs within or beyond the rows, from distances and lengths.

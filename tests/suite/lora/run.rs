@@ -72,6 +72,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 }
                 AdapterSpec::Table(_) => queue.with_table(target, table),
             };
+            if let Some(middle) = case.middle.given(queue) {
+                target = target.middle(middle);
+            }
             if let Some(bias) = &case.bias {
                 target = target.bias(rows(queue, bias));
             }
@@ -159,6 +162,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         for (name, input) in self.inputs() {
             input.check(&name)?;
         }
+        self.targets.iter().try_for_each(|target| target.middle.check_untouched())?;
         check_workspace(&workspace)?;
         let wrote = matches!(result, Ok(()) | Err(Error::Data { .. }));
         for (i, output) in self.outputs.iter().enumerate() {
@@ -173,14 +177,16 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         Ok(Outcome { result, y, kernel })
     }
 
-    /// Runs the call, which must succeed, or report the bad row that the description has.
+    /// Runs the call, which must succeed, or report the bad row or entry that the description has.
     pub fn run_well<Q: Runner>(&self, queue: &Q) -> Result<Outcome<T>, String> {
         let outcome = self.run(queue)?;
-        let expected = self.spec.first_bad_row();
-        match (&outcome.result, expected) {
-            (Ok(()), None) => Ok(outcome),
-            (Err(Error::Data { argument: "row_adapter", index, .. }), Some(row)) if *index == row as u64 => Ok(outcome),
-            (result, _) => Err(format!("the call returned {result:?}, expected a bad row {expected:?}")),
+        let (row, entry) = (self.spec.first_bad_row(), self.spec.first_bad_entry());
+        let is = |index: u64, expected: Option<usize>| expected.is_some_and(|expected| index == expected as u64);
+        match outcome.result {
+            Ok(()) if row.is_none() && entry.is_none() => Ok(outcome),
+            Err(Error::Data { argument: "row_adapter", index, .. }) if is(index, row) => Ok(outcome),
+            Err(Error::Data { argument: "the list of ranks", index, .. }) if is(index, entry) => Ok(outcome),
+            result => Err(format!("the call returned {result:?}, expected a bad row {row:?} or entry {entry:?}")),
         }
     }
 
