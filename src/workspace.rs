@@ -117,6 +117,7 @@ impl StatusRecord {
         const ZERO_NORM: u64 = ffi::PK_FAILURE_ZERO_NORM as u64;
         const SAMPLE: u64 = ffi::PK_FAILURE_SAMPLE as u64;
         const LISTED_RANK: u64 = ffi::PK_FAILURE_RANK as u64;
+        const ZERO_MAGNITUDE: u64 = ffi::PK_FAILURE_ZERO_MAGNITUDE as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
@@ -125,6 +126,7 @@ impl StatusRecord {
             ZERO_NORM => ("row", "of norm 0"),
             SAMPLE => ("sample", "of rows that are not in order, or not there"),
             LISTED_RANK => ("the list of ranks", "no rank of the adapter, or one that the list has before"),
+            ZERO_MAGNITUDE => ("row", "of magnitude 0"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

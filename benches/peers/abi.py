@@ -26,6 +26,7 @@ PK_FAILURE_ADAPTER_RANK = 2
 PK_FAILURE_ZERO_NORM = 3
 PK_FAILURE_SAMPLE = 4
 PK_FAILURE_RANK = 5
+PK_FAILURE_ZERO_MAGNITUDE = 6
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -224,6 +225,7 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("dscale", pk_matrix),
         ("dgate", pk_matrix),
         ("dcore", pk_matrix),
+        ("row_scale", pk_matrix),
     ]
 
 
@@ -343,6 +345,25 @@ class pk_lora_weight_norm_descriptor(ctypes.Structure):
         ("status", ctypes.POINTER(pk_status_record)),
         ("magnitude", ctypes.c_void_p),
         ("row_scale", ctypes.c_void_p),
+    ]
+
+
+class pk_lora_magnitude_gradient_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("dy", pk_matrix),
+        ("y", pk_matrix),
+        ("bias", pk_matrix),
+        ("magnitude", pk_matrix),
+        ("dmagnitude", pk_matrix),
+        ("mode", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
     ]
 
 
@@ -492,6 +513,9 @@ FUNCTIONS = {
     "pk_lora_weight_norm": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_weight_norm_descriptor)]),
     "pk_lora_weight_norm_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.c_void_p]),
     "pk_lora_weight_norm_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_magnitude_gradient": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor)]),
+    "pk_lora_magnitude_gradient_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.c_void_p]),
+    "pk_lora_magnitude_gradient_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_quantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_dequantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_quantize_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_void_p]),

@@ -82,6 +82,7 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
     PK_TRY_API(check_input(operation, "b", target.b, n, core ? -1 : rank, of_adapter, needs_data));
   }
   if (target.middle.has != 0) PK_TRY_API(check_middle(operation, target.middle, target.a, target.b, descriptor.batch_count, m, of_adapter, needs_data));
+  if (target.row_scale.data != nullptr || target.row_scale.columns != 0) PK_TRY_API(check_input(operation, "row_scale", target.row_scale, 1, n, PK_F32, needs_data));
   if (target.h_saved != 0) {
     if (target.h_saved != 1) return fail(PK_ERROR_ARGUMENT, "%s: h_saved is %d, expected 0 or 1", operation, target.h_saved);
     if (target.h.element_type != type && target.h.element_type != PK_F32) {
@@ -155,6 +156,14 @@ int32_t h_planes_of(const BackwardCall& call, int32_t algorithm) {
   return static_cast<int32_t>(std::clamp<int64_t>(static_cast<int64_t>(264 / blocks), 1, std::clamp<int64_t>(stages / 4, 1, 16)));
 }
 
+// Whether a row scale meets a dY of 16 bits whose columns are contiguous: large tiles would copy it element by element.
+bool scales_columns_of_dy(const BackwardCall& call) {
+  if (call.descriptor.x.element_type == PK_F32) return false;
+  return std::any_of(call.targets.begin(), call.targets.end(), [](const pk_lora_gradient_target& target) {
+    return lora_has_row_scale(target) && target.base == PK_LORA_BASE_DENSE && target.dy.column_stride != 1 && target.dy.row_stride == 1;
+  });
+}
+
 // Whether a grid's first axis has as many blocks as a kernel needs: only the plain kernels walk through more.
 bool fits_grid(const BackwardCall& call) {
   const pk_lora_backward_descriptor& descriptor = call.descriptor;
@@ -180,7 +189,7 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
   const bool possible = runs_on_tensor_cores(chip) && fits_grid(call), wide = descriptor.x.element_type == PK_F32;
   int32_t algorithm = descriptor.algorithm;
   if (algorithm == 0) {
-    algorithm = descriptor.x.rows <= 128 || descriptor.x.columns <= 128 ? PK_LORA_BACKWARD_MMA_SMALL : PK_LORA_BACKWARD_MMA_LARGE;
+    algorithm = descriptor.x.rows <= 128 || descriptor.x.columns <= 128 || scales_columns_of_dy(call) ? PK_LORA_BACKWARD_MMA_SMALL : PK_LORA_BACKWARD_MMA_LARGE;
     if (!possible) algorithm = PK_LORA_BACKWARD_SIMT;
   }
   const auto* known = std::find_if(std::begin(kBackward), std::end(kBackward), [&](const Algorithm& entry) { return entry.number == algorithm; });
@@ -216,7 +225,9 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
                             ? lora_backward_simt_rounding_steps(k, total_n, total_rank, rows, parts, descriptor.target_count)
                             : lora_backward_mma_rounding_steps(math, k, total_n, total_rank, rows, parts, plan->h_planes);
   constexpr int64_t kWeightSteps = 2;  // the weight, and the sum of planes before it
-  *choice = pk_kernel_choice{algorithm, 0, steps + middle + (lora_weighs_rows(descriptor) ? kWeightSteps : 0), {}};
+  constexpr int64_t kScaleSteps = 1;   // the row scale's product, of B or W, or of what becomes dB
+  const bool scaled = std::any_of(call.targets.begin(), call.targets.end(), lora_has_row_scale);
+  *choice = pk_kernel_choice{algorithm, 0, steps + middle + (lora_weighs_rows(descriptor) ? kWeightSteps : 0) + (scaled ? kScaleSteps : 0), {}};
   std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
   return PK_OK;
 }
@@ -259,6 +270,7 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
     gradient("dscale", target.dscale, target.scale_gradient);
     gradient("dgate", target.dgate, target.gate_gradient);
     gradient("dcore", target.dcore, target.core_gradient);
+    if (lora_has_row_scale(target)) operands.input("row_scale", target.row_scale, batches);
   }
   return operands.check_disjoint(operation);
 }

@@ -117,7 +117,7 @@ int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
   const int64_t k = forward.descriptor.x.columns, rank = largest_rank_after(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
   int64_t middle = 0;
   for (const pk_lora_target& target : forward.targets) middle = std::max(middle, lora_middle_rounding_steps(target));
-  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.data != nullptr; });
+  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.columns > 0; });
   if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled + middle;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });

@@ -23,6 +23,8 @@ struct HaarWaraPlan;
   int32_t pk_##build##_lora_dequantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);             \
   int32_t pk_##build##_lora_weight_norm(const pk_queue* queue, const pk_lora_weight_norm_descriptor* descriptor);         \
   int32_t pk_##build##_lora_weight_norm_prepare(void);                                                                    \
+  int32_t pk_##build##_lora_magnitude_gradient(const pk_queue* queue, const pk_lora_magnitude_gradient_descriptor* descriptor); \
+  int32_t pk_##build##_lora_magnitude_gradient_prepare(void);                                                             \
   int32_t pk_##build##_lora_quantize_prepare(void);                                                                       \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \

@@ -83,6 +83,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
 #define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros */
+#define PK_FAILURE_ZERO_MAGNITUDE 6 /* a row of magnitude 0, whose gradient y does not tell; the index counts the rows of all batches */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -229,12 +230,13 @@ typedef struct pk_lora_gradient_target {
   pk_matrix dscale; /* as the scale: [1, a.rows]; batch stride 0: the sum over batches */
   pk_matrix dgate;  /* [m, a.rows] of f32, one for each batch */
   pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
+  pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
 } pk_lora_gradient_target;
 
-/* The gradients of y_t = x * W_t^T + scale_t * middle_t(h_t) * B_t^T + bias_t, h_t = dropped x * A_t^T, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
- * e_t = dy_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x);
- * db_t = s_t * dy_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t); dgate_t = s_t * f_t .* scale_t .* h_t;
- * dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t. */
+/* The gradients of y_t = g_t .* (x * W_t^T + scale_t * middle_t(h_t) * B_t^T) + bias_t, h_t = dropped x * A_t^T, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of
+ * dropout, and u_t = g_t .* dy_t: e_t = u_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of u_t * W_t + s_t * d .* (dh_t * A_t);
+ * da_t = s_t * dh_t^T * (d .* x); db_t = s_t * u_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t);
+ * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
@@ -376,6 +378,28 @@ typedef struct pk_lora_weight_norm_descriptor {
 PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_norm_descriptor *descriptor);
 PK_API int32_t pk_lora_weight_norm_workspace(const pk_lora_weight_norm_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_weight_norm_pick(const pk_chip *chip, const pk_lora_weight_norm_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* dmagnitude[i] = the sum over rows of dy[., i] * (y[., i] - bias[i]) / magnitude[i]: the gradient of DoRA's magnitude, whose norm is a constant, from the y that pk_lora_forward has written with
+ * row_scale = magnitude / norm. */
+typedef struct pk_lora_magnitude_gradient_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;  /* 0 is 1 */
+  pk_matrix dy, y;      /* [m, n], of one type */
+  pk_matrix bias;       /* [1, n], of y's type, any strides, that of the forward call; columns = 0: none */
+  pk_matrix magnitude;  /* [1, n] of f32, any strides */
+  pk_matrix dmagnitude; /* [1, n] of f32, any strides; batch stride 0: the sum over batches */
+  int32_t mode;         /* PK_GRADIENT_OVERWRITE or PK_GRADIENT_ACCUMULATE */
+  int32_t reserved;
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_magnitude_gradient_descriptor;
+
+PK_API int32_t pk_lora_magnitude_gradient(const pk_queue *queue, const pk_lora_magnitude_gradient_descriptor *descriptor);
+PK_API int32_t pk_lora_magnitude_gradient_workspace(const pk_lora_magnitude_gradient_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_magnitude_gradient_pick(const pk_chip *chip, const pk_lora_magnitude_gradient_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
 typedef struct pk_lora_code_book {

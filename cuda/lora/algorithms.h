@@ -9,6 +9,7 @@ enum : int32_t { PK_LORA_FORWARD_SIMT = 1, PK_LORA_FORWARD_MMA_LARGE = 2, PK_LOR
 enum : int32_t { PK_LORA_MERGE_SIMT = 1, PK_LORA_MERGE_MMA = 2 };
 enum : int32_t { PK_LORA_QUANTIZE_WARP = 1 };
 enum : int32_t { PK_LORA_WEIGHT_NORM_MMA = 1 };
+enum : int32_t { PK_LORA_MAGNITUDE_GRADIENT_SIMT = 1 };
 enum : int32_t { PK_LORA_SAMPLE_NORMS_SIMT = 1 };
 enum : int32_t { PK_LORA_CLIP_WEIGHTS = 1 };
 enum : int32_t { PK_LORA_ADD_NOISE = 1 };

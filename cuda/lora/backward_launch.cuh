@@ -20,12 +20,13 @@
 namespace PK_BUILD {
 namespace {
 
-template <class Math, bool LARGE>
+template <class Math, bool LARGE, bool SCALED>
 struct InputGradientMmaOf {
   static constexpr int32_t kForward = LARGE ? PK_LORA_FORWARD_MMA_LARGE : PK_LORA_FORWARD_MMA_SMALL;
   static constexpr LoraTile tile = lora_forward_tile(kForward, sizeof(typename Math::Element) == 4);
   static constexpr int kBlocksTogether = LARGE ? 1 : std::is_same<Math, ThreeTf32>::value ? 2 : 3;
-  using Config = InputGradientMmaConfig<ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>, kBlocksTogether>;
+  using Product = ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>;
+  using Config = InputGradientMmaConfig<Product, kBlocksTogether, std::conditional_t<SCALED, DepthScales<Product>, Unscaled>>;
 };
 
 // A gradient whose batch stride is 0 is the sum over batches.
@@ -106,6 +107,7 @@ class Backward {
         operands_.read("b", target.b, batches_);
       }
       read_middle(operands_, target.middle, batches_);
+      if (lora_has_row_scale(target)) operands_.read("row_scale", target.row_scale, batches_);
       if (target.h_saved != 0) operands_.read("saved h", target.h, batches_);
       gradient("da", target.da, target.a_gradient);
       gradient("db", target.db, target.b_gradient);
@@ -221,11 +223,11 @@ class Backward {
   // Planes of a pass to a gradient: those of a batch, or all.
   template <class G>
   int32_t add_sums(const float* data, const LoraOuterPlan& plan, int64_t plane, int64_t row_stride, int64_t rows, int64_t columns, float scale, int32_t mode, const pk_matrix& to, bool transposes,
-                   const int32_t* ranks) const {
+                   const int32_t* ranks, const Batched<const float>& row_scale = {}) const {
     const int64_t batches = batches_of(to, batches_);
     const Batched<G> given = batched<G>(to);
     const Batched<G> out = transposes ? Batched<G>{{given.first.data, given.first.column_stride, given.first.row_stride}, given.batch_stride} : given;
-    return add_parts<G>({data, plane, row_stride, batches > 0 ? plan.groups * plan.parts / batches : 0, batches, rows, columns, scale, mode == PK_GRADIENT_ACCUMULATE, out, ranks});
+    return add_parts<G>({data, plane, row_stride, batches > 0 ? plan.groups * plan.parts / batches : 0, batches, rows, columns, scale, mode == PK_GRADIENT_ACCUMULATE, out, ranks, row_scale, plan.parts});
   }
 
   template <class... A>
@@ -255,23 +257,26 @@ class Backward {
     if (bias) problem.bias_sums = bias_sums;
     const int64_t b_batch_bytes = target.b.batch_stride * bytes_of(target.adapter_element_type);
     if (dh && simt_ && batches_ * m_ > 0) {
-      const ForwardProblem<T> shrinks = shrink_problem<T>(target.dy, batches_, transposed(factor_of(target.b)), b_batch_bytes, rank, stride, target.adapter_element_type, to);
+      ForwardProblem<T> shrinks = shrink_problem<T>(target.dy, batches_, transposed(factor_of(target.b)), b_batch_bytes, rank, stride, target.adapter_element_type, to);
+      shrinks.x_scale = batched<const float>(target.row_scale);
       PK_TRY(shrink(queue_, operands_, shrinks, true, false));
     }
     if (dh && !simt_) {
       problem.b = factor_of(target.b);
       problem.b_batch_bytes = b_batch_bytes;
+      problem.b_scale = batched<const float>(target.row_scale);
       problem.b_in_f32 = in_f32(target.adapter_element_type, descriptor_.x.element_type);
       problem.dh = dh_sums;
     }
     PK_TRY(pass(problem));
     if (dh && !simt_) {
       const int64_t rows = batches_ * m_;
-      PK_TRY((add_parts<float>({dh_sums, rows * rank, rank, problem.plan.column_groups, 1, rows, rank, 1.0f, 0, {{to, stride, 1}, 0}, nullptr})));
+      PK_TRY((add_parts<float>({dh_sums, rows * rank, rank, problem.plan.column_groups, 1, rows, rank, 1.0f, 0, {{to, stride, 1}, 0}, nullptr, {}, 0})));
     }
     if (db) {
       const float scale = scale_with_dropout(target.scale, descriptor_.dropout);
-      PK_TRY(add_sums_of(target.adapter_element_type, problem.sums, problem.plan, n * rank, rank, n, rank, scale, target.b_gradient, target.db, false, ranks_of(target)));
+      const Batched<const float> row_scale = batched<const float>(target.row_scale);
+      PK_TRY(add_sums_of(target.adapter_element_type, problem.sums, problem.plan, n * rank, rank, n, rank, scale, target.b_gradient, target.db, false, ranks_of(target), row_scale));
     }
     return bias ? add_sums<T>(bias_sums, problem.plan, n, 1, n, 1, 1.0f, target.bias_gradient, target.dbias, true, nullptr) : PK_OK;
   }
@@ -307,12 +312,15 @@ class Backward {
     problem.dx.base = descriptor_.x_gradient == PK_GRADIENT_ACCUMULATE ? PK_LORA_BASE_IN_Y : PK_LORA_BASE_NONE;
     of.targets[0].n = k_;  // of which tiles are counted, be there a target or not
     int64_t column = 0;
+    bool scaled = false;
     for (int32_t i = 0; i < of.target_count; ++i) {
       const pk_lora_gradient_target& given = targets_[static_cast<size_t>(i)];
       ForwardTarget<T>& target = of.targets[i];
       const Batched<const T> w = batched<const T>(given.w);
       target.base = given.base;
       target.w = {{w.first.data, w.first.column_stride, w.first.row_stride}, w.batch_stride};
+      target.row_scale = batched<const float>(given.row_scale);
+      scaled = scaled || (given.base == PK_LORA_BASE_DENSE && lora_has_row_scale(given));
       target.n = k_;
       const int64_t rank = lora_rank(given);
       const Factor b = transposed(factor_of(given.a));
@@ -329,14 +337,18 @@ class Backward {
       const LaunchShape shape{"lora_input_gradient_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
       return launch(queue_, shape, operands_, lora_input_gradient_simt<T>, problem, tiles);
     }
-    const auto run = [&](auto math) { return plan_.algorithm == PK_LORA_BACKWARD_MMA_LARGE ? dx_mma<decltype(math), true>(problem) : dx_mma<decltype(math), false>(problem); };
+    const auto run = [&](auto math) {
+      using Math = decltype(math);
+      if (plan_.algorithm == PK_LORA_BACKWARD_MMA_LARGE) return scaled ? dx_mma<Math, true, true>(problem) : dx_mma<Math, true, false>(problem);
+      return scaled ? dx_mma<Math, false, true>(problem) : dx_mma<Math, false, false>(problem);
+    };
     if constexpr (sizeof(T) == 4) return plan_.tf32 != 0 ? run(Tf32()) : run(ThreeTf32());
     else return run(Exact16<T>());
   }
 
-  template <class Math, bool LARGE>
+  template <class Math, bool LARGE, bool SCALED>
   int32_t dx_mma(const InputGradientProblem<T>& problem) const {
-    using Config = typename InputGradientMmaOf<Math, LARGE>::Config;
+    using Config = typename InputGradientMmaOf<Math, LARGE, SCALED>::Config;
     using Product = typename Config::Product;
     const int64_t tiles = batches_ * tiles_of(m_, Product::kTileRows) * tiles_of(k_, Product::kTileColumns);
     if (tiles == 0) return PK_OK;
@@ -405,8 +417,11 @@ int32_t prepare_backward() {
   PK_TRY((prepare(lora_outer_mma<OuterMmaConfig<16>, T>)));
   PK_TRY((prepare(lora_outer_mma<OuterMmaConfig<64>, T>)));
   const auto of = [](auto math) {
-    PK_TRY((prepare(lora_input_gradient_mma<typename InputGradientMmaOf<decltype(math), true>::Config, T>)));
-    return prepare(lora_input_gradient_mma<typename InputGradientMmaOf<decltype(math), false>::Config, T>);
+    using Math = decltype(math);
+    PK_TRY((prepare(lora_input_gradient_mma<typename InputGradientMmaOf<Math, true, false>::Config, T>)));
+    PK_TRY((prepare(lora_input_gradient_mma<typename InputGradientMmaOf<Math, true, true>::Config, T>)));
+    PK_TRY((prepare(lora_input_gradient_mma<typename InputGradientMmaOf<Math, false, false>::Config, T>)));
+    return prepare(lora_input_gradient_mma<typename InputGradientMmaOf<Math, false, true>::Config, T>);
   };
   if constexpr (sizeof(T) == 4) {
     PK_TRY(of(Tf32()));

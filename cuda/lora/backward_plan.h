@@ -48,7 +48,10 @@ static inline bool lora_makes_dscale(const pk_lora_gradient_target& target) { re
 static inline bool lora_makes_dgate(const pk_lora_gradient_target& target) { return lora_rank(target) > 0 && target.gate_gradient != PK_GRADIENT_NONE; }
 static inline bool lora_makes_dcore(const pk_lora_gradient_target& target) { return lora_rank(target) > 0 && lora_rank_after(target) > 0 && target.core_gradient != PK_GRADIENT_NONE; }
 
-// Which intermediates a target needs, and which passes. `after` is dY * B, which is dH where there is no middle.
+// Whether y is scaled row by row of W.
+static inline bool lora_has_row_scale(const pk_lora_gradient_target& target) { return target.row_scale.columns > 0; }
+
+// Which intermediates a target needs, and which passes. `after` is dY * (g .* B), which is dH where there is no middle.
 static inline bool lora_makes_da(const pk_lora_gradient_target& target) { return lora_rank(target) > 0 && target.a_gradient != PK_GRADIENT_NONE; }
 static inline bool lora_makes_db(const pk_lora_gradient_target& target) { return lora_rank_after(target) > 0 && target.b_gradient != PK_GRADIENT_NONE; }
 static inline bool lora_makes_dh(const pk_lora_gradient_target& target, bool dx) { return lora_rank(target) > 0 && (dx || target.a_gradient != PK_GRADIENT_NONE); }
@@ -72,7 +75,8 @@ static inline LoraOuterPlan lora_bias_plan(const pk_lora_backward_descriptor& de
 
 static inline LoraOuterPlan lora_dy_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
   const bool dh = lora_makes_after(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
-  const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0));
+  const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0) ||
+                                                       ((dh || db) && target.row_scale.batch_stride != 0));
   return lora_outer_plan(descriptor.batch_count, target.dy.rows, target.dy.columns, dh || db ? lora_rank_after(target) : 0, dh, by_batch);
 }
 
@@ -200,4 +204,25 @@ static inline LoraSampleNormsLayout lora_sample_norms_layout(const pk_lora_sampl
 static inline int64_t lora_sample_norms_rounding_steps(int64_t k, int64_t n, int64_t rank, int64_t rows) {
   const int64_t longest = lora_up(k > n ? k : n, 32) + 5;
   return 2 * (longest + rows + 2) + (rank + 1) + 5 + 8 + 2;
+}
+
+// ---- gradient of the magnitude --------------------------------------------------------------------------------------------------------------------------------
+
+// Parts of the rows, in one group, or one for each batch where gradients are.
+static inline LoraOuterPlan lora_magnitude_plan(const pk_lora_magnitude_gradient_descriptor& descriptor) {
+  constexpr int64_t kWantedBlocks = 1056;  // eight for each multiprocessor of a large chip
+  const bool by_batch = descriptor.batch_count > 1 && descriptor.dmagnitude.batch_stride != 0;
+  const int64_t groups = by_batch ? descriptor.batch_count : 1, tiles = lora_up(descriptor.dy.rows, kLoraOuterRows) * (by_batch ? 1 : descriptor.batch_count);
+  const int64_t column_tiles = lora_up(descriptor.dy.columns, kLoraOuterColumns);
+  LoraOuterPlan plan{groups, column_tiles > 0 && groups < kWantedBlocks ? kWantedBlocks / groups / column_tiles : 1, 1};
+  plan.parts = plan.parts < tiles ? plan.parts : tiles;
+  plan.parts = plan.parts > 1 ? plan.parts : 1;
+  return plan;
+}
+
+// The bias, 16 rows of each tile, 4 threads, the parts, the quotient, and what is added to.
+static inline int64_t lora_magnitude_rounding_steps(const pk_lora_magnitude_gradient_descriptor& descriptor) {
+  const LoraOuterPlan plan = lora_magnitude_plan(descriptor);
+  const int64_t tiles = lora_up(descriptor.dy.rows, kLoraOuterRows) * descriptor.batch_count;
+  return 1 + 16 * lora_up(tiles, plan.groups * plan.parts) + 4 + plan.parts + 2;
 }

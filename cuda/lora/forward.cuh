@@ -27,6 +27,7 @@ struct ForwardProblem {
   RowAdapters rows;
   pk_status_record* status;
   Dropout dropout;  // of x as the adapters see it
+  Batched<const float> x_scale;  // of x's columns as lora_shrink_simt's adapters see them; data = null: none
   int32_t h_planes;
   // Where `splits` blocks share a tile of y, each summing a part of k: their sums, and a count of those that have arrived, which the shrink kernel clears.
   int32_t splits;

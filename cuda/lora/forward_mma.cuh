@@ -79,11 +79,7 @@ PK_DEVICE void store_tile(const typename Product::Sums& sums, typename Product::
     if (!y.has(row, column)) return;
     Vector<float, 4> values = sum;
     if (base_in_y) values = values + convert<float>(y.load(row, column));
-    if (has_row_scale) {
-      const auto scales = row_scale.load(0, column);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) values.values[i] *= scales.values[i];
-    }
+    if (has_row_scale) values = values * row_scale.load(0, column);
     if (has_bias) values = values + convert<float>(bias.load(0, column));
     y.store(row, column, convert<T>(values));
   });

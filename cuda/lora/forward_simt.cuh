@@ -25,14 +25,14 @@ struct ForwardSimtConfig {
   };
 };
 
-// base += x * W^T for the tile at (row0, column0).
-template <class T>
+// base += x * scale .* W^T for the tile at (row0, column0), with a scale of k.
+template <class T, class Scale = NoColumnScale>
 PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& shared, const Matrix<const T>& x, const Matrix<const T>& w, int64_t row0, int64_t column0, int64_t m,
-                               int64_t n, int64_t k_extent, int thread_row, int thread_column) {
+                               int64_t n, int64_t k_extent, int thread_row, int thread_column, Scale scale = {}) {
   using Config = ForwardSimtConfig;
   for (int64_t k0 = 0; k0 < k_extent; k0 += Config::kDepth) {
     load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.x, x, row0, k0, m, k_extent);
-    load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.w, w, column0, k0, n, k_extent);
+    load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.w, w, column0, k0, n, k_extent, scale);
     barrier();
 #pragma unroll
     for (int k = 0; k < Config::kDepth; ++k) {

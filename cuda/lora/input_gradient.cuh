@@ -1,4 +1,4 @@
-// dx = the sum over targets of dY * W + d .* (scale * dH * A), with d what dropout leaves: the problem as the kernels see it.
+// dx = the sum over targets of dY * (g .* W) + d .* (scale * dH * A), with g the row scale, or 1, and d what dropout leaves: the problem as the kernels see it.
 #pragma once
 
 #include "forward.cuh"

@@ -1,9 +1,10 @@
-// dx = the sum over targets of dY * W + d .* (scale * dH * A), with d what dropout leaves and dH = dY * B of lora_shrink_simt.
+// dx = the sum over targets of dY * (g .* W) + d .* (scale * dH * A), with g the row scale, or 1, d what dropout leaves and dH = dY * (g .* B) of lora_shrink_simt.
 //
 // dY [m, n], W [n, k], A [rank, k], dH [m, rank], dx [m, k]. A block makes a 64 x 64 tile of dx, as lora_forward_simt makes one of y.
-// Loads, in elements, of each target: dY m * n * ceil(k / 64), W n * k * ceil(m / 64), dH 16 * m * rank * ceil(k / 64) and A m * k * rank from cache; dx m * k where it is added to. Stores: dx m * k.
-// 2 * m * k * (n + rank) flops a target, all FFMA in f32.
-// Roundings of an element of dx: all targets' n, for the branch those of dH + rank + 1, then a sum for each target, one with what was there, and the one to dx's type. The fallback of every chip.
+// Loads, in elements, of each target: dY m * n * ceil(k / 64), W n * k * ceil(m / 64), dH 16 * m * rank * ceil(k / 64), A m * k * rank and g n * k * ceil(m / 64) from cache;
+// dx m * k where it is added to. Stores: dx m * k. 2 * m * k * (n + rank) flops a target, all FFMA in f32.
+// Roundings of an element of dx: g's product, all targets' n, for the branch those of dH + rank + 1, then a sum for each target, one with what was there, and the one to dx's type. The fallback of
+// every chip.
 #pragma once
 
 #include "forward_simt.cuh"
@@ -28,7 +29,10 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_input_gradi
     float base[4][4] = {};
     for (int32_t t = 0; t < of.target_count; ++t) {
       if (of.targets[t].base != PK_LORA_BASE_DENSE) continue;
-      accumulate_base(base, shared, problem.dy[t].batch(batch), of.targets[t].w.batch(batch), row0, column0, m, k, problem.depth[t], thread_row, thread_column);
+      const Matrix<const float> scales = of.targets[t].row_scale.batch(batch);
+      const bool scaled = of.targets[t].row_scale.first.data != nullptr;
+      const auto scale = [&](int64_t row_of_w) { return scaled ? load_global(scales.at(0, row_of_w)) : 1.0f; };
+      accumulate_base(base, shared, problem.dy[t].batch(batch), of.targets[t].w.batch(batch), row0, column0, m, k, problem.depth[t], thread_row, thread_column, scale);
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {

@@ -101,6 +101,7 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY((prepare_merge<bf16, float>()));
   PK_TRY(PK_OPERATION(lora_quantize_prepare)());
   PK_TRY(PK_OPERATION(lora_weight_norm_prepare)());
+  PK_TRY(PK_OPERATION(lora_magnitude_gradient_prepare)());
   PK_TRY(PK_OPERATION(lora_sample_norms_prepare)());
   PK_TRY(PK_OPERATION(lora_sample_weights_prepare)());
   PK_TRY(PK_OPERATION(lora_noise_prepare)());

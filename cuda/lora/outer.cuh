@@ -20,6 +20,7 @@ struct OuterProblem {
   Factor b;  // [columns, rank]
   int64_t b_batch_bytes;
   int32_t b_in_f32;
+  Batched<const float> b_scale;  // [1, columns], of b's rows; data = null: none
   float* dh;
   float* sums;       // [groups * parts, columns, rank]
   float* bias_sums;  // [groups * parts, columns], the sums of left's columns, or null

@@ -1,12 +1,13 @@
-// One pass over left with tensor cores: sums = left^T * h, dh = left * b, and the sums of left's columns. With left = dY it makes the parts of dB, dH and the bias' gradient, with left = x those of dA.
+// One pass over left with tensor cores: sums = left^T * h, dh = left * (scale .* b), and the sums of left's columns. With left = dY it makes the parts of dB, dH and the bias' gradient, with left = x
+// those of dA.
 //
 // left [m, columns], h [m, rank], b [columns, rank]. A block goes through a part of the rows, 64 at a time, for 128 or 256 columns and 16 or 64 ranks. It lays each 64 x 64 of left down twice, by rows
 // for left * b and by columns for left^T * h, so that memory is read once for both products. Sums over its rows stay in registers; those over columns are added to in dh, by the thread that wrote
 // them: planes of dh are as many as its size allows, and a block with several such column tiles goes through them one after the other.
-// Loads, in elements: left m * columns * ceil(rank / tile ranks), h m * rank * ceil(columns / tile columns), b columns * rank * parts, dh m * rank for each column tile but the first of a plane (in
-// L2). Stores, of f32: sums parts * columns * rank, bias sums parts * columns, dh m * rank for each column tile. 4 * m * columns * rank flops.
-// Everything is multiplied as f32 in two parts of tf32, f32 factors and intermediates are not rounded to 16 bits. Roundings of a sum: 27 / 8 of the rows of its part; of dh: 27 / 8 of the columns and
-// one for each 64 of them. Any rank, stride, order and alignment.
+// Loads, in elements: left m * columns * ceil(rank / tile ranks), h m * rank * ceil(columns / tile columns), b columns * rank * parts, scale columns * tile ranks * parts (from cache), dh m * rank for
+// each column tile but the first of a plane (in L2). Stores, of f32: sums parts * columns * rank, bias sums parts * columns, dh m * rank for each column tile. 4 * m * columns * rank flops.
+// Everything is multiplied as f32 in two parts of tf32, f32 factors and intermediates are not rounded to 16 bits. Roundings of a sum: 27 / 8 of the rows of its part; of dh: b's
+// scale, 27 / 8 of the columns and one for each 64 of them. Any rank, stride, order and alignment.
 #pragma once
 
 #include "../tile/quads.cuh"
@@ -76,12 +77,15 @@ PK_DEVICE void lay_down_h(typename Config::Shared& shared, const OuterProblem<T>
   }
 }
 
-// 64 columns of b from `column0` on, transposed.
+// 64 rows of b from `column0` on, scaled and transposed.
 template <class Config, class P, class T>
 PK_DEVICE void lay_down_b(OperandTile<Config::kRanks> (&tiles)[Config::kTiles], const OuterProblem<T>& problem, int64_t batch, int64_t column0, int64_t rank0) {
   const auto* data = reinterpret_cast<const P*>(static_cast<const char*>(problem.b.data) + batch * problem.b_batch_bytes);
   const auto b = product_operand<float>(Matrix<const P>{data, problem.b.column_stride, problem.b.row_stride}, problem.rank);
-  gather_operand<typename Config::B, Config::kTiles, Config::kThreads, float>(b, rank0, column0, problem.columns, [&](int tile, int row, int chunk, const auto& values) {
+  const Quads<const float> scales(problem.b_scale.batch(batch), 1, problem.columns);
+  const bool scaled = problem.b_scale.first.data != nullptr;
+  gather_operand<typename Config::B, Config::kTiles, Config::kThreads, float>(b, rank0, column0, problem.columns, [&](int tile, int row, int chunk, auto values) {
+    if (scaled) values = values * scales.load(0, column0 + tile * Config::B::kDepth + chunk * Config::B::kChunk);
     tiles[tile].template store_vector<4>(Config::B::at(row, chunk), words_of(values));
   });
 }

@@ -25,6 +25,7 @@ pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
 pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_FAILURE_SAMPLE: i32 = 4;
 pub const PK_FAILURE_RANK: i32 = 5;
+pub const PK_FAILURE_ZERO_MAGNITUDE: i32 = 6;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -433,10 +434,11 @@ pub struct pk_lora_gradient_target {
     pub dscale: pk_matrix,
     pub dgate: pk_matrix,
     pub dcore: pk_matrix,
+    pub row_scale: pk_matrix,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 856usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 912usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -478,6 +480,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_gradient_target, dgate) - 744usize];
     ["Offset of field: pk_lora_gradient_target::dcore"]
         [::core::mem::offset_of!(pk_lora_gradient_target, dcore) - 800usize];
+    ["Offset of field: pk_lora_gradient_target::row_scale"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, row_scale) - 856usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -860,6 +864,68 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_weight_norm_descriptor, row_scale) - 144usize];
 };
 impl Default for pk_lora_weight_norm_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_magnitude_gradient_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub dy: pk_matrix,
+    pub y: pk_matrix,
+    pub bias: pk_matrix,
+    pub magnitude: pk_matrix,
+    pub dmagnitude: pk_matrix,
+    pub mode: i32,
+    pub reserved: i32,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_magnitude_gradient_descriptor"]
+        [::core::mem::size_of::<pk_lora_magnitude_gradient_descriptor>() - 336usize];
+    ["Alignment of pk_lora_magnitude_gradient_descriptor"]
+        [::core::mem::align_of::<pk_lora_magnitude_gradient_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::dy"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, dy) - 24usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::y"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, y) - 80usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::bias"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, bias) - 136usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::magnitude"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, magnitude) - 192usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::dmagnitude"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, dmagnitude) - 248usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::mode"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, mode) - 304usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, reserved) - 308usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, workspace) - 312usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, workspace_bytes) - 320usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, status) - 328usize];
+};
+impl Default for pk_lora_magnitude_gradient_descriptor {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -1294,6 +1360,19 @@ unsafe extern "C" {
     pub fn pk_lora_weight_norm_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_weight_norm_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient(
+        queue: *const pk_queue,
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient_workspace(
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
+        bytes: *mut u64,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_quantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;

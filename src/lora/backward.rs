@@ -1,4 +1,4 @@
-//! The gradients of `y = x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ + bias`.
+//! The gradients of `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
 use super::{Dropout, Middle, Samples};
 use crate::workspace::ALIGNMENT;
@@ -15,8 +15,8 @@ const OPERATION: &str = "lora::backward";
 
 /// Where a gradient goes.
 pub struct Gradient<'a, T, Q, const N: usize = 3> {
-    view: TensorMut<'a, T, Q, N>,
-    accumulate: bool,
+    pub(super) view: TensorMut<'a, T, Q, N>,
+    pub(super) accumulate: bool,
 }
 
 impl<'a, T: Element, Q: Queue, const N: usize> Gradient<'a, T, Q, N> {
@@ -51,6 +51,7 @@ pub struct BackwardTarget<'a, T, P, Q> {
     w: Option<Tensor<'a, T, Q, 3>>,
     adapter: Option<Factors<'a, P, Q>>,
     middle: Option<Middle<'a, P, Q>>,
+    row_scale: Option<Tensor<'a, f32, Q, 2>>,
     h: SavedH<'a, T, Q>,
     a: Option<Gradient<'a, P, Q>>,
     b: Option<Gradient<'a, P, Q>>,
@@ -64,8 +65,8 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
     /// With `dy` [m, n], the gradient of y.
     pub fn new(dy: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         let (dy, h) = (dy.into(), SavedH::None);
-        let (w, adapter, middle, a, b, bias) = (None, None, None, None, None, None);
-        Self { dy, w, adapter, middle, h, a, b, bias, scale: None, gate: None, core: None }
+        let (w, adapter, middle, row_scale, a, b, bias) = (None, None, None, None, None, None, None);
+        Self { dy, w, adapter, middle, row_scale, h, a, b, bias, scale: None, gate: None, core: None }
     }
 
     /// The base's weight `w` [n, k], for the gradient of x; without it, that of the branch alone.
@@ -83,6 +84,12 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
     /// What lies between A and B, as in forward.
     pub fn middle(mut self, middle: Middle<'a, P, Q>) -> Self {
         self.middle = Some(middle);
+        self
+    }
+
+    /// That of forward, `g` `[n]`, or [batches, n]: a constant here, as DoRA has it. Its magnitude's gradient is that of [`super::magnitude_gradient`].
+    pub fn row_scale(mut self, g: impl Into<Tensor<'a, f32, Q, 2>>) -> Self {
+        self.row_scale = Some(g.into());
         self
     }
 
@@ -198,22 +205,24 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     }
 }
 
-/// The gradients of `yₜ = x·Wₜᵀ + sₜ·midₜ(x̃·Aₜᵀ)·Bₜᵀ + biasₜ` for every target, with `x̃` what [`Dropout`] leaves of x; any of them, each overwritten or added to.
+/// The gradients of `yₜ = gₜ ⊙ (x·Wₜᵀ + sₜ·midₜ(x̃·Aₜᵀ)·Bₜᵀ) + biasₜ` for every target, with `g` of [`BackwardTarget::row_scale`], or 1, and `x̃` what [`Dropout`] leaves of x; any of them, each
+/// overwritten or added to.
 ///
 /// | gradient | formula | shape |
 /// |---|---|---|
-/// | x | `Σₜ dYₜ·Wₜ + d∘(s'ₜ·dHₜ·Aₜ)` | [m, k] |
+/// | x | `Σₜ Uₜ·Wₜ + d∘(s'ₜ·dHₜ·Aₜ)` | [m, k] |
 /// | A | `s'·dHᵀ·(d∘x)` | [rank, k] |
-/// | B | `s'·dYᵀ·mid(H)` | [n, rank] |
+/// | B | `s'·Uᵀ·mid(H)` | [n, rank] |
 /// | bias | `Σ` of dY's rows | `[n]` |
-/// | λ | `s'·Σ` of the rows of `F∘g∘H` | `[rank]` |
-/// | g | `s'·F∘λ∘H` | [m, rank] |
-/// | R | `s'·(dY·B)ᵀ·(g∘λ∘H)` | [r_b, r_a] |
+/// | λ | `s'·Σ` of the rows of `F∘γ∘H` | `[rank]` |
+/// | γ | `s'·F∘λ∘H` | [m, rank] |
+/// | R | `s'·(U·B)ᵀ·(γ∘λ∘H)` | [r_b, r_a] |
 ///
-/// where `H = (d∘x)·Aᵀ`, `F = dY·B·R`, `dH = F∘g∘λ`, `s' = s / (1 − p)`, and d is 0 where an element of x is dropped, else 1. Without a [`Middle`] R, g and λ are 1, and `dH = dY·B`. Any strides of which one is 1, any rank (0: no branch), optionally batched.
+/// where `U = g ⊙ dY`, `H = (d∘x)·Aᵀ`, `F = U·B·R`, `dH = F∘γ∘λ`, `s' = s / (1 − p)`, and d is 0 where an element of x is dropped, else 1. Without a [`Middle`] R, γ and λ are 1, and `dH = U·B`. Any strides of which one is 1, any rank (0: no branch), optionally batched.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`].
-/// H and dH are kept in f32. NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
+/// H and dH are kept in f32. With a row scale and 16-bit W the tensor-core kernels round `g ⊙ W` to its type, about what merging would make: in the gradient of x up to `u·Σ|dY·(g ⊙ W)|` more, with
+/// `u` 2⁻¹¹ (f16, and 2⁻²⁵·Σ|dY| where that is beneath its normal numbers) or 2⁻⁸ (bf16). NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
 /// the shape alone and are added up in their order, so the bits are the same on every run.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
@@ -221,7 +230,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 /// [m, rank] in f32 and with a core `6·m·r_a·r_b` flops.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
-/// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014.
+/// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014; S. Liu et al., *DoRA*, ICML 2024, section 4.3 for the constant g.
 ///
 /// # Errors
 /// [`Error::Shape`] (a saved H of another shape among them), [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],

@@ -20,13 +20,13 @@ impl<Q> Clone for Ranks<'_, Q> {
 }
 impl<Q> Copy for Ranks<'_, Q> {}
 
-/// What lies between A and B of an adapter: `mid(H) = R·(g ⊙ (λ ⊙ H))` in place of `H = x̃·Aᵀ`, of listed ranks alone. Any of the four, in this order:
+/// What lies between A and B of an adapter: `mid(H) = R·(γ ⊙ (λ ⊙ H))` in place of `H = x̃·Aᵀ`, of listed ranks alone. Any of the four, in this order:
 ///
 /// | part | shape | methods |
 /// |---|---|---|
 /// | the ranks that take part | a list on the host or in the queue's memory | Maestro, CoDyRA's pruned ranks |
 /// | λ, a scale for each rank | `[rank]`, or [batches, rank] | AdaLoRA's E, CoDyRA's w, LoLDU's diagonal |
-/// | g, a gate for each token and rank | [m, rank] in f32 | mixtures of rank-1 experts: 0 where an expert is not chosen |
+/// | γ, a gate for each token and rank | [m, rank] in f32 | mixtures of rank-1 experts: 0 where an expert is not chosen |
 /// | R, a core | [r_b, r_a], with A [r_a, k] and B [n, r_b] | LoRA-XS, LoRA-SB, Fed-SB |
 ///
 /// **Ranks that do not take part.** With a list, those rows of A and columns of B are not read, and of their gradients, and of those of λ and g, nothing is written: not a zero either. λ and g have an entry for
@@ -68,7 +68,7 @@ impl<'a, P: Element, Q: Queue> Middle<'a, P, Q> {
         self
     }
 
-    /// `g ⊙ H`, with g [m, rank] in f32.
+    /// `γ ⊙ H`, with γ [m, rank] in f32.
     pub fn gate(mut self, gate: impl Into<Tensor<'a, f32, Q, 3>>) -> Self {
         self.gate = Some(gate.into());
         self

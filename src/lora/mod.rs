@@ -8,6 +8,7 @@
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
 //! | [`sample_norms`], [`clip_weights`], [`add_noise`] | the norm of each sample's gradients, what it is clipped by, and noise: differential privacy |
+//! | [`magnitude_gradient`] | the gradient of DoRA's magnitude, from y |
 //! | [`weight_norm`] | `|W + Σᵢ sᵢ·Bᵢ·Aᵢ|` of every row, for DoRA |
 //!
 //! E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022. With `s = α/√rank` it is rsLoRA (D. Kalajdzievski, 2023).
@@ -19,6 +20,7 @@ mod clip_weights;
 mod code_book;
 mod dropout;
 mod forward;
+mod magnitude_gradient;
 mod merge;
 mod middle;
 mod quantize;
@@ -33,6 +35,9 @@ pub use clip_weights::{ClipWeights, clip_weights, clip_weights_kernel};
 pub use code_book::CodeBook;
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
+pub use magnitude_gradient::{
+    MagnitudeGradient, magnitude_gradient, magnitude_gradient_kernel, magnitude_gradient_workspace,
+};
 pub use merge::{Merge, merge, merge_kernel, unmerge};
 pub use middle::Middle;
 pub use quantize::{
@@ -47,6 +52,7 @@ pub(crate) use add_noise::NoiseProblem;
 pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 pub(crate) use clip_weights::ClipProblem;
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
+pub(crate) use magnitude_gradient::MagnitudeProblem;
 pub(crate) use merge::MergeProblem;
 pub(crate) use middle::MiddleProblem;
 pub(crate) use quantize::QuantizeProblem;

@@ -12,11 +12,14 @@ use crate::lora::{
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
+mod magnitude_gradient;
 mod middle;
 mod samples;
 
 pub(crate) use backward::backward;
 pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
+pub(crate) use magnitude_gradient::magnitude_gradient;
+pub use magnitude_gradient::magnitude_gradient_terms;
 use middle::Middle;
 pub(crate) use samples::{add_noise, clip_weights, sample_norms};
 pub use samples::{add_noise_terms, sample_norms_terms};

@@ -141,6 +141,10 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(AdapterProblem { a, b, scale: *scale })
             }
         };
+        let row_scale = match &self.row_scale {
+            None => None,
+            Some(scale) => Some(input.matrix("row_scale", as_rows(scale.acquire(queue, guards)?), [1, n])?),
+        };
         let [rank, after] = adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
         let middle = match &self.middle {
             None => None,
@@ -222,7 +226,7 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(checked(check, name, elements, [batches, 1, n], gradient.accumulate)?)
             }
         };
-        Ok(BackwardTargetProblem { n, dy, w, adapter, middle, h, a, b, bias, scale, gate, core })
+        Ok(BackwardTargetProblem { n, dy, w, adapter, middle, row_scale, h, a, b, bias, scale, gate, core })
     }
 }
 
@@ -256,6 +260,8 @@ pub(crate) struct BackwardTargetProblem {
     pub w: Option<Elements<3>>,
     pub adapter: Option<AdapterProblem>,
     pub middle: Option<MiddleProblem>,
+    /// [batches, 1, n] of f32
+    pub row_scale: Option<Elements<3>>,
     pub h: Option<(Elements<3>, ElementType)>,
     pub a: Option<GradientProblem>,
     pub b: Option<GradientProblem>,
@@ -294,6 +300,7 @@ impl BackwardProblem {
             }
             inputs.push(Operand::new(name("dy", i), target.dy));
             inputs.extend(target.w.map(|w| Operand::new(name("w", i), w)));
+            inputs.extend(target.row_scale.map(|scale| Operand::new(name("row_scale", i), scale)));
             inputs.extend(target.h.map(|(h, _)| Operand::new(name("saved h", i), h)));
             inputs.extend(target.middle.iter().flat_map(|middle| middle.operands(|part| name(part, i))));
             if let Some(adapter) = &target.adapter {
@@ -408,6 +415,9 @@ impl BackwardTargetProblem {
         }
         if let Some(middle) = &self.middle {
             target.middle = middle.descriptor(adapter_element_type);
+        }
+        if let Some(scale) = &self.row_scale {
+            target.row_scale = scale.matrix(ElementType::F32);
         }
         if let Some((h, element_type)) = &self.h {
             target.h_saved = 1;

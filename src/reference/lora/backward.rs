@@ -137,15 +137,14 @@ unsafe fn run<T: Element, P: Element, N: Number>(
         unsafe {
             let ranks = target.adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
             let middle = Middle::<P>::new(target.middle.as_ref(), problem.m, ranks, record);
-            // dH' = dY·B, [batches·m, after]; dH of it
-            let (dy, b) =
-                (View::<T>::new(&target.dy), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b)));
-            let dy = |batch, row, i| dy.value([batch, row, i]);
+            // dH' = U·B, [batches·m, after]; dH of it
+            let b = target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b));
+            let u = |batch, row, i| scaled_dy::<T>(target, [batch, row, i]);
             let b = |batch, i, column| match (b, middle.rank_of(i)) {
                 (Some(b), Some(rank)) => b.value([batch, column, rank]),
                 _ => 0.0,
             };
-            let after = rows::<N>(problem, middle.after, target.n, dy, b);
+            let after = rows::<N>(problem, middle.after, target.n, u, b);
             let dh = parameters::<T, P, N>(problem, number, &middle, after, weights.as_deref(), &write);
             intermediates.push((middle, dh));
         }
@@ -153,6 +152,18 @@ unsafe fn run<T: Element, P: Element, N: Number>(
     if problem.dx.is_some() {
         // SAFETY: the caller's.
         unsafe { input::<T, P, N>(problem, &intermediates, &write) };
+    }
+}
+
+/// An element of U: of dY, times its column's row scale.
+///
+/// # Safety
+/// As [`run`], with an index within dY's extents.
+unsafe fn scaled_dy<T: Element>(target: &BackwardTargetProblem, index: [usize; 3]) -> f64 {
+    // SAFETY: the caller's.
+    unsafe {
+        let dy = View::<T>::new(&target.dy).value(index);
+        target.row_scale.as_ref().map_or(dy, |scale| dy * View::<f32>::new(scale).value([index[0], 0, index[2]]))
     }
 }
 
@@ -273,11 +284,12 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
             // Of no ranks a core makes zeros.
             h.resize(all_rows * middle.after, N::default());
             let h = |row: usize, column: usize| weighed(h[row * middle.after + column], row);
+            let u = |row, column| scaled_dy::<T>(target, [of_row(row)[0], of_row(row)[1], column]);
             summed_rows::<P, N>(
                 problem,
                 Sums { output: Output::B(number), extents: [middle.after, target.n], scale },
                 h,
-                dy,
+                u,
                 rank_of,
                 write,
             );
@@ -449,9 +461,9 @@ unsafe fn input<T: Element, P: Element, N: Number>(
             // SAFETY: indices within the extents of dY, W and A.
             unsafe {
                 if let Some(w) = &target.w {
-                    let (dy, w) = (View::<T>::new(&target.dy), View::<T>::new(w));
-                    let dy = |i, d| N::new(dy.value([batch, rows.start + i, d]));
-                    product.product(extents(target.n), dy, |j, d| w.value([batch, d, columns.start + j]));
+                    let w = View::<T>::new(w);
+                    let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
+                    product.product(extents(target.n), u, |j, d| w.value([batch, d, columns.start + j]));
                     add(base, product, 1.0);
                 }
                 if let Some(adapter) = target.adapter.as_ref().filter(|_| middle.columns > 0) {
