@@ -1,4 +1,4 @@
-// The gradients of H, of the scale and of the gate, from dH' = dY * B; and that of the core. With f = dH' * core, or dH' itself without one:
+// The gradients of H, of the scale and of the gate, from dH' = dY * (r .* B), r the row scale or 1; and that of the core. With f = dH' * core, or dH' itself without one:
 //
 //   dH = gate .* (scale .* f)          d gate = s * f .* (scale .* H)          d scale = s * the sum over rows of f .* (gate .* H)          d core = s * dH'^T * (gate .* (scale .* H))
 //

@@ -29,7 +29,7 @@ impl<Q> Copy for Ranks<'_, Q> {}
 /// | γ, a gate for each token and rank | [m, rank] in f32 | mixtures of rank-1 experts: 0 where an expert is not chosen |
 /// | R, a core | [r_b, r_a], with A [r_a, k] and B [n, r_b] | LoRA-XS, LoRA-SB, Fed-SB |
 ///
-/// **Ranks that do not take part.** With a list, those rows of A and columns of B are not read, and of their gradients, and of those of λ and g, nothing is written: not a zero either. λ and g have an entry for
+/// **Ranks that do not take part.** With a list, those rows of A and columns of B are not read, and of their gradients, and of those of λ and γ, nothing is written: not a zero either. λ and γ have an entry for
 /// every rank of A, listed or not; a saved H has a column for each entry of the list. Where a gate is 0, what is made of H is 0 whatever H and λ hold, NaN too; B is multiplied by that 0, so that a B that is no number still
 /// spreads. A λ of 0 times NaN is NaN.
 ///

@@ -40,6 +40,9 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_weight_norm", Some(weight_norm)),
     ("pk_lora_weight_norm_workspace", None),
     ("pk_lora_weight_norm_pick", None),
+    ("pk_lora_magnitude_gradient", Some(magnitude_gradient)),
+    ("pk_lora_magnitude_gradient_workspace", None),
+    ("pk_lora_magnitude_gradient_pick", None),
     ("pk_lora_quantize", Some(|queue| quantize(queue, pk_lora_quantize))),
     ("pk_lora_dequantize", Some(|queue| quantize(queue, pk_lora_dequantize))),
     ("pk_lora_quantize_workspace", None),
@@ -263,6 +266,28 @@ fn weight_norm(queue: &pk_queue) -> i32 {
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { pk_lora_weight_norm(queue, &descriptor) };
     assert!(norm == [7.0; 4] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn magnitude_gradient(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut dy, mut y, mut magnitude) = ([1.0; 12], [1.0; 12], [1.0; 3]);
+    let (mut gradient, mut workspace) = ([7.0; 3], Workspace([7.0; 64]));
+    let descriptor = pk_lora_magnitude_gradient_descriptor {
+        size: size_of_struct::<pk_lora_magnitude_gradient_descriptor>(),
+        dy: matrix(&mut dy, 4, 3),
+        y: matrix(&mut y, 4, 3),
+        magnitude: matrix(&mut magnitude, 1, 3),
+        dmagnitude: matrix(&mut gradient, 1, 3),
+        mode: PK_GRADIENT_OVERWRITE,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_magnitude_gradient(queue, &descriptor) };
+    assert!(gradient == [7.0; 3] && workspace.0 == [7.0; 64], "a refused call has written");
     status
 }
 

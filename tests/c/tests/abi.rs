@@ -83,3 +83,8 @@ fn samples() {
 fn row_norms() {
     check(c_tests::weight_norm());
 }
+
+#[test]
+fn magnitudes() {
+    check(c_tests::magnitude_gradient());
+}

@@ -4,7 +4,9 @@ use half::{bf16, f16};
 
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
 use super::middle::case::{Listed, MiddleSpec, Part};
-use super::{add_noise, clip_weights, gradient_case, merge, quantize, run, sample_norms, weight_norm};
+use super::{
+    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, run, sample_norms, weight_norm,
+};
 use crate::numbers::Numbers;
 use crate::streams::Operation;
 
@@ -88,12 +90,16 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(BACKWARD, "listed ranks", || {
         gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.targets[0].middle = listed_ranks(false)))
     }),
+    Operation::new(BACKWARD, "row scales", || {
+        gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].row_scale = BiasSpec::Shared(1)))
+    }),
     Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
     Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),
     Operation::new("pk_lora_add_noise", "a matrix", add_noise::exercise),
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
     Operation::new("pk_lora_weight_norm", "two adapters", weight_norm::exercise),
+    Operation::new("pk_lora_magnitude_gradient", "a matrix", magnitude_gradient::exercise),
     Operation::new("pk_lora_quantize", "nested", || quantize::exercise(true)),
     Operation::new("pk_lora_dequantize", "a matrix", || quantize::exercise(false)),
 ];

@@ -2,11 +2,11 @@
 
 use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient, Samples};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Element, Emulator, Error, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
+use peft_kernels::{Element, ElementType, Emulator, Error, Kernel, Layout, Place, RawStream, TensorMut, Workspace};
 
-use super::case::{Arrangement, Saved};
+use super::case::{Arrangement, BiasSpec, Saved};
 use super::middle::case::{MiddleCase, MiddleSpec, Part, sum as total, times};
-use super::run::{check_workspace, list, matrix};
+use super::run::{check_workspace, list, matrix, rows};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
@@ -25,6 +25,7 @@ pub struct TargetSpec {
     pub n: usize,
     pub rank: Option<usize>,
     pub dense: bool,
+    pub row_scale: BiasSpec,
     pub h: Saved,
     /// Of A, B and the bias; and whether they are sums over batches.
     pub modes: [Mode; 3],
@@ -40,7 +41,8 @@ impl TargetSpec {
         let modes = [Mode::Overwrite; 3];
         let (middle, summed) = (MiddleSpec::default(), [false; 3]);
         let (middle_modes, middle_summed) = (modes, [false; 2]);
-        Self { n, rank: Some(rank), dense: true, h: Saved::None, modes, summed, middle, middle_modes, middle_summed }
+        let (row_scale, h) = (BiasSpec::None, Saved::None);
+        Self { n, rank: Some(rank), dense: true, row_scale, h, modes, summed, middle, middle_modes, middle_summed }
     }
 }
 
@@ -139,6 +141,7 @@ pub struct TargetCase<T, P> {
     pub dy: Buffer<T>,
     pub w: Option<Buffer<T>>,
     pub factors: Option<Factors<P>>,
+    pub row_scale: Option<Buffer<f32>>,
     pub h: (Buffer<T>, Buffer<f32>),
     /// A gradient that is not asked for has a buffer all the same, which nobody may touch.
     pub da: Buffer<P>,
@@ -148,6 +151,13 @@ pub struct TargetCase<T, P> {
     pub dscale: Buffer<P>,
     pub dgate: Buffer<f32>,
     pub dcore: Buffer<P>,
+}
+
+impl<T: Element + Cell, P: Element + Cell> TargetCase<T, P> {
+    /// What a column of y is scaled by.
+    fn scale_of(&self, batch: usize, column: usize) -> f64 {
+        self.row_scale.as_ref().map_or(1.0, |scale| f64::from(scale.get_shared([batch, 0, column])))
+    }
 }
 
 /// The operands of a call, in buffers.
@@ -179,6 +189,8 @@ pub struct MiddleValues<P> {
 /// Value and Σ|terms| of each of them.
 pub struct Oracle {
     pub dx: Vec<Terms>,
+    /// How far rounding g ⊙ W to its type may move an element of dx.
+    pub dx_rounded: Vec<f64>,
     pub factors: Vec<[Vec<Terms>; 2]>,
     pub bias: Vec<Vec<Terms>>,
     /// Scale, gate, core.
@@ -262,11 +274,22 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let dcore = [batches_of(target.middle_summed[1]), of_core, rank];
             let dcore = place(of_middle, 12).layout(dcore);
             let [scale_mode, gate_mode, core_mode] = target.middle_modes;
+            let row_scale = match target.row_scale {
+                BiasSpec::None => None,
+                BiasSpec::Shared(step) => Some((1, step)),
+                BiasSpec::Batched(step) => Some((batches, step)),
+            };
+            // Of integers powers of two, so that g ⊙ W has their bits.
+            let row_scale = row_scale.map(|(batches, step)| {
+                let layout = Layout { offset: step - 1, extents: [batches, 1, n], strides: [n * step + 1, 0, step] };
+                Buffer::new(layout, |_| numbers.scale(&mut random))
+            });
             TargetCase {
                 dscale: output(numbers, of_middle, dscale, scale_mode),
                 dgate: output(numbers, of_middle, dgate, gate_mode),
                 dcore: output(numbers, of_middle, dcore, core_mode),
                 middle,
+                row_scale,
                 da: output(numbers, &mut random, a.layout([a_batches, rank, k]), a_mode),
                 db: output(numbers, &mut random, b.layout([b_batches, n, after]), b_mode),
                 dbias: output(numbers, &mut random, bias, bias_mode),
@@ -338,6 +361,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 if let Some(db) = gradient(queue, &case.db, spec.modes[1]) {
                     target = target.b_gradient(db);
                 }
+            }
+            if let Some(scale) = &case.row_scale {
+                target = target.row_scale(rows(queue, scale));
             }
             if spec.modes[2] != Mode::None {
                 let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = case.dbias.layout;
@@ -430,6 +456,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             case.h.0.check_untouched("h")?;
             case.h.1.check_untouched("h in f32")?;
             case.w.iter().try_for_each(|w| w.check_untouched("w"))?;
+            case.row_scale.iter().try_for_each(|scale| scale.check_untouched("row scale"))?;
             if let Some(Factors { a, b, .. }) = &case.factors {
                 a.check_untouched("a")?;
                 b.check_untouched("b")?;
@@ -480,7 +507,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 continue;
             };
             let scale = f64::from(*scale) * factor;
-            let dy = |index: [usize; 3]| case.dy.get_shared(index).to_f64();
+            let dy = |index: [usize; 3]| case.dy.get_shared(index).to_f64() * case.scale_of(index[0], index[2]);
             // What a middle makes of H, and its gradients; of a target without one these are H and dH.
             let middle = &case.middle;
             let (columns, after) = (middle.ranks.len(), middle.after);
@@ -574,7 +601,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             };
             for ((case, spec), dh) in self.targets.iter().zip(&self.spec.targets).zip(&all_dh) {
                 if let Some(w) = &case.w {
-                    let dy = |j| one(case.dy.get_shared([batch, row, j]).to_f64());
+                    let dy = |j| one(case.dy.get_shared([batch, row, j]).to_f64() * case.scale_of(batch, j));
                     add(sum(&mut (0..spec.n).map(|j| (dy(j), w.get_shared([batch, j, i]).to_f64()))));
                 }
                 if let Some(Factors { a, scale, .. }) = &case.factors
@@ -592,7 +619,24 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             }
             value
         });
-        Oracle { dx: dx.collect(), factors, bias, middle: middles }
+        let dx_rounded = indices([batches, m, k]).map(|index| self.dx_rounded(index));
+        Oracle { dx: dx.collect(), dx_rounded: dx_rounded.collect(), factors, bias, middle: middles }
+    }
+
+    /// Half a unit in the last place of every g·W, of 2⁻²⁴ below f16's normal numbers, times its dY.
+    fn dx_rounded(&self, [batch, row, i]: [usize; 3]) -> f64 {
+        let (unit, least) = match T::TYPE {
+            ElementType::F16 => (2f64.powi(-11), 2f64.powi(-25)),
+            ElementType::BF16 => (2f64.powi(-8), 0.0),
+            _ => return 0.0,
+        };
+        let of_target = |(case, spec): (&TargetCase<T, P>, &TargetSpec)| {
+            let (Some(w), Some(_)) = (&case.w, &case.row_scale) else { return 0.0 };
+            let product = |j| w.get_shared([batch, j, i]).to_f64() * case.scale_of(batch, j);
+            let moved = |j| case.dy.get_shared([batch, row, j]).to_f64().abs() * (unit * product(j)).abs().max(least);
+            (0..spec.n).map(moved).sum()
+        };
+        self.targets.iter().zip(&self.spec.targets).map(of_target).sum::<f64>()
     }
 
     /// What a row counts in the gradients of parameters.

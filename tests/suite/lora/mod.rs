@@ -44,6 +44,7 @@ mod forward;
 pub mod gradient_case;
 mod hf_peft;
 mod layers;
+mod magnitude_gradient;
 mod merge;
 mod methods;
 pub mod middle;
@@ -82,6 +83,7 @@ pub fn trials(trials: &mut Trials) {
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
     weight_norm::trials(trials);
+    magnitude_gradient::trials(trials);
     sample_norms::trials(trials);
     sample_weights::trials(trials);
     clip_weights::trials(trials);

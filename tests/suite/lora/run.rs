@@ -34,7 +34,7 @@ pub fn adapter<'a, P: Element + Cell, Q: Runner>(queue: &Q, factors: &'a Factors
 }
 
 /// A row for each batch.
-fn rows<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 2> {
+pub fn rows<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 2> {
     let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = buffer.layout;
     let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
     Tensor::with_layout(queue.source(buffer), layout).expect("the buffer is as large as its layout")

@@ -1,9 +1,10 @@
 //! The methods that this family is for, as their users would put them together: the public interface alone, against each method's formula on a weight that is there in full.
 //!
-//! DP-LoRA is in `lora::dp_lora`, DoRA's forward in `lora::forward::equals_peft`.
+//! DP-LoRA is in `lora::dp_lora`, DoRA's forward alone in `lora::forward::equals_peft`.
 
 mod adalora;
 mod codyra;
+mod dora;
 mod dylora;
 mod experts;
 mod layer;
@@ -47,6 +48,7 @@ pub fn trials(trials: &mut Trials) {
     on_host_queues!(trials, "fed_sb", lora_xs::fed_sb);
     on_host_queues!(trials, "maestro", maestro::maestro);
     on_host_queues!(trials, "mixture_of_rank_one_experts", experts::experts);
+    on_host_queues!(trials, "dora", dora::dora);
     on_host_queues!(trials, "loldu", loldu::loldu);
     on_host_queues!(trials, "stitching", stitching::stitching);
     on_host_queues!(trials, "perk", perk::perk);
