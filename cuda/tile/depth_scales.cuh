@@ -13,7 +13,8 @@ class DepthScales {
   static_assert(Config::kStageDepth <= Config::kThreads, "a thread copies one number of a stage");
   struct Shared {
     SharedArray<float, Config::kStages * Config::kStageDepth> scales;
-    SharedArray<int64_t, 2 * Config::kStageDepth> next;  // of each thread that copies: where its next number is, 0 for ones, and how far from one stage's to the next. Registers have no room for it
+    // Of each thread that copies: where its next number is, 0 for ones, and how far it is from one stage's to the next. Registers have no room for it.
+    SharedArray<int64_t, Config::kStageDepth> next, step;
   };
 
   // Of [1, depth] f32, or without data ones.
@@ -21,7 +22,8 @@ class DepthScales {
     const auto at = static_cast<int>(thread_index().x);
     if (at >= Config::kStageDepth) return;
     const auto address = reinterpret_cast<int64_t>(scales.data == nullptr ? nullptr : scales.at(0, at));
-    shared_.next.template store_vector<2>(static_cast<uint32_t>(2 * at), {{address, Config::kStageDepth * scales.column_stride * static_cast<int64_t>(sizeof(float))}});
+    shared_.next.store(static_cast<uint32_t>(at), address);
+    shared_.step.store(static_cast<uint32_t>(at), Config::kStageDepth * scales.column_stride * static_cast<int64_t>(sizeof(float)));
   }
 
   // Those of the next stage, of which `depth` is left in all.
@@ -29,12 +31,12 @@ class DepthScales {
     const int at = static_cast<int>(thread_index().x);
     if (at >= Config::kStageDepth) return;
     const auto to = static_cast<uint32_t>(stage * Config::kStageDepth + at);
-    const auto next = shared_.next.template load_vector<2>(static_cast<uint32_t>(2 * at));
-    if (next.values[0] == 0) {
+    const int64_t next = shared_.next.load(static_cast<uint32_t>(at));
+    if (next == 0) {
       shared_.scales.store(to, 1.0f);
     } else {
-      copy_async<4>(shared_.scales, to, reinterpret_cast<const float*>(next.values[0]), at < depth ? 4 : 0);
-      shared_.next.store(static_cast<uint32_t>(2 * at), next.values[0] + next.values[1]);
+      copy_async<4>(shared_.scales, to, reinterpret_cast<const float*>(next), at < depth ? 4 : 0);
+      shared_.next.store(static_cast<uint32_t>(at), next + shared_.step.load(static_cast<uint32_t>(at)));
     }
   }
 

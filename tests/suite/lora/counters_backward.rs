@@ -184,8 +184,8 @@ fn scaled_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
                     let whole = |row: &Row| row.parts == row.least && row.parts * 32 == row.bytes;
                     check_request(&rows, kernel, Kind::GlobalRead, operand, whole)?;
                 }
-                // Tiles of dY and of W, then behind the sums, the rows' adapters and the tile's place the scales of all stages, and where the next are.
-                for array in (0..8).chain(11..13) {
+                // Tiles of dY and of W, then behind the sums, the rows' adapters and the tile's place the scales of all stages, where the next are, and how far apart.
+                for array in (0..8).chain(11..14) {
                     for kind in [Kind::SharedRead, Kind::SharedWrite] {
                         check_request(&rows, kernel, kind, &format!("shared {array}"), |row| row.parts == row.least)?;
                     }

@@ -88,7 +88,9 @@ pub const OPERATIONS: &[Operation] = &[
         gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].middle = gated_core()))
     }),
     Operation::new(BACKWARD, "listed ranks", || {
-        gradient_case::exercise::<f16, f32>(&gradients().with(|spec| spec.targets[0].middle = listed_ranks(false)))
+        gradient_case::exercise::<f16, f32>(&gradients().with(|spec| {
+            (spec.targets[0].middle, spec.targets[0].row_scale) = (listed_ranks(false), BiasSpec::Shared(1));
+        }))
     }),
     Operation::new(BACKWARD, "row scales", || {
         gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].row_scale = BiasSpec::Shared(1)))

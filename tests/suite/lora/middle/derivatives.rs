@@ -2,7 +2,7 @@
 
 use peft_kernels::lora::{Backward, BackwardTarget, Dropout, Forward, Gradient, Middle, Target};
 use peft_kernels::reference::{Terms, lora as reference};
-use peft_kernels::{Cpu, Mat, MatMut};
+use peft_kernels::{Cpu, Mat, MatMut, Vector};
 
 use crate::numbers::Random;
 use crate::queues::Trials;
@@ -30,6 +30,7 @@ struct Model {
     scale: Vec<f32>,
     gate: Vec<f32>,
     core: Vec<f32>,
+    row_scale: Option<Vec<f32>>,
     dy: Vec<f32>,
     dropout: Option<Dropout>,
 }
@@ -43,8 +44,9 @@ impl Model {
         let (x, a, b, dy) = (list(M * K), list(RANK * K), list(N * after), list(M * N));
         let (scale, mut gate, core): (_, Vec<f32>, _) = (list(RANK), list(M * RANK), list(after * RANK));
         gate[2] = 0.0;
+        let row_scale = (seed % 3 != 0).then(|| list(N));
         let dropout = (seed % 2 == 1).then(|| Dropout::new(0.375, seed, 9).unwrap());
-        Self { parts, x, a, b, scale, gate, core, dy, dropout }
+        Self { parts, x, a, b, scale, gate, core, row_scale, dy, dropout }
     }
 
     fn after(&self) -> usize {
@@ -71,9 +73,12 @@ impl Model {
     /// Σ dY∘Y.
     fn loss(&self) -> f64 {
         let mut y = vec![0.0f32; M * N];
-        let target = Target::branch_only(MatMut::new(&mut y, M, N).unwrap())
+        let mut target = Target::branch_only(MatMut::new(&mut y, M, N).unwrap())
             .adapter(Mat::new(&self.a, RANK, K).unwrap(), Mat::new(&self.b, N, self.after()).unwrap(), SCALE)
             .middle(self.middle());
+        if let Some(g) = &self.row_scale {
+            target = target.row_scale(Vector::whole(g));
+        }
         let mut call = Forward::new(Mat::new(&self.x, M, K).unwrap()).target(target);
         if let Some(dropout) = self.dropout {
             call = call.dropout(dropout);
@@ -92,6 +97,9 @@ impl Model {
             .middle(self.middle())
             .a_gradient(Gradient::overwrite(MatMut::new(&mut da, RANK, K).unwrap()))
             .b_gradient(Gradient::overwrite(MatMut::new(&mut db, N, after).unwrap()));
+        if let Some(g) = &self.row_scale {
+            target = target.row_scale(Vector::whole(g));
+        }
         if self.parts.scale {
             target = target.scale_gradient(Gradient::overwrite(MatMut::new(&mut dscale, 1, RANK).unwrap()));
         }

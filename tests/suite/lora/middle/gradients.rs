@@ -6,7 +6,7 @@ use super::case::{Listed, MiddleSpec, Part};
 use super::values::{listed, middle};
 use crate::buffer::Cell;
 use crate::lora::backward::check_everywhere;
-use crate::lora::case::{Arrangement, Saved};
+use crate::lora::case::{Arrangement, BiasSpec, Saved};
 use crate::lora::gradient_case::{Mode, Spec, TargetSpec, Weights};
 use crate::numbers::Numbers;
 use crate::queues::Trials;
@@ -103,6 +103,7 @@ fn several_targets<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
             let rank = [4, 0, 9, 3, 17][i % 5];
             TargetSpec {
                 middle: if i % 3 == 1 { MiddleSpec::default() } else { middle(i * 5 + 7, rank) },
+                row_scale: [BiasSpec::None, BiasSpec::Shared(1)][i / 2 % 2],
                 h: SAVED[i % 3],
                 modes: [MODES[(i + 1) % 3], MODES[(i + 2) % 3], MODES[i % 3]],
                 ..TargetSpec::new(7 + i, rank)
@@ -128,11 +129,29 @@ fn weighed<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
             |spec| {
                 spec.weights = Some(Weights { offsets, values });
                 spec.targets[0].middle = middle([7, 3, 9, 4, 18][i % 5], 5);
+                spec.targets[0].row_scale = [BiasSpec::None, BiasSpec::Shared(1)][i / 4 % 2];
                 spec.targets[0].h = SAVED[i % 3];
                 spec.targets[0].modes = [MODES[i % 3], MODES[(i + 1) % 3], MODES[(i + 2) % 3]];
                 (spec.seed, spec.arrangement) = (i as u64, Arrangement::Random);
             },
         ))?;
+    }
+    Ok(())
+}
+
+/// Every mixture of parts below a row scale, one for all batches or one of each, beside what dropout leaves and sums over batches.
+fn row_scales<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for i in 0..24usize {
+        let numbers = [Numbers::Integers, Numbers::Reals][i / 3 % 2];
+        check_everywhere::<T, P>(&Spec::new([5, 66, 9][i % 3], [9, 72][i / 2 % 2], 19, 5, numbers).with(|spec| {
+            (spec.batches, spec.seed) = (1 + i % 5 % 3, i as u64);
+            spec.dropout = (i / 4 % 2 == 0).then_some((0.5, 7, i as u64));
+            let target = &mut spec.targets[0];
+            target.middle = middle(i, 5);
+            target.row_scale = [BiasSpec::Batched(1), BiasSpec::Shared(2), BiasSpec::Batched(3)][i / 3 % 3];
+            target.h = SAVED[i / 2 % 3];
+            (target.summed, target.middle_summed) = ([i % 2 == 0; 3], [i % 4 == 3; 2]);
+        }))?;
     }
     Ok(())
 }
@@ -169,5 +188,6 @@ pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::middle::backward::orders", orders);
     for_types_and_devices!(trials, "lora::middle::backward::several_targets", several_targets);
     for_types_and_devices!(trials, "lora::middle::backward::weighed", weighed);
+    for_types_and_devices!(trials, "lora::middle::backward::row_scales", row_scales);
     for_types_and_devices!(trials, "lora::middle::backward::many_tiles", many_tiles);
 }
