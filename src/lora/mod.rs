@@ -2,7 +2,7 @@
 //!
 //! | function | formula |
 //! |---|---|
-//! | [`forward`] | `y = x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ + bias`, for one layer or several that share x, with one adapter or a table of them, and a [`Middle`] or none |
+//! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none |
 //! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
