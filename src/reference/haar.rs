@@ -8,9 +8,11 @@ use crate::{Cpu, Element, Result};
 
 mod hadamard;
 mod pairs;
+mod registers;
 mod stage;
 mod tiles;
 mod wara;
+mod weave;
 
 pub(crate) use hadamard::hadamard;
 pub use hadamard::hadamard_terms;

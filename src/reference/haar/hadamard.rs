@@ -103,10 +103,20 @@ pub(crate) unsafe fn hadamard<T: Element>(problem: &HadamardProblem) {
             unsafe {
                 source.read_row(first, line);
                 pairs::unscale_each(line, values, &before);
-                pairs::walsh_hadamard(values);
+                walsh_hadamard(values);
                 pairs::scale_each(values, line, &after);
                 destination.write_row(first, line);
             }
         }
     });
+}
+
+/// Sums and differences of what is 1, 2, 4, … apart.
+fn walsh_hadamard(values: &mut [f64]) {
+    #[cfg(target_arch = "x86_64")]
+    if values.len() >= 8 && std::arch::is_x86_feature_detected!("avx512f") {
+        // SAFETY: the processor has AVX-512.
+        return unsafe { super::registers::walsh_hadamard(values) };
+    }
+    pairs::walsh_hadamard(values);
 }

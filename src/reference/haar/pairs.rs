@@ -18,8 +18,15 @@ fn pair(a: f64, b: f64) -> [f64; 2] {
     [a + b, a - b]
 }
 
-/// Defines each function twice, once with the wider registers of AVX2, and takes that where the processor has them; the bits are the same. They stay functions, of which the compiler knows that
-/// their slices are disjoint.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
+}
+
+/// Defines each function three times, with the registers of AVX-512, of AVX2 and of every processor, and takes the widest that there are; the bits are the same. They stay functions, of which the
+/// compiler knows that their slices are disjoint.
 macro_rules! vectors {
     ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*>($($argument:ident: $of:ty),*) $body:block)*) => {$(
         $(#[$documentation])*
@@ -32,14 +39,25 @@ macro_rules! vectors {
                 either($($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
+            {
+                #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+                #[inline(never)]
+                fn widest<$($type: Element),*>($($argument: $of),*) {
+                    either($($argument),*);
+                }
                 #[target_feature(enable = "avx2")]
                 #[inline(never)]
                 fn wide<$($type: Element),*>($($argument: $of),*) {
                     either($($argument),*);
                 }
-                // SAFETY: the processor has AVX2.
-                return unsafe { wide($($argument),*) };
+                if has_avx512() {
+                    // SAFETY: the processor has these.
+                    return unsafe { widest($($argument),*) };
+                }
+                if std::arch::is_x86_feature_detected!("avx2") {
+                    // SAFETY: the processor has AVX2.
+                    return unsafe { wide($($argument),*) };
+                }
             }
             narrow($($argument),*);
         }
@@ -132,6 +150,20 @@ vectors! {
     fn scale_each<T>(values: &[f64], row: &mut [T], factors: &[f64]) {
         for ((&value, element), &factor) in values.iter().zip(row).zip(factors) {
             *element = coefficient(value, factor);
+        }
+    }
+
+    /// Elements of two rows in turns.
+    fn zip<T>(even: &[T], odd: &[T], both: &mut [T]) {
+        for ((&even, &odd), both) in even.iter().zip(odd).zip(both.as_chunks_mut::<2>().0) {
+            *both = [even, odd];
+        }
+    }
+
+    /// Takes [`zip`] back.
+    fn unzip<T>(both: &[T], even: &mut [T], odd: &mut [T]) {
+        for ((even, odd), both) in even.iter_mut().zip(odd).zip(both.as_chunks::<2>().0) {
+            [*even, *odd] = *both;
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Room<T> {
     pub planes: Vec<f64>,
     /// Coefficients that are not together in memory: as they would be in the Mallat layout of the tile alone.
     pub staged: Vec<T>,
+    /// Coefficients of the interleaved layout on their way: those after every level, in their order.
+    between: Vec<T>,
 }
 
 /// Of one axis of a band of a tile: where its coefficients are.
@@ -144,8 +146,14 @@ impl<'p> Stage<'p> {
     }
 
     pub fn room<T: Element>(&self) -> Room<T> {
-        let planes = (0..=self.levels).map(|level| self.band_extents(self.tile, level).iter().product::<usize>());
-        Room { planes: vec![0.0; planes.sum()], staged: vec![T::default(); self.tile.iter().product()] }
+        let room = |begin| self.elements_before(begin, self.levels + 1);
+        let (staged, between) = (self.tile.iter().product(), room(1));
+        Room { planes: vec![0.0; room(0)], staged: vec![T::default(); staged], between: vec![T::default(); between] }
+    }
+
+    /// Of the approximations of the levels from `begin` to before `level`.
+    fn elements_before(&self, begin: u32, level: u32) -> usize {
+        (begin..level).map(|level| self.band_extents(self.tile, level).iter().product::<usize>()).sum()
     }
 
     /// Of a band of a level, in a tile of so many rows and columns.
@@ -164,9 +172,14 @@ impl<'p> Stage<'p> {
 
     /// The tile (level 0), or the approximations of a level.
     pub fn plane<T>(&self, room: &mut Room<T>, part: &Part, level: u32) -> Sheet<f64> {
-        let before = (0..level).map(|level| self.band_extents(self.tile, level).iter().product::<usize>());
         let [_, columns] = self.band_extents(part.extents(), level);
-        Sheet { first: room.planes.as_mut_ptr().wrapping_add(before.sum()), stride: columns }
+        Sheet { first: room.planes.as_mut_ptr().wrapping_add(self.elements_before(0, level)), stride: columns }
+    }
+
+    /// Coefficients after a level, but for the first and the last.
+    pub fn between<T>(&self, room: &mut Room<T>, part: &Part, level: u32) -> Sheet<T> {
+        let [_, columns] = self.band_extents(part.extents(), level);
+        Sheet { first: room.between.as_mut_ptr().wrapping_add(self.elements_before(1, level)), stride: columns }
     }
 
     fn spans(&self, part: &Part, level: u32, details: [bool; 2]) -> [Span; 2] {

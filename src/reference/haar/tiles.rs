@@ -135,7 +135,9 @@ impl Stage<'_> {
                     true => pairs::scale(approximations, last.row_mut(i, columns), factor),
                 }
             }
-            if !self.is_direct(part, coefficients) {
+            if self.is_woven(part, coefficients) {
+                self.weave(room, part, coefficients);
+            } else if !self.is_direct(part, coefficients) {
                 let staged = &room.staged;
                 self.each_line(part, coefficients, |line| {
                     for (i, &value) in
@@ -237,7 +239,9 @@ impl Stage<'_> {
         let coefficients = &views.coefficients;
         // SAFETY: the caller's; rows of a tile's planes and bands lie within them.
         unsafe {
-            if !self.is_direct(part, coefficients) {
+            if self.is_woven(part, coefficients) {
+                self.unweave(room, part, coefficients);
+            } else if !self.is_direct(part, coefficients) {
                 room.staged.fill(T::from_f64(0.0));
                 let staged = &mut room.staged;
                 self.each_line(part, coefficients, |line| {
