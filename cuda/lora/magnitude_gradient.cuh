@@ -117,7 +117,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(kMagnitudeThreads) lora_magnitude_gradient_divid
     if (magnitude == 0.0f) report(problem.status, PK_FAILURE_ZERO_MAGNITUDE, i);
     const float quotient = magnitude == 0.0f ? 0.0f : sum / magnitude;
     float* gradient = problem.gradient.batch(group).at(0, column);
-    store_global(gradient, problem.accumulate != 0 ? load_global(gradient) + quotient : quotient);
+    store_global(gradient, (problem.accumulate != 0 ? load_global(gradient) : 0.0f) + quotient);  // a zero has no sign
   }
 }
 
