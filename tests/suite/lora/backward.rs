@@ -78,7 +78,7 @@ pub fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
 }
 
 /// The bits of everything.
-fn same<T: Element + Cell, P: Element + Cell>(a: &Values<T, P>, b: &Values<T, P>) -> bool {
+pub fn same<T: Element + Cell, P: Element + Cell>(a: &Values<T, P>, b: &Values<T, P>) -> bool {
     fn bits<E: Element>(list: &[E]) -> Vec<u64> {
         list.iter().map(|value| value.to_f64().to_bits()).collect()
     }
