@@ -38,13 +38,14 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
     const Adapter adapter = adapter_at(target.adapters, index, row / problem.m);
     const bool in_f32 = target.adapters.in_f32 != 0;
     const Matrix<const T> x = problem.x.batch(row / problem.m);
+    const Matrix<const float> x_scale = problem.x_scale.batch(row / problem.m);
 
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
       float sum[Config::kRanks] = {};
 #pragma unroll 2  // dropout's draws and more would not fit the registers
       for (int64_t k = lane; k < problem.k; k += 32) {
         float x_value = problem.dropout.keeps(row, k) ? to_float(load_global(x.at(row % problem.m, k))) : 0.0f;
-        if (problem.x_scale.first.data != nullptr) x_value *= load_global(problem.x_scale.batch(row / problem.m).at(0, k));
+        if (problem.x_scale.first.data != nullptr) x_value *= load_global(x_scale.at(0, k));
 #pragma unroll
         for (int j = 0; j < Config::kRanks; ++j) {
           if (rank0 + j < adapter.rank) sum[j] = fma(x_value, load_factor<T>(adapter.a, in_f32, rank0 + j, k), sum[j]);
