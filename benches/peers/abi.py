@@ -226,6 +226,7 @@ class pk_lora_forward_descriptor(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
         ("dropout", pk_dropout),
+        ("slab_bytes", ctypes.c_int64),
     ]
 
 
@@ -279,6 +280,7 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("samples", pk_samples),
         ("sample_weights", ctypes.c_void_p),
         ("status", ctypes.POINTER(pk_status_record)),
+        ("slab_bytes", ctypes.c_int64),
     ]
 
 

@@ -93,6 +93,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
     return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " batches, %" PRId64 " targets and %" PRId64 " segments, expected none below 0", operation, descriptor.batch_count,
                 descriptor.target_count, descriptor.segment_count);
   }
+  PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
   if (descriptor.row_adapter != nullptr && descriptor.segments != nullptr) {
     return fail(PK_ERROR_ARGUMENT, "%s: both row_adapter and segments are given, expected at most one", operation);

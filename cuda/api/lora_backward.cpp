@@ -109,6 +109,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
     return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " batches and %" PRId64 " targets, expected none below 0 and at most %d targets", operation, descriptor.batch_count, descriptor.target_count,
                 PK_LORA_BACKWARD_TARGETS);
   }
+  PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
   PK_TRY_API(check_element_types(operation, descriptor.x.element_type, descriptor.x.element_type));
   PK_TRY_API(check_input(operation, "x", descriptor.x, -1, -1, descriptor.x.element_type, needs_data));

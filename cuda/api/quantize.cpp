@@ -148,6 +148,10 @@ int32_t check_quantized(const char* operation, const char* matrix, int64_t rows,
   return check_list(operation, "absmax_offset", lists.absmax_offset, 1, alignof(float));
 }
 
+int32_t check_slab_bytes(const char* operation, int64_t slab_bytes) {
+  return slab_bytes >= 0 ? PK_OK : fail(PK_ERROR_ARGUMENT, "%s: slab_bytes is %" PRId64 ", expected at least 0", operation, slab_bytes);
+}
+
 void add_quantized(Operands& operands, const pk_lora_quantized& lists) {
   operands.input_bytes("codes", lists.codes, static_cast<uint64_t>(lists.code_bytes));
   operands.input_bytes("absmax", lists.absmax, static_cast<uint64_t>(lists.absmax_count) * sizeof(float));

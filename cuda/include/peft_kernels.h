@@ -230,6 +230,7 @@ typedef struct pk_lora_forward_descriptor {
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
   pk_dropout dropout;
+  int64_t slab_bytes; /* where a quantised W is made in the workspace: of it at most so many bytes at a time, but 256 rows. 0: 64 MiB */
 } pk_lora_forward_descriptor;
 
 /* What becomes of a gradient. */
@@ -284,6 +285,7 @@ typedef struct pk_lora_backward_descriptor {
   pk_samples samples;
   const float *sample_weights; /* device, [samples.count] */
   pk_status_record *status;    /* device, or null; for lists of ranks in device memory */
+  int64_t slab_bytes; /* of all quantised W in the workspace at most so many bytes at a time, but 256 columns. 0: 64 MiB */
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8

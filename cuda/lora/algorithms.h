@@ -95,19 +95,26 @@ static inline LoraRanksLayout lora_ranks_layout(const Target& target, int64_t ba
   return {lora_aligned(count * 4), lora_aligned(batches_of(target.a) * count * target.a.columns * size), lora_aligned(batches_of(target.b) * count * target.b.rows * size)};
 }
 
-// A slab of quantised W as the workspace holds it: rows of it, or columns, a multiple of every tile's. At most so many bytes, or that multiple.
-constexpr int64_t kLoraSlabBytes = int64_t{64} << 20, kLoraSlabMultiple = 256;
+// A slab of quantised W as the workspace holds it: rows of it, or columns, a multiple of every tile's.
+constexpr int64_t kLoraSlabMultiple = 256;
+
+// So many of `count` rows or columns of so many bytes each: as `slab_bytes` of a descriptor has room for, and at least the multiple.
+static constexpr int64_t lora_slab_extent(int64_t count, int64_t bytes, int64_t slab_bytes) {
+  constexpr int64_t kDefaultBytes = int64_t{64} << 20;
+  const int64_t room = bytes > 0 ? (slab_bytes > 0 ? slab_bytes : kDefaultBytes) / bytes / kLoraSlabMultiple * kLoraSlabMultiple : count;
+  const int64_t most = room > kLoraSlabMultiple ? room : kLoraSlabMultiple;
+  return count < most ? count : most;
+}
 
 // From one row of a slab to the next: 16 bytes are whole.
 static constexpr int64_t lora_slab_pitch(int64_t columns, int64_t element_bytes) { return (columns * element_bytes + 15) / 16 * 16 / element_bytes; }
 
 // For the rows of W of all targets, one slab after the other.
-static inline int64_t lora_forward_slab_bytes(const pk_lora_target* targets, int64_t count, int64_t k, int64_t element_bytes) {
-  const int64_t row = lora_slab_pitch(k, element_bytes) * element_bytes;
+static inline int64_t lora_forward_slab_bytes(const pk_lora_forward_descriptor& descriptor) {
+  const int64_t element_bytes = descriptor.x.element_type == PK_F32 ? 4 : 2, row = lora_slab_pitch(descriptor.x.columns, element_bytes) * element_bytes;
   int64_t rows = 0;
-  for (int64_t i = 0; i < count; ++i) rows += targets[i].base == PK_LORA_BASE_QUANTIZED ? targets[i].y.columns : 0;
-  const int64_t of_budget = row > 0 ? kLoraSlabBytes / row / kLoraSlabMultiple * kLoraSlabMultiple : rows, most = of_budget > kLoraSlabMultiple ? of_budget : kLoraSlabMultiple;
-  return lora_aligned((rows < most ? rows : most) * row);
+  for (int64_t i = 0; i < descriptor.target_count; ++i) rows += descriptor.targets[i].base == PK_LORA_BASE_QUANTIZED ? descriptor.targets[i].y.columns : 0;
+  return rows > 0 ? lora_aligned(lora_slab_extent(rows, row, descriptor.slab_bytes) * row) : 0;
 }
 
 // The parts of a forward call's workspace, in bytes, aligned, one after the other: all targets' H in planes, what the middles make of it, the listed ranks, a slab of quantised W.
@@ -121,7 +128,7 @@ static inline LoraForwardLayout lora_forward_layout(const pk_lora_forward_descri
   const pk_lora_target* targets = descriptor.targets;
   const int32_t h_planes = plan.h_planes;
   LoraForwardLayout layout{0, 0, 0, 0, false};
-  if (!lora_forward_decodes(plan.algorithm) && batches * m > 0) layout.slab = lora_forward_slab_bytes(targets, count, descriptor.x.columns, descriptor.x.element_type == PK_F32 ? 4 : 2);
+  if (!lora_forward_decodes(plan.algorithm) && batches * m > 0) layout.slab = lora_forward_slab_bytes(descriptor);
   for (int64_t i = 0; i < count; ++i) {
     layout.h += h_planes * batches * m * targets[i].max_rank * 4;
     layout.after += batches * m * lora_rank_after(targets[i]) * 4;

@@ -120,9 +120,7 @@ static inline double lora_middle_floats(const pk_lora_backward_descriptor& descr
 static inline int64_t lora_input_slab_columns(const pk_lora_backward_descriptor& descriptor) {
   int64_t rows = 0;
   for (int64_t i = 0; i < descriptor.target_count; ++i) rows += descriptor.targets[i].base == PK_LORA_BASE_QUANTIZED ? descriptor.targets[i].dy.columns : 0;
-  const int64_t column = rows * (descriptor.x.element_type == PK_F32 ? 4 : 2), k = descriptor.x.columns;
-  const int64_t of_budget = column > 0 ? kLoraSlabBytes / column / kLoraSlabMultiple * kLoraSlabMultiple : k, most = of_budget > kLoraSlabMultiple ? of_budget : kLoraSlabMultiple;
-  return k < most ? k : most;
+  return lora_slab_extent(descriptor.x.columns, rows * (descriptor.x.element_type == PK_F32 ? 4 : 2), descriptor.slab_bytes);
 }
 
 static inline int64_t lora_input_slab_bytes(const pk_lora_backward_descriptor& descriptor) {

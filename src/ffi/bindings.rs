@@ -444,10 +444,11 @@ pub struct pk_lora_forward_descriptor {
     pub workspace_bytes: u64,
     pub status: *mut pk_status_record,
     pub dropout: pk_dropout,
+    pub slab_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 176usize];
+    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 184usize];
     ["Alignment of pk_lora_forward_descriptor"][::core::mem::align_of::<pk_lora_forward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_forward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, size) - 0usize];
@@ -479,6 +480,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_forward_descriptor, status) - 144usize];
     ["Offset of field: pk_lora_forward_descriptor::dropout"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, dropout) - 152usize];
+    ["Offset of field: pk_lora_forward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, slab_bytes) - 176usize];
 };
 impl Default for pk_lora_forward_descriptor {
     fn default() -> Self {
@@ -597,10 +600,11 @@ pub struct pk_lora_backward_descriptor {
     pub samples: pk_samples,
     pub sample_weights: *const f32,
     pub status: *mut pk_status_record,
+    pub slab_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 240usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 248usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -636,6 +640,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
     ["Offset of field: pk_lora_backward_descriptor::status"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
+    ["Offset of field: pk_lora_backward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, slab_bytes) - 240usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {
