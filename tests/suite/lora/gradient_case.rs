@@ -705,7 +705,10 @@ impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
 
 /// A backward of this description, its operands in the memory that this thread uses.
 pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
-    let case = Case::<T, P>::new(spec);
+    exercise_of(Case::<T, P>::new(spec))
+}
+
+pub fn exercise_of<T: Element + Cell, P: Element + Cell>(case: Case<T, P>) -> Box<dyn Exercise> {
     let bytes = case.with_call(&Emulator::new(0), |call| lora::backward_workspace(&Emulator::new(0), &call));
     let bytes = bytes.expect("a call that fits");
     let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);

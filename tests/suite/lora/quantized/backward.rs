@@ -1,13 +1,15 @@
 //! The gradient of x of a call with a quantised W.
 
+use half::bf16;
 use peft_kernels::{Cpu, Element, RawStream};
 
 use super::case::quantized;
 use crate::buffer::Cell;
 use crate::lora::case::BiasSpec;
-use crate::lora::gradient_case::{ALGORITHMS, Case, Mode, Spec, TargetSpec};
+use crate::lora::gradient_case::{self, ALGORITHMS, Case, Mode, Spec, TargetSpec};
 use crate::numbers::Numbers;
 use crate::queues::{Runner, Trials, emulators};
+use crate::streams::Exercise;
 
 /// The bits of all gradients are those of the call with that W in memory.
 fn check_on<T: Element + Cell, P: Element + Cell, Q: Runner>(
@@ -30,10 +32,15 @@ fn check_on<T: Element + Cell, P: Element + Cell, Q: Runner>(
     Ok(())
 }
 
+/// Gives the targets lists in place of their W, of descriptions from this number on.
+fn quantize<T: Element + Cell, P: Element + Cell>(case: &mut Case<T, P>, first: usize) {
+    let lists = quantized(first, case.targets.iter_mut().map(|target| target.w.as_mut()));
+    case.targets.iter_mut().zip(lists).for_each(|(target, lists)| target.quantized = lists);
+}
+
 fn check<T: Element + Cell, P: Element + Cell>(number: usize, spec: &Spec) -> Result<(), String> {
     let mut case = Case::<T, P>::new(spec);
-    let lists = quantized(number, case.targets.iter_mut().map(|target| target.w.as_mut()));
-    case.targets.iter_mut().zip(lists).for_each(|(target, lists)| target.quantized = lists);
+    quantize(&mut case, number);
     let say = |text: String| format!("{text} quantised as number {number}");
     if crate::cuda::is_active() {
         return ALGORITHMS
@@ -83,6 +90,14 @@ fn others<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         check::<T, P>(number + 3, &spec.with(|spec| spec.x = Mode::None))?;
     }
     Ok(())
+}
+
+/// A call as what a stream can be given.
+pub fn exercise() -> Box<dyn Exercise> {
+    let mut case = Case::<bf16, bf16>::new(&Spec::new(100, 72, 264, 16, Numbers::Reals));
+    quantize(&mut case, 0);
+    case.spec.slab_bytes = 1;
+    gradient_case::exercise_of(case)
 }
 
 pub fn trials(trials: &mut Trials) {

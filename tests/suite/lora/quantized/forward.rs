@@ -1,5 +1,6 @@
 //! Values of a forward call with a quantised W.
 
+use half::bf16;
 use peft_kernels::reference::Terms;
 use peft_kernels::{Cpu, Element, Emulator, RawStream};
 
@@ -8,13 +9,15 @@ use crate::buffer::Cell;
 use crate::lora::case::{AdapterSpec, BaseSpec, BiasSpec, Case, RowSpec, Saved, Spec, TargetSpec};
 use crate::lora::forward::check_case;
 use crate::lora::middle::case::{MiddleSpec, Part};
+use crate::lora::run;
 use crate::numbers::Numbers;
 use crate::queues::{CHIPS, Runner, Trials, emulators};
+use crate::streams::Exercise;
 
 /// The kernels by number, and those that make the same sums of a W in memory.
 const KERNELS: [[i32; 2]; 7] = [[0, 0], [6, 4], [5, 3], [2, 2], [3, 3], [1, 1], [4, 4]];
 
-/// What of the codes is quantised, and the number of the first of its descriptions.
+/// Gives the targets lists in place of their W, of descriptions from this number on.
 pub fn quantize<T: Element + Cell, P: Element + Cell>(case: &mut Case<T, P>, first: usize) {
     let lists = quantized(first, case.targets.iter_mut().map(|target| target.w.as_mut()));
     case.targets.iter_mut().zip(lists).for_each(|(target, lists)| target.quantized = lists);
@@ -102,7 +105,7 @@ fn others<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
             (spec.batches, spec.shared, spec.slab_bytes) = (batches, 0b10, 1);
         });
         [
-            one.clone().with(|spec| (spec.targets, spec.one_y) = (layers, true)),
+            one.clone().with(|spec| spec.targets = layers),
             one.clone().with(|spec| {
                 spec.targets[0].adapters = AdapterSpec::Table(vec![3, 0, 17]);
                 spec.rows = RowSpec::Index((0..batches * m).map(|row| row as i32 % 4 - 1).collect());
@@ -129,7 +132,7 @@ fn one_book<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for (m, nested) in [(4, false), (40, true), (90, false), (90, true)] {
         let spec = Spec::new(m, 0, 96, 4, Numbers::Reals).with(|spec| {
             spec.targets = [200, 90, 130, 300].map(|n| TargetSpec::dense(n, 4)).to_vec();
-            // Room for two layers and a part of the third.
+            // Room for three of them.
             spec.slab_bytes = 512 * 96 * size_of::<T>();
         });
         let mut case = Case::<T, P>::new(&spec);
@@ -166,6 +169,14 @@ fn empty<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// A call of so many rows as what a stream can be given.
+pub fn exercise(m: usize) -> Box<dyn Exercise> {
+    let mut case = Case::<bf16, bf16>::new(&Spec::new(m, 264, 1032, 16, Numbers::Reals));
+    quantize(&mut case, 0);
+    case.spec.slab_bytes = 1;
+    run::exercise_of(case)
 }
 
 pub fn trials(trials: &mut Trials) {

@@ -1,6 +1,6 @@
 //! A quantised W as the base of a forward or a backward call: everywhere the bits of the call with what dequantisation makes of it.
 
-mod backward;
+pub mod backward;
 pub mod case;
 mod counters;
 pub mod forward;
