@@ -60,12 +60,13 @@ class QuantizedReader {
     static_assert(COUNT <= 8 && COUNT <= kLoraQuantizeLeastBlock, "at most 64 bits, and two blocks");
     QuantizedChunk<COUNT> chunk{};
     if (count <= 0) return chunk;
-    const int64_t bit = element * bits_;
+    const uint64_t bit = static_cast<uint64_t>(element) * static_cast<uint64_t>(bits_);
     const int shift = static_cast<int>(bit % 8);
     const uint8_t* from = matrix_.codes + bit / 8;
     bool vector = false;
     if constexpr (COUNT >= 4) {
-      vector = (bits_ == 4 || bits_ == 8) && count == COUNT && shift == 0 && reinterpret_cast<uintptr_t>(from) % static_cast<uintptr_t>(COUNT * bits_ / 8) == 0;
+      const uintptr_t address = reinterpret_cast<uintptr_t>(from);
+      vector = count == COUNT && shift == 0 && ((bits_ == 4 && address % (COUNT / 2) == 0) || (bits_ == 8 && address % COUNT == 0));
       if (vector && bits_ == 4) chunk.codes = uint64_t{load_bytes<COUNT / 2, uint32_t>(from, true, COUNT / 2)} << (64 - 4 * COUNT);
       else if (vector) chunk.codes = load_bytes<COUNT, uint64_t>(from, true, COUNT) << (64 - 8 * COUNT);
     }
