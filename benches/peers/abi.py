@@ -34,6 +34,7 @@ PK_FLAG_BATCH_INVARIANT = 4
 PK_LORA_BASE_NONE = 0
 PK_LORA_BASE_DENSE = 1
 PK_LORA_BASE_IN_Y = 2
+PK_LORA_BASE_QUANTIZED = 3
 PK_LORA_MIDDLE_RANKS = 1
 PK_LORA_MIDDLE_HOST_RANKS = 2
 PK_LORA_MIDDLE_SCALE = 4
@@ -147,6 +148,34 @@ class pk_samples(ctypes.Structure):
     ]
 
 
+class pk_lora_code_book(ctypes.Structure):
+    _fields_ = [
+        ("values", ctypes.c_void_p),
+        ("boundaries", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("bits", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_quantized(ctypes.Structure):
+    _fields_ = [
+        ("codes", ctypes.c_void_p),
+        ("code_bytes", ctypes.c_int64),
+        ("absmax", ctypes.c_void_p),
+        ("absmax_count", ctypes.c_int64),
+        ("absmax_codes", ctypes.c_void_p),
+        ("absmax_code_count", ctypes.c_int64),
+        ("absmax_offset", ctypes.c_void_p),
+        ("book", pk_lora_code_book),
+        ("absmax_book", pk_lora_code_book),
+        ("block", ctypes.c_int32),
+        ("absmax_block", ctypes.c_int32),
+        ("short_block", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
 class pk_lora_middle(ctypes.Structure):
     _fields_ = [
         ("has", ctypes.c_uint32),
@@ -176,6 +205,7 @@ class pk_lora_target(ctypes.Structure):
         ("saved_h", pk_matrix),
         ("row_scale", pk_matrix),
         ("middle", pk_lora_middle),
+        ("quantized", pk_lora_quantized),
     ]
 
 
@@ -196,6 +226,7 @@ class pk_lora_forward_descriptor(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
         ("dropout", pk_dropout),
+        ("slab_bytes", ctypes.c_int64),
     ]
 
 
@@ -226,6 +257,7 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("dgate", pk_matrix),
         ("dcore", pk_matrix),
         ("row_scale", pk_matrix),
+        ("quantized", pk_lora_quantized),
     ]
 
 
@@ -248,6 +280,7 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("samples", pk_samples),
         ("sample_weights", ctypes.c_void_p),
         ("status", ctypes.POINTER(pk_status_record)),
+        ("slab_bytes", ctypes.c_int64),
     ]
 
 
@@ -364,16 +397,6 @@ class pk_lora_magnitude_gradient_descriptor(ctypes.Structure):
         ("workspace", ctypes.c_void_p),
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
-    ]
-
-
-class pk_lora_code_book(ctypes.Structure):
-    _fields_ = [
-        ("values", ctypes.c_void_p),
-        ("boundaries", ctypes.c_void_p),
-        ("codes", ctypes.c_void_p),
-        ("bits", ctypes.c_int32),
-        ("reserved", ctypes.c_int32),
     ]
 
 

@@ -8,6 +8,7 @@
 #include "lora_middle.h"
 #include "lora_plan.h"
 #include "overlap.h"
+#include "quantized.h"
 
 using namespace peft_kernels_api;
 
@@ -19,8 +20,9 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.y.columns;
   const bool by_row = descriptor.row_adapter != nullptr || descriptor.segments != nullptr;
   PK_TRY_API(check_element_types(operation, descriptor.x.element_type, target.adapter_element_type));
-  if (target.base < PK_LORA_BASE_NONE || target.base > PK_LORA_BASE_IN_Y) {
-    return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense) or %d (in y)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE, PK_LORA_BASE_IN_Y);
+  if (target.base < PK_LORA_BASE_NONE || target.base > PK_LORA_BASE_QUANTIZED) {
+    return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense), %d (in y) or %d (quantised)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE,
+                PK_LORA_BASE_IN_Y, PK_LORA_BASE_QUANTIZED);
   }
   struct Operand {
     const char* name;
@@ -48,6 +50,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
     PK_TRY_API(check_matrix(operation, operand.name, operand.matrix, operand.rows, operand.columns));
     if (needs_data) PK_TRY_API(check_data(operation, operand.name, operand.matrix));
   }
+  if (target.base == PK_LORA_BASE_QUANTIZED) PK_TRY_API(check_quantized(operation, "w", n, k, target.quantized, false, needs_data));
   PK_TRY_API(check_output(operation, "y", target.y));
   PK_TRY_API(check_pointer(operation, "adapters", target.adapters, alignof(pk_lora_adapter)));
   if (descriptor.batch_count > 1 && target.y.batch_stride == 0 && m > 0 && n > 0) {
@@ -90,6 +93,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
     return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " batches, %" PRId64 " targets and %" PRId64 " segments, expected none below 0", operation, descriptor.batch_count,
                 descriptor.target_count, descriptor.segment_count);
   }
+  PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
   if (descriptor.row_adapter != nullptr && descriptor.segments != nullptr) {
     return fail(PK_ERROR_ARGUMENT, "%s: both row_adapter and segments are given, expected at most one", operation);
@@ -143,6 +147,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
     operands.output("y", target.y, batches);
     if (target.saved_h.data != nullptr) operands.output("saved_h", target.saved_h, batches);
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
+    if (target.base == PK_LORA_BASE_QUANTIZED) add_quantized(operands, target.quantized);
     if (target.bias.data != nullptr) operands.input("bias", target.bias, batches);
     if (target.row_scale.data != nullptr) operands.input("row_scale", target.row_scale, batches);
     add_middle(operands, target.middle, batches);

@@ -9,6 +9,7 @@
 #include "lora_middle.h"
 #include "lora_plan.h"
 #include "overlap.h"
+#include "quantized.h"
 #include "samples.h"
 
 using namespace peft_kernels_api;
@@ -72,11 +73,12 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
   const int32_t type = descriptor.x.element_type, of_adapter = target.adapter_element_type;
   const bool core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0;
   PK_TRY_API(check_element_types(operation, type, of_adapter));
-  if (target.base != PK_LORA_BASE_NONE && target.base != PK_LORA_BASE_DENSE) {
-    return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none) or %d (dense)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE);
+  if (target.base != PK_LORA_BASE_NONE && !lora_has_w(target.base)) {
+    return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense) or %d (quantised)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE, PK_LORA_BASE_QUANTIZED);
   }
   PK_TRY_API(check_input(operation, "dy", target.dy, m, -1, type, needs_data));
   if (target.base == PK_LORA_BASE_DENSE) PK_TRY_API(check_input(operation, "w", target.w, n, k, type, needs_data));
+  if (target.base == PK_LORA_BASE_QUANTIZED) PK_TRY_API(check_quantized(operation, "w", n, k, target.quantized, false, needs_data));
   if (rank != 0 || target.b.columns != 0) {
     PK_TRY_API(check_input(operation, "a", target.a, -1, k, of_adapter, needs_data));
     PK_TRY_API(check_input(operation, "b", target.b, n, core ? -1 : rank, of_adapter, needs_data));
@@ -107,6 +109,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
     return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " batches and %" PRId64 " targets, expected none below 0 and at most %d targets", operation, descriptor.batch_count, descriptor.target_count,
                 PK_LORA_BACKWARD_TARGETS);
   }
+  PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
   PK_TRY_API(check_element_types(operation, descriptor.x.element_type, descriptor.x.element_type));
   PK_TRY_API(check_input(operation, "x", descriptor.x, -1, -1, descriptor.x.element_type, needs_data));
@@ -160,7 +163,7 @@ int32_t h_planes_of(const BackwardCall& call, int32_t algorithm) {
 bool scales_columns_of_dy(const BackwardCall& call) {
   if (call.descriptor.x.element_type == PK_F32) return false;
   return std::any_of(call.targets.begin(), call.targets.end(), [](const pk_lora_gradient_target& target) {
-    return lora_has_row_scale(target) && target.base == PK_LORA_BASE_DENSE && target.dy.column_stride != 1 && target.dy.row_stride == 1;
+    return lora_has_row_scale(target) && lora_has_w(target.base) && target.dy.column_stride != 1 && target.dy.row_stride == 1;
   });
 }
 
@@ -237,7 +240,7 @@ int32_t workspace_bytes(const char* operation, const BackwardCall& call, uint64_
   const LoraBackwardLayout layout = lora_backward_layout(call.descriptor, h_planes_of(call, call.descriptor.algorithm));
   const double floats = layout.h + layout.dh + layout.after + layout.sums + layout.row_weights;
   if (floats > static_cast<double>(INT64_C(1) << 52)) return fail(PK_ERROR_ARGUMENT, "%s: sums of %.0f elements, expected at most 2^52", operation, floats);
-  *bytes = static_cast<uint64_t>(layout.bytes_before_ranks() + layout.ranks);
+  *bytes = static_cast<uint64_t>(layout.bytes_before_ranks() + layout.ranks + layout.slab);
   return PK_OK;
 }
 
@@ -261,6 +264,7 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
     gradient("dbias", target.dbias, target.bias_gradient);
     operands.input("dy", target.dy, batches);
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
+    if (target.base == PK_LORA_BASE_QUANTIZED) add_quantized(operands, target.quantized);
     if (target.a.rows > 0) {
       operands.input("a", target.a, batches);
       operands.input("b", target.b, batches);

@@ -13,6 +13,7 @@ constexpr int64_t kMostMultiprocessors = 192;       // that a plan counts on, so
 constexpr int64_t kMostPartBytes = INT64_C(32) << 20;  // of the sums of a split tile's blocks
 constexpr int64_t kMostParts = 16;                  // of k, whose sums are added up one after the other
 constexpr int64_t kLeastStages = 4;                 // of the pipeline, in a part: less is all start
+constexpr int64_t kMostDecodedRows = 64;            // of x, of all batches, for which a quantised W is made where it is read
 
 struct Algorithm {
   int32_t number;
@@ -21,7 +22,9 @@ struct Algorithm {
 constexpr Algorithm kForward[] = {{PK_LORA_FORWARD_SIMT, "lora_forward_simt"},
                                   {PK_LORA_FORWARD_MMA_LARGE, "lora_forward_mma_large"},
                                   {PK_LORA_FORWARD_MMA_SMALL, "lora_forward_mma_small"},
-                                  {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"}};
+                                  {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"},
+                                  {PK_LORA_FORWARD_QUANTIZED_SMALL, "lora_forward_quantized_small"},
+                                  {PK_LORA_FORWARD_QUANTIZED_DECODE, "lora_forward_quantized_decode"}};
 
 const Algorithm* find(int32_t number) {
   const auto* found = std::find_if(std::begin(kForward), std::end(kForward), [&](const Algorithm& entry) { return entry.number == number; });
@@ -75,14 +78,25 @@ bool fits_grid(const Forward& forward, int32_t algorithm) {
   return algorithm == PK_LORA_FORWARD_SIMT || blocks * kMostParts <= INT32_MAX;
 }
 
-// The kernel for a chip of 8.0 or later.
-int32_t algorithm_of(const Forward& forward) {
+bool is_quantized(const Forward& forward) {
+  return std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.base == PK_LORA_BASE_QUANTIZED; });
+}
+
+// For a W in memory.
+int32_t algorithm_of_dense(const Forward& forward) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
   if ((descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return PK_LORA_FORWARD_MMA_SMALL;
   if (descriptor.x.rows <= 16) return PK_LORA_FORWARD_MMA_DECODE;
   int64_t widest = 0;
   for (const pk_lora_target& target : forward.targets) widest = std::max(widest, target.y.columns);
   return descriptor.x.rows <= 128 || widest <= 128 ? PK_LORA_FORWARD_MMA_SMALL : PK_LORA_FORWARD_MMA_LARGE;
+}
+
+// The kernel for a chip of 8.0 or later. A quantised W is made where it is read as long as all rows are in one tile, so that it is made once.
+int32_t algorithm_of(const Forward& forward) {
+  const int32_t of_dense = algorithm_of_dense(forward);
+  if (!is_quantized(forward) || forward.descriptor.batch_count * forward.descriptor.x.rows > kMostDecodedRows) return of_dense;
+  return of_dense == PK_LORA_FORWARD_MMA_DECODE ? PK_LORA_FORWARD_QUANTIZED_DECODE : PK_LORA_FORWARD_QUANTIZED_SMALL;
 }
 
 LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multiprocessors) {
@@ -92,9 +106,9 @@ LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multi
   const int64_t size = is_f32(forward) ? 4 : 2;
   const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
   const double tiles = tiles_of(forward, tile), chips = static_cast<double>(std::min(multiprocessors, kMostMultiprocessors));
-  const bool dense = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.base == PK_LORA_BASE_DENSE; });
-  if (dense) {
-    const double wanted = algorithm == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
+  const bool has_w = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return lora_has_w(target.base); });
+  if (has_w) {
+    const double wanted = lora_forward_of_dense(algorithm) == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
     plan.splits = parts_of(tiles, wanted, up(descriptor.x.columns * size, tile.stage_bytes));
     const double bytes_of_one = tiles * tile.rows * tile.columns * 4;
     while (plan.splits > 1 && bytes_of_one * plan.splits > kMostPartBytes) --plan.splits;
@@ -145,6 +159,9 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0 and %" PRId64 " bytes of shared memory a block, this chip has %d.%d and %" PRId64, operation,
                 algorithm, known->name, kLoraSharedBytes, chip.compute_capability / 10, chip.compute_capability % 10, chip.shared_memory_per_block);
   }
+  if (lora_forward_of_dense(algorithm) != algorithm && !is_quantized(forward)) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) is for a quantised W, this call has none", operation, algorithm, known->name);
+  }
   if (!fits_grid(forward, algorithm)) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) makes at most %d tiles, expected algorithm %d (%s) for a call of this size", operation, algorithm, known->name,
                 static_cast<int>(INT32_MAX / kMostParts), PK_LORA_FORWARD_SIMT, kForward[0].name);
@@ -162,9 +179,8 @@ uint64_t forward_workspace_bytes(const Forward& forward) {
   int32_t algorithm = find(forward.descriptor.algorithm) != nullptr ? forward.descriptor.algorithm : algorithm_of(forward);
   if (!fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
   const LoraForwardPlan plan = plan_of(forward, algorithm, kMostMultiprocessors);
-  const pk_lora_forward_descriptor& descriptor = forward.descriptor;
-  const LoraForwardLayout layout = lora_forward_layout(descriptor.targets, descriptor.target_count, descriptor.batch_count, descriptor.x.rows, plan.h_planes);
-  return static_cast<uint64_t>(layout.h + layout.after + layout.ranks) + part_bytes(forward, plan);
+  const LoraForwardLayout layout = lora_forward_layout(forward.descriptor, plan);
+  return static_cast<uint64_t>(layout.h + layout.after + layout.ranks + layout.slab) + part_bytes(forward, plan);
 }
 
 // A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.

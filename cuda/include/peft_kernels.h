@@ -4,8 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_samples, pk_haar_wara_adapter,
- * pk_status_record and pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_lora_code_book, pk_lora_quantized, pk_samples,
+ * pk_haar_wara_adapter, pk_status_record and pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -141,9 +141,35 @@ typedef struct pk_samples {
   const int32_t *offsets; /* device, [count + 1], ascending, or null; 0 rows and more are a sample */
 } pk_samples;
 
-#define PK_LORA_BASE_NONE 0  /* y = branch + bias */
-#define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
-#define PK_LORA_BASE_IN_Y 2  /* y = y + branch + bias */
+/* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
+typedef struct pk_lora_code_book {
+  const float *values;     /* 2^bits, by code */
+  const float *boundaries; /* 2^bits - 1, ascending; dequantize does not read them */
+  const uint8_t *codes;    /* 2^bits: the code of a number that is above so many boundaries. With 8 bits the numbers themselves, or null. Dequantize does not read them */
+  int32_t bits;            /* 2, 3, 4 or 8 */
+  int32_t reserved;
+} pk_lora_code_book;
+
+/* W [n, k] as pk_lora_quantize left it, one for all batches: what pk_lora_dequantize makes of it, rounded to the activations' type. */
+typedef struct pk_lora_quantized {
+  const uint8_t *codes; /* device: of the elements, one row after the other; blocks run on across rows */
+  int64_t code_bytes;
+  const float *absmax; /* device */
+  int64_t absmax_count;
+  const uint8_t *absmax_codes; /* device, nested; null: absmax is plain */
+  int64_t absmax_code_count;
+  const float *absmax_offset; /* device, nested: one */
+  pk_lora_code_book book;        /* of which the values are read */
+  pk_lora_code_book absmax_book; /* nested: of 8 bits */
+  int32_t block, absmax_block;
+  int32_t short_block; /* 1: the last block may be shorter */
+  int32_t reserved;
+} pk_lora_quantized;
+
+#define PK_LORA_BASE_NONE 0      /* y = branch + bias */
+#define PK_LORA_BASE_DENSE 1     /* y = x * W^T + branch + bias */
+#define PK_LORA_BASE_IN_Y 2      /* y = y + branch + bias */
+#define PK_LORA_BASE_QUANTIZED 3 /* as dense, of a quantised W, which is never in memory as a whole */
 
 /* What pk_lora_middle has, in the order in which it is applied. */
 #define PK_LORA_MIDDLE_RANKS 1u      /* a list of ranks in device memory */
@@ -184,6 +210,7 @@ typedef struct pk_lora_target {
   pk_matrix saved_h;
   pk_matrix row_scale; /* [1, n] of f32, any strides, which every row of W and the branch is multiplied by: DoRA's magnitude over norm; data = null: none */
   pk_lora_middle middle; /* not with a table; saved_h is [m, ranks that take part], before the middle */
+  pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED only */
 } pk_lora_target;
 
 /* y_t = row_scale_t .* (x * W_t^T + scale_t * middle_t(dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
@@ -203,6 +230,7 @@ typedef struct pk_lora_forward_descriptor {
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
   pk_dropout dropout;
+  int64_t slab_bytes; /* where a quantised W is made in the workspace: of it at most so many bytes at a time, but 256 rows. 0: 64 MiB */
 } pk_lora_forward_descriptor;
 
 /* What becomes of a gradient. */
@@ -212,7 +240,7 @@ typedef struct pk_lora_forward_descriptor {
 
 /* One linear layer of those that share x, and the gradients of its parameters. */
 typedef struct pk_lora_gradient_target {
-  int32_t base;                 /* PK_LORA_BASE_NONE or PK_LORA_BASE_DENSE: whether dx has the part of W */
+  int32_t base;                 /* PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE or PK_LORA_BASE_QUANTIZED: whether dx has the part of W */
   int32_t adapter_element_type; /* of a, b, da and db, the same in all targets: x's, or PK_F32 */
   pk_matrix w;                  /* [n, k]; read with PK_LORA_BASE_DENSE for dx only */
   pk_matrix dy;                 /* [m, n], the gradient of y */
@@ -231,6 +259,7 @@ typedef struct pk_lora_gradient_target {
   pk_matrix dgate;  /* [m, a.rows] of f32, one for each batch */
   pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
   pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
+  pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED for dx only */
 } pk_lora_gradient_target;
 
 /* The gradients of y_t = g_t .* (x * W_t^T + scale_t * middle_t(h_t) * B_t^T) + bias_t, h_t = dropped x * A_t^T, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of
@@ -256,6 +285,7 @@ typedef struct pk_lora_backward_descriptor {
   pk_samples samples;
   const float *sample_weights; /* device, [samples.count] */
   pk_status_record *status;    /* device, or null; for lists of ranks in device memory */
+  int64_t slab_bytes; /* of all quantised W in the workspace at most so many bytes at a time, but 256 columns. 0: 64 MiB */
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8
@@ -400,15 +430,6 @@ typedef struct pk_lora_magnitude_gradient_descriptor {
 PK_API int32_t pk_lora_magnitude_gradient(const pk_queue *queue, const pk_lora_magnitude_gradient_descriptor *descriptor);
 PK_API int32_t pk_lora_magnitude_gradient_workspace(const pk_lora_magnitude_gradient_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_magnitude_gradient_pick(const pk_chip *chip, const pk_lora_magnitude_gradient_descriptor *descriptor, pk_kernel_choice *choice);
-
-/* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
-typedef struct pk_lora_code_book {
-  const float *values;     /* 2^bits, by code */
-  const float *boundaries; /* 2^bits - 1, ascending; dequantize does not read them */
-  const uint8_t *codes;    /* 2^bits: the code of a number that is above so many boundaries. With 8 bits the numbers themselves, or null. Dequantize does not read them */
-  int32_t bits;            /* 2, 3, 4 or 8 */
-  int32_t reserved;
-} pk_lora_code_book;
 
 /* Elements of `matrix`, one row after the other, in blocks. Quantize: absmax = the largest magnitude of a block, code = codes[boundaries below x * (1 / max(absmax, 1e-38))].
  * Dequantize: x = values[code] * absmax. Nested: absmax = absmax_book.values[absmax_code] * absmax[block / absmax_block] + absmax_offset, which is their mean. */

@@ -12,6 +12,7 @@
 #include "middle_launch.cuh"
 #include "outer_mma.cuh"
 #include "outer_simt.cuh"
+#include "quantized_launch.h"
 #include "ranks.h"
 #include "sample_weights.h"
 #include "shrink_problem.cuh"
@@ -46,6 +47,7 @@ class Backward {
     dh_after_ = h_after_ + static_cast<int64_t>(layout.after / 2);
     sums_ = h_after_ + static_cast<int64_t>(layout.after);
     ranks_ = static_cast<char*>(descriptor.workspace) + static_cast<int64_t>(layout.bytes_before_ranks());
+    slab_ = ranks_ + static_cast<int64_t>(layout.ranks);
     if (lora_weighs_rows(descriptor)) row_weights_ = sums_ + static_cast<int64_t>(layout.sums);
     dropout_ = dropout_of(descriptor.dropout);
     name_operands();
@@ -102,6 +104,7 @@ class Backward {
       const pk_lora_gradient_target& target = descriptor_.targets[i];
       operands_.read("dy", target.dy, batches_);
       if (target.base == PK_LORA_BASE_DENSE) operands_.read("w", target.w, batches_);
+      if (target.base == PK_LORA_BASE_QUANTIZED) read_quantized(operands_, target.quantized);
       if (!lora_lists_ranks(target.middle)) {  // of which copies are in the workspace
         operands_.read("a", target.a, batches_);
         operands_.read("b", target.b, batches_);
@@ -310,7 +313,7 @@ class Backward {
     problem.dx.y = batched<T>(descriptor_.dx);
     problem.dx.n = k_;
     problem.dx.base = descriptor_.x_gradient == PK_GRADIENT_ACCUMULATE ? PK_LORA_BASE_IN_Y : PK_LORA_BASE_NONE;
-    of.targets[0].n = k_;  // of which tiles are counted, be there a target or not
+    of.targets[0].count = k_;  // of which tiles are counted, be there a target or not
     int64_t column = 0;
     bool scaled = false;
     for (int32_t i = 0; i < of.target_count; ++i) {
@@ -320,7 +323,7 @@ class Backward {
       target.base = given.base;
       target.w = {{w.first.data, w.first.column_stride, w.first.row_stride}, w.batch_stride};
       target.row_scale = batched<const float>(given.row_scale);
-      scaled = scaled || (given.base == PK_LORA_BASE_DENSE && lora_has_row_scale(given));
+      scaled = scaled || (lora_has_w(given.base) && lora_has_row_scale(given));
       target.n = k_;
       const int64_t rank = lora_rank(given);
       const Factor b = transposed(factor_of(given.a));
@@ -331,9 +334,40 @@ class Backward {
       problem.dy[i] = batched<const T>(given.dy);
       problem.depth[i] = given.dy.columns;
     }
+    const bool quantized = std::any_of(targets_.begin(), targets_.end(), [](const pk_lora_gradient_target& target) { return target.base == PK_LORA_BASE_QUANTIZED; });
+    if (batches_ * m_ == 0 || k_ == 0) return PK_OK;
+    if (!quantized) return dx_part(problem, scaled);
+    // Of all quantised W so many columns at a time as the slab holds.
+    const int64_t columns = lora_input_slab_columns(descriptor_);
+    for (int64_t first = 0; first < k_; first += columns) {
+      of.targets[0].first = first;
+      of.targets[0].count = std::min(columns, k_ - first);
+      PK_TRY(fill_slab(of, first, of.targets[0].count));
+      PK_TRY(dx_part(problem, scaled));
+    }
+    return PK_OK;
+  }
+
+  // Columns of every quantised W, one W after the other, and where the targets find them.
+  int32_t fill_slab(ForwardProblem<T>& of, int64_t first, int64_t count) const {
+    const int64_t pitch = lora_slab_pitch(count, sizeof(T));
+    auto* place = reinterpret_cast<T*>(slab_);
+    for (int32_t i = 0; i < of.target_count; ++i) {
+      const pk_lora_gradient_target& given = targets_[static_cast<size_t>(i)];
+      if (given.base != PK_LORA_BASE_QUANTIZED) continue;
+      PK_TRY(dequantize_slab<T>(queue_, given.quantized, k_, {0, given.dy.columns, first, count, pitch}, place));
+      of.targets[i].base = PK_LORA_BASE_DENSE;
+      of.targets[i].w = {{place - first, 1, pitch}, 0};
+      place += given.dy.columns * pitch;
+    }
+    return PK_OK;
+  }
+
+  // The columns of dX that the problem says.
+  int32_t dx_part(const InputGradientProblem<T>& problem, bool scaled) const {
+    const int64_t columns = problem.of.targets[0].count;
     if (simt_) {
-      const int64_t tiles = batches_ * tiles_of(m_, ForwardSimtConfig::kTile) * tiles_of(k_, ForwardSimtConfig::kTile);
-      if (tiles == 0) return PK_OK;
+      const int64_t tiles = batches_ * tiles_of(m_, ForwardSimtConfig::kTile) * tiles_of(columns, ForwardSimtConfig::kTile);
       const LaunchShape shape{"lora_input_gradient_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
       return launch(queue_, shape, operands_, lora_input_gradient_simt<T>, problem, tiles);
     }
@@ -350,8 +384,7 @@ class Backward {
   int32_t dx_mma(const InputGradientProblem<T>& problem) const {
     using Config = typename InputGradientMmaOf<Math, LARGE, SCALED>::Config;
     using Product = typename Config::Product;
-    const int64_t tiles = batches_ * tiles_of(m_, Product::kTileRows) * tiles_of(k_, Product::kTileColumns);
-    if (tiles == 0) return PK_OK;
+    const int64_t tiles = batches_ * tiles_of(m_, Product::kTileRows) * tiles_of(problem.of.targets[0].count, Product::kTileColumns);
     const LaunchShape shape{LARGE ? "lora_input_gradient_mma_large" : "lora_input_gradient_mma_small", grid_of(tiles), Product::kThreads, shared_bytes<typename Config::Shared>()};
     return launch(queue_, shape, operands_, lora_input_gradient_mma<Config, T>, problem);
   }
@@ -391,7 +424,7 @@ class Backward {
   const bool simt_;
   int64_t total_rank_ = 0;
   float *dh_ = nullptr, *h_after_ = nullptr, *dh_after_ = nullptr, *sums_ = nullptr, *row_weights_ = nullptr;
-  char* ranks_ = nullptr;
+  char *ranks_ = nullptr, *slab_ = nullptr;
   std::vector<pk_lora_gradient_target> targets_;
   Dropout dropout_{};
   Operands operands_;

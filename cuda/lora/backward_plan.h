@@ -116,11 +116,26 @@ static inline double lora_middle_floats(const pk_lora_backward_descriptor& descr
   return scale < core ? core : scale;
 }
 
+// Columns of W, of all targets with a quantised one, that the workspace holds at a time: dx's are made so many at a time, of all of W's rows.
+static inline int64_t lora_input_slab_columns(const pk_lora_backward_descriptor& descriptor) {
+  int64_t rows = 0;
+  for (int64_t i = 0; i < descriptor.target_count; ++i) rows += descriptor.targets[i].base == PK_LORA_BASE_QUANTIZED ? descriptor.targets[i].dy.columns : 0;
+  return lora_slab_extent(descriptor.x.columns, rows * (descriptor.x.element_type == PK_F32 ? 4 : 2), descriptor.slab_bytes);
+}
+
+static inline int64_t lora_input_slab_bytes(const pk_lora_backward_descriptor& descriptor) {
+  if (descriptor.x_gradient == PK_GRADIENT_NONE || descriptor.batch_count * descriptor.x.rows == 0) return 0;
+  const int64_t size = descriptor.x.element_type == PK_F32 ? 4 : 2, row = lora_slab_pitch(lora_input_slab_columns(descriptor), size) * size;
+  int64_t bytes = 0;
+  for (int64_t i = 0; i < descriptor.target_count; ++i) bytes += descriptor.targets[i].base == PK_LORA_BASE_QUANTIZED ? descriptor.targets[i].dy.columns * row : 0;
+  return lora_aligned(bytes);
+}
+
 // The parts of the workspace, in floats: H of each target that it is made for, dH of all, H' and dH' of one target with a middle, and what the passes leave, one after the other; then the listed
-// ranks, in bytes, aligned.
+// ranks and a slab of quantised W, in bytes, aligned.
 struct LoraBackwardLayout {
   double h, dh, after, sums, row_weights;
-  double ranks;
+  double ranks, slab;
   int64_t total_rank;  // of the targets whose dH is made: columns of dH
 
   double bytes_before_ranks() const { return static_cast<double>(lora_up(static_cast<int64_t>(h + dh + after + sums + row_weights) * 4, PK_WORKSPACE_ALIGNMENT)) * PK_WORKSPACE_ALIGNMENT; }
@@ -146,6 +161,7 @@ static inline LoraBackwardLayout lora_backward_layout(const pk_lora_backward_des
     layout.sums = layout.sums < floats ? floats : layout.sums;
     da = da || lora_makes_da(target);
   }
+  layout.slab = static_cast<double>(lora_input_slab_bytes(descriptor));
   layout.dh = rows * static_cast<double>(layout.total_rank);
   layout.row_weights = lora_weighs_rows(descriptor) ? rows : 0;
   const double floats = da ? lora_x_floats(descriptor, layout.total_rank) : 0;

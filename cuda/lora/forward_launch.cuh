@@ -4,8 +4,7 @@
 #include <algorithm>
 
 #include "forward_launch.h"
-#include "forward_mma.cuh"
-#include "forward_simt.cuh"
+#include "forward_slabs.cuh"
 #include "middle_launch.cuh"
 #include "save_h.cuh"
 #include "shrink_mma.cuh"
@@ -14,10 +13,10 @@
 namespace PK_BUILD {
 namespace {
 
-template <int32_t ALGORITHM, class Math, int ROW_WARPS, int COLUMN_WARPS, int DEPTH_WARPS, int STAGES, int BLOCKS_TOGETHER>
+template <int32_t ALGORITHM, class Math, int ROW_WARPS, int COLUMN_WARPS, int DEPTH_WARPS, int STAGES, int BLOCKS_TOGETHER, class BOOKS = NoBooks>
 struct ForwardMmaOf {
   static constexpr LoraTile tile = lora_forward_tile(ALGORITHM, sizeof(typename Math::Element) == 4);
-  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, ROW_WARPS, COLUMN_WARPS, DEPTH_WARPS, STAGES>, BLOCKS_TOGETHER>;
+  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, ROW_WARPS, COLUMN_WARPS, DEPTH_WARPS, STAGES>, BLOCKS_TOGETHER, BOOKS>;
   static_assert(Config::Product::kStageDepth * sizeof(typename Math::Element) == tile.stage_bytes, "as the plan counts stages");
 };
 
@@ -27,6 +26,12 @@ template <class Math>
 using ForwardMmaSmall = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_SMALL, Math, 2, 2, 1, 4, std::is_same<Math, ThreeTf32>::value ? 3 : 4>::Config;
 template <class Math>
 using ForwardMmaDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math, 1, 1, 8, 3, 1>::Config;
+
+// Of the same sums; codes on their way need registers.
+template <class Math>
+using ForwardQuantizedSmall = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_SMALL, Math, 2, 2, 1, 4, std::is_same<Math, ThreeTf32>::value ? 2 : 3, QuantizedBooks::Shared>::Config;
+template <class Math>
+using ForwardQuantizedDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math, 1, 1, 8, 3, 1, QuantizedBooks::Shared>::Config;
 
 // What multiplies activations of T with weights and factors of P.
 template <class T, class P>
@@ -49,6 +54,7 @@ Operands forward_operands(const ForwardLaunch& call) {
       operands.write("y", target->y, batches);
     }
     if (target->base == PK_LORA_BASE_DENSE) operands.read("w", target->w, batches);
+    if (target->base == PK_LORA_BASE_QUANTIZED) read_quantized(operands, target->quantized);
     if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
     if (target->saved_h.data != nullptr) operands.write("saved h", target->saved_h, batches);
     if (target->row_scale.data != nullptr) operands.read("row_scale", target->row_scale, batches);
@@ -97,17 +103,10 @@ ForwardProblem<T> forward_problem(const ForwardLaunch& call) {
   for (int32_t i = 0; i < call.count; ++i) {
     const pk_lora_target& target = call.targets[i];
     problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type, descriptor.dropout),
-                          batched<const float>(target.row_scale), h};
+                          batched<const float>(target.row_scale), h, 0, target.y.columns};
     h += call.plan.h_planes * problem.batches * problem.m * target.max_rank;
   }
   return problem;
-}
-
-template <class T>
-int64_t forward_tiles(const ForwardProblem<T>& problem, const LoraTile& tile) {
-  int64_t tiles = 0;
-  for (int32_t i = 0; i < problem.target_count; ++i) tiles += problem.batches * tiles_of(problem.m, tile.rows) * tiles_of(problem.targets[i].n, tile.columns);
-  return tiles;
 }
 
 template <class T>
@@ -202,33 +201,65 @@ template <class T>
 int32_t forward_simt(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
   const int64_t tiles = forward_tiles(problem, lora_forward_tile(PK_LORA_FORWARD_SIMT, sizeof(T) == 4));
   if (tiles == 0) return PK_OK;
-  const LaunchShape shape{"lora_forward_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
-  return launch(call.queue, shape, operands, lora_forward_simt<T>, problem, tiles);
+  constexpr int kThreads = ForwardSimtConfig::kThreads;
+  if (has_quantized(call)) {
+    const LaunchShape shape{"lora_forward_simt", grid_of(tiles), kThreads, shared_bytes<ForwardQuantizedSimtConfig::Shared>()};
+    return launch(call.queue, shape, operands, lora_forward_quantized_simt<T>, problem, quantized_bases(call), tiles);
+  }
+  return launch(call.queue, {"lora_forward_simt", grid_of(tiles), kThreads, shared_bytes<ForwardSimtConfig::Shared>()}, operands, lora_forward_simt<T>, problem, tiles);
 }
 
 // Calls run(name, Config) for the kernel of an algorithm.
 template <class Math, class Run>
 int32_t with_forward_mma(int32_t algorithm, Run run) {
-  switch (algorithm) {
+  switch (lora_forward_of_dense(algorithm)) {
     case PK_LORA_FORWARD_MMA_LARGE: return run("lora_forward_mma_large", ForwardMmaLarge<Math>());
     case PK_LORA_FORWARD_MMA_SMALL: return run("lora_forward_mma_small", ForwardMmaSmall<Math>());
     default: return run("lora_forward_mma_decode", ForwardMmaDecode<Math>());
   }
 }
 
+template <class Math, class Run>
+int32_t with_forward_quantized(int32_t algorithm, Run run) {
+  if (algorithm == PK_LORA_FORWARD_QUANTIZED_SMALL) return run("lora_forward_quantized_small", ForwardQuantizedSmall<Math>());
+  return run("lora_forward_quantized_decode", ForwardQuantizedDecode<Math>());
+}
+
+// After the launches that come before it, where there are such.
+template <class Launch, class... Before>
+int32_t launch_after(const ForwardLaunch& call, int64_t tiles, const Launch& forward, const Before&... before) {
+  if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, before..., forward);
+  int32_t status = PK_OK;
+  ((status = status == PK_OK ? launch_overlapping(call.queue, before) : status), ...);
+  return status == PK_OK && tiles > 0 ? launch_overlapping(call.queue, forward) : status;
+}
+
 // After the shrink kernel and the middles', where there are such.
 template <class Math, class T, class... Before>
 int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Before&... before) {
-  return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) {
+  const int32_t algorithm = call.plan.algorithm;
+  const bool quantized = has_quantized(call);
+  if (quantized && lora_forward_decodes(algorithm)) {
+    return with_forward_quantized<Math>(algorithm, [&](const char* name, auto config) {
+      using Config = decltype(config);
+      const int64_t tiles = forward_tiles(problem, lora_forward_tile(algorithm, sizeof(T) == 4));
+      const LaunchShape shape{name, grid_of(tiles * problem.splits), Config::Product::kThreads, shared_bytes<typename Config::Shared>()};
+      return launch_after(call, tiles, prepared(shape, operands, lora_forward_quantized<Config, T>, problem, quantized_bases(call)), before...);
+    });
+  }
+  return with_forward_mma<Math>(algorithm, [&](const char* name, auto config) {
     using Config = decltype(config);
     using Product = typename Config::Product;
-    const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
-    const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
-    const auto forward = prepared(shape, operands, lora_forward_mma<Config, T>, problem);
-    if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, before..., forward);
+    const LoraTile tile{Product::kTileRows, Product::kTileColumns, 0};
+    const auto of = [&](const ForwardProblem<T>& part) {
+      const LaunchShape shape{name, grid_of(forward_tiles(part, tile) * part.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
+      return prepared(shape, operands, lora_forward_mma<Config, T>, part);
+    };
+    if (!quantized) return launch_after(call, forward_tiles(problem, tile), of(problem), before...);
     int32_t status = PK_OK;
     ((status = status == PK_OK ? launch_overlapping(call.queue, before) : status), ...);
-    return status == PK_OK && tiles > 0 ? launch_overlapping(call.queue, forward) : status;
+    if (status != PK_OK) return status;
+    return each_slab(call, problem, tile, [&](const ForwardProblem<T>& part) { return forward_tiles(part, tile) > 0 ? launch_overlapping(call.queue, of(part)) : PK_OK; });
   });
 }
 
@@ -236,6 +267,9 @@ template <class Math, class T>
 int32_t prepare_forward_mma() {
   for (const int32_t algorithm : {PK_LORA_FORWARD_MMA_LARGE, PK_LORA_FORWARD_MMA_SMALL, PK_LORA_FORWARD_MMA_DECODE}) {
     PK_TRY((with_forward_mma<Math>(algorithm, [](const char*, auto config) { return prepare(lora_forward_mma<decltype(config), T>); })));
+  }
+  for (const int32_t algorithm : {PK_LORA_FORWARD_QUANTIZED_SMALL, PK_LORA_FORWARD_QUANTIZED_DECODE}) {
+    PK_TRY((with_forward_quantized<Math>(algorithm, [](const char*, auto config) { return prepare(lora_forward_quantized<decltype(config), T>); })));
   }
   return PK_OK;
 }
@@ -299,6 +333,7 @@ int32_t prepare_forward() {
   PK_TRY((prepare(lora_save_h<T>)));
   PK_TRY((prepare(lora_middle<T>)));
   PK_TRY((prepare(lora_forward_simt<T>)));
+  PK_TRY((prepare(lora_forward_quantized_simt<T>)));
   for (const bool in_f32 : {false, true}) {
     for (const bool tf32 : {false, true}) {
       for (const int32_t columns : {16, 64}) {

@@ -8,7 +8,8 @@
 namespace PK_BUILD {
 
 // Targets of one adapter type, at most as many as a kernel's parameters hold. `h`: their part of the intermediate x * A^T; `after`: of what the middles make of it, null where
-// no target of the call has one; `parts`: where the blocks of a split tile meet.
+// no target of the call has one; `parts`: where the blocks of a split tile meet; `slab`: where a quantised W is made, unless
+// the kernel reads its codes. Of quantised W all have the same books, and no target beside them has a W in memory.
 struct ForwardLaunch {
   const pk_queue& queue;
   const pk_lora_forward_descriptor& descriptor;
@@ -18,6 +19,8 @@ struct ForwardLaunch {
   float* h;
   float* after;
   void* parts;
+  char* slab;
+  int64_t slab_bytes;
 };
 
 template <class T>

@@ -18,10 +18,10 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_input_gradi
   PK_SHARED(Config::Shared, shared);
   const int thread = static_cast<int>(thread_index().x);
   const ForwardProblem<T>& of = problem.of;
-  const int64_t m = of.m, k = problem.dx.n, row_tiles = (m + Config::kTile - 1) / Config::kTile, column_tiles = (k + Config::kTile - 1) / Config::kTile;
+  const int64_t m = of.m, k = problem.dx.n, row_tiles = (m + Config::kTile - 1) / Config::kTile, column_tiles = (of.targets[0].count + Config::kTile - 1) / Config::kTile;
 
   for (int64_t work = block_index().x; work < tiles; work += grid_extent().x) {
-    const int64_t batch = work / (row_tiles * column_tiles), row0 = work / column_tiles % row_tiles * Config::kTile, column0 = work % column_tiles * Config::kTile;
+    const int64_t batch = work / (row_tiles * column_tiles), row0 = work / column_tiles % row_tiles * Config::kTile, column0 = of.targets[0].first + work % column_tiles * Config::kTile;
     const Matrix<T> dx = problem.dx.y.batch(batch);
     // Neighbouring threads write neighbouring elements in either order of dx.
     const int thread_row = dx.row_major() ? thread / Config::kSide : thread % Config::kSide;
@@ -32,7 +32,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_input_gradi
       const Matrix<const float> scales = of.targets[t].row_scale.batch(batch);
       const bool scaled = of.targets[t].row_scale.first.data != nullptr;
       const auto scale = [&](int64_t row_of_w) { return scaled ? load_global(scales.at(0, row_of_w)) : 1.0f; };
-      accumulate_base(base, shared, problem.dy[t].batch(batch), of.targets[t].w.batch(batch), row0, column0, m, k, problem.depth[t], thread_row, thread_column, scale);
+      const Matrix<const T> w = of.targets[t].w.batch(batch);
+      accumulate_base(base, shared, problem.dy[t].batch(batch), row0, m, problem.depth[t], thread_row, thread_column,
+                      [&](int64_t n0) { load_w(shared, w, column0, k, n0, problem.depth[t], scale); });
     }
 #pragma unroll
     for (int i = 0; i < 4; ++i) {

@@ -8,6 +8,7 @@
 #include "forward_launch.h"
 #include "merge_launch.cuh"
 #include "merge_simt.cuh"
+#include "quantized_launch.h"
 #include "ranks.h"
 
 namespace PK_BUILD {
@@ -15,29 +16,43 @@ namespace {
 
 // ---- forward -------------------------------------------------------------------------------------------------------------------------------------------------
 
+// Whether one launch can have the W of both: both in memory, or codes of the same books.
+bool goes_with(const pk_lora_target& target, const pk_lora_target& other) {
+  if (!lora_has_w(target.base) || !lora_has_w(other.base)) return true;
+  if (target.base != other.base) return false;
+  if (target.base == PK_LORA_BASE_DENSE) return true;
+  const QuantizedBooks books = quantized_books(target.quantized), others = quantized_books(other.quantized);
+  return memcmp(&books, &others, sizeof books) == 0;
+}
+
 int32_t forward_all(const pk_queue& queue, const pk_lora_forward_descriptor& descriptor, const LoraForwardPlan& plan) {
-  // In the workspace: the intermediates of all targets, what their middles make of them, listed ranks, then where the blocks of a split tile meet.
+  // In the workspace: the intermediates of all targets, what their middles make of them, listed ranks, a slab of quantised W, then where the blocks of a split tile meet.
   const int64_t batches = descriptor.batch_count, rows = batches * descriptor.x.rows;
-  const LoraForwardLayout layout = lora_forward_layout(descriptor.targets, descriptor.target_count, batches, descriptor.x.rows, plan.h_planes);
+  const LoraForwardLayout layout = lora_forward_layout(descriptor, plan);
   auto* workspace = static_cast<char*>(descriptor.workspace);
   auto* h = reinterpret_cast<float*>(workspace);
   auto* after = layout.middles ? reinterpret_cast<float*>(workspace + layout.h) : nullptr;
   char* ranks = workspace + layout.h + layout.after;
-  void* parts = ranks + layout.ranks;
+  char* slab = ranks + layout.ranks;
+  void* parts = slab + layout.slab;
   std::vector<pk_lora_target> all(descriptor.targets, descriptor.targets + descriptor.target_count);
   for (pk_lora_target& target : all) {
     const int64_t bytes = lora_ranks_layout(target, batches).bytes();
     PK_TRY(gather_ranks(queue, batches, descriptor.x.rows, descriptor.status, ranks, &target));
     ranks += bytes;
   }
-  // Targets of one adapter type and at most as many as a kernel's parameters hold, at a time.
+  // Targets of one adapter type whose W go together, and at most as many as a kernel's parameters hold, at a time.
   const auto total = static_cast<int64_t>(all.size());
   for (int64_t begin = 0, end; begin < total; begin = end) {
     const pk_lora_target* targets = all.data() + begin;
     const int64_t limit = std::min<int64_t>(total, begin + ForwardProblem<float>::kMaxTargets);
-    for (end = begin; end < limit && all[end].adapter_element_type == targets->adapter_element_type; ++end) {}
+    const pk_lora_target* first = targets;  // with a W, as far as there is one
+    for (end = begin; end < limit && all[end].adapter_element_type == targets->adapter_element_type && goes_with(*first, all[end]); ++end) {
+      if (!lora_has_w(first->base)) first = &all[end];
+    }
     const auto count = static_cast<int32_t>(end - begin);
-    PK_TRY(dispatch_type(descriptor.x.element_type, [&](auto t) { return forward<typename decltype(t)::type>({queue, descriptor, plan, targets, count, h, after, parts}); }));
+    const auto run = [&](auto t) { return forward<typename decltype(t)::type>({queue, descriptor, plan, targets, count, h, after, parts, slab, layout.slab}); };
+    PK_TRY(dispatch_type(descriptor.x.element_type, run));
     for (int32_t i = 0; i < count; ++i) {
       h += plan.h_planes * rows * targets[i].max_rank;
       if (after != nullptr) after += rows * lora_rank_after(targets[i]);

@@ -33,6 +33,7 @@ pub const PK_FLAG_BATCH_INVARIANT: i32 = 4;
 pub const PK_LORA_BASE_NONE: i32 = 0;
 pub const PK_LORA_BASE_DENSE: i32 = 1;
 pub const PK_LORA_BASE_IN_Y: i32 = 2;
+pub const PK_LORA_BASE_QUANTIZED: i32 = 3;
 pub const PK_LORA_MIDDLE_RANKS: i32 = 1;
 pub const PK_LORA_MIDDLE_HOST_RANKS: i32 = 2;
 pub const PK_LORA_MIDDLE_SCALE: i32 = 4;
@@ -264,6 +265,85 @@ impl Default for pk_samples {
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_code_book {
+    pub values: *const f32,
+    pub boundaries: *const f32,
+    pub codes: *const u8,
+    pub bits: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_code_book"][::core::mem::size_of::<pk_lora_code_book>() - 32usize];
+    ["Alignment of pk_lora_code_book"][::core::mem::align_of::<pk_lora_code_book>() - 8usize];
+    ["Offset of field: pk_lora_code_book::values"][::core::mem::offset_of!(pk_lora_code_book, values) - 0usize];
+    ["Offset of field: pk_lora_code_book::boundaries"][::core::mem::offset_of!(pk_lora_code_book, boundaries) - 8usize];
+    ["Offset of field: pk_lora_code_book::codes"][::core::mem::offset_of!(pk_lora_code_book, codes) - 16usize];
+    ["Offset of field: pk_lora_code_book::bits"][::core::mem::offset_of!(pk_lora_code_book, bits) - 24usize];
+    ["Offset of field: pk_lora_code_book::reserved"][::core::mem::offset_of!(pk_lora_code_book, reserved) - 28usize];
+};
+impl Default for pk_lora_code_book {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_quantized {
+    pub codes: *const u8,
+    pub code_bytes: i64,
+    pub absmax: *const f32,
+    pub absmax_count: i64,
+    pub absmax_codes: *const u8,
+    pub absmax_code_count: i64,
+    pub absmax_offset: *const f32,
+    pub book: pk_lora_code_book,
+    pub absmax_book: pk_lora_code_book,
+    pub block: i32,
+    pub absmax_block: i32,
+    pub short_block: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_quantized"][::core::mem::size_of::<pk_lora_quantized>() - 136usize];
+    ["Alignment of pk_lora_quantized"][::core::mem::align_of::<pk_lora_quantized>() - 8usize];
+    ["Offset of field: pk_lora_quantized::codes"][::core::mem::offset_of!(pk_lora_quantized, codes) - 0usize];
+    ["Offset of field: pk_lora_quantized::code_bytes"][::core::mem::offset_of!(pk_lora_quantized, code_bytes) - 8usize];
+    ["Offset of field: pk_lora_quantized::absmax"][::core::mem::offset_of!(pk_lora_quantized, absmax) - 16usize];
+    ["Offset of field: pk_lora_quantized::absmax_count"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_count) - 24usize];
+    ["Offset of field: pk_lora_quantized::absmax_codes"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_codes) - 32usize];
+    ["Offset of field: pk_lora_quantized::absmax_code_count"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_code_count) - 40usize];
+    ["Offset of field: pk_lora_quantized::absmax_offset"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_offset) - 48usize];
+    ["Offset of field: pk_lora_quantized::book"][::core::mem::offset_of!(pk_lora_quantized, book) - 56usize];
+    ["Offset of field: pk_lora_quantized::absmax_book"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_book) - 88usize];
+    ["Offset of field: pk_lora_quantized::block"][::core::mem::offset_of!(pk_lora_quantized, block) - 120usize];
+    ["Offset of field: pk_lora_quantized::absmax_block"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_block) - 124usize];
+    ["Offset of field: pk_lora_quantized::short_block"]
+        [::core::mem::offset_of!(pk_lora_quantized, short_block) - 128usize];
+    ["Offset of field: pk_lora_quantized::reserved"][::core::mem::offset_of!(pk_lora_quantized, reserved) - 132usize];
+};
+impl Default for pk_lora_quantized {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct pk_lora_middle {
     pub has: u32,
     pub reserved: i32,
@@ -312,10 +392,11 @@ pub struct pk_lora_target {
     pub saved_h: pk_matrix,
     pub row_scale: pk_matrix,
     pub middle: pk_lora_middle,
+    pub quantized: pk_lora_quantized,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 624usize];
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 760usize];
     ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
     ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
     ["Offset of field: pk_lora_target::adapter_element_type"]
@@ -334,6 +415,7 @@ const _: () = {
     ["Offset of field: pk_lora_target::saved_h"][::core::mem::offset_of!(pk_lora_target, saved_h) - 320usize];
     ["Offset of field: pk_lora_target::row_scale"][::core::mem::offset_of!(pk_lora_target, row_scale) - 376usize];
     ["Offset of field: pk_lora_target::middle"][::core::mem::offset_of!(pk_lora_target, middle) - 432usize];
+    ["Offset of field: pk_lora_target::quantized"][::core::mem::offset_of!(pk_lora_target, quantized) - 624usize];
 };
 impl Default for pk_lora_target {
     fn default() -> Self {
@@ -362,10 +444,11 @@ pub struct pk_lora_forward_descriptor {
     pub workspace_bytes: u64,
     pub status: *mut pk_status_record,
     pub dropout: pk_dropout,
+    pub slab_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 176usize];
+    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 184usize];
     ["Alignment of pk_lora_forward_descriptor"][::core::mem::align_of::<pk_lora_forward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_forward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, size) - 0usize];
@@ -397,6 +480,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_forward_descriptor, status) - 144usize];
     ["Offset of field: pk_lora_forward_descriptor::dropout"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, dropout) - 152usize];
+    ["Offset of field: pk_lora_forward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, slab_bytes) - 176usize];
 };
 impl Default for pk_lora_forward_descriptor {
     fn default() -> Self {
@@ -435,10 +520,11 @@ pub struct pk_lora_gradient_target {
     pub dgate: pk_matrix,
     pub dcore: pk_matrix,
     pub row_scale: pk_matrix,
+    pub quantized: pk_lora_quantized,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 912usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 1048usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -482,6 +568,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_gradient_target, dcore) - 800usize];
     ["Offset of field: pk_lora_gradient_target::row_scale"]
         [::core::mem::offset_of!(pk_lora_gradient_target, row_scale) - 856usize];
+    ["Offset of field: pk_lora_gradient_target::quantized"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, quantized) - 912usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -512,10 +600,11 @@ pub struct pk_lora_backward_descriptor {
     pub samples: pk_samples,
     pub sample_weights: *const f32,
     pub status: *mut pk_status_record,
+    pub slab_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 240usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 248usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -551,6 +640,8 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
     ["Offset of field: pk_lora_backward_descriptor::status"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
+    ["Offset of field: pk_lora_backward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, slab_bytes) - 240usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {
@@ -926,34 +1017,6 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, status) - 328usize];
 };
 impl Default for pk_lora_magnitude_gradient_descriptor {
-    fn default() -> Self {
-        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
-        unsafe {
-            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
-            s.assume_init()
-        }
-    }
-}
-#[repr(C)]
-#[derive(Debug, Copy, Clone, PartialEq, Eq)]
-pub struct pk_lora_code_book {
-    pub values: *const f32,
-    pub boundaries: *const f32,
-    pub codes: *const u8,
-    pub bits: i32,
-    pub reserved: i32,
-}
-#[allow(clippy::unnecessary_operation, clippy::identity_op)]
-const _: () = {
-    ["Size of pk_lora_code_book"][::core::mem::size_of::<pk_lora_code_book>() - 32usize];
-    ["Alignment of pk_lora_code_book"][::core::mem::align_of::<pk_lora_code_book>() - 8usize];
-    ["Offset of field: pk_lora_code_book::values"][::core::mem::offset_of!(pk_lora_code_book, values) - 0usize];
-    ["Offset of field: pk_lora_code_book::boundaries"][::core::mem::offset_of!(pk_lora_code_book, boundaries) - 8usize];
-    ["Offset of field: pk_lora_code_book::codes"][::core::mem::offset_of!(pk_lora_code_book, codes) - 16usize];
-    ["Offset of field: pk_lora_code_book::bits"][::core::mem::offset_of!(pk_lora_code_book, bits) - 24usize];
-    ["Offset of field: pk_lora_code_book::reserved"][::core::mem::offset_of!(pk_lora_code_book, reserved) - 28usize];
-};
-impl Default for pk_lora_code_book {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {

@@ -1,6 +1,6 @@
 //! The gradients of `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
-use super::{Dropout, Middle, Samples};
+use super::{Dropout, Middle, Quantized, Samples};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector, Workspace, ffi,
@@ -45,10 +45,17 @@ struct Factors<'a, P, Q> {
     scale: f32,
 }
 
+/// W, which the gradient of x has a part of.
+enum Base<'a, T, Q> {
+    None,
+    Dense(Tensor<'a, T, Q, 3>),
+    Quantized(Quantized<'a, Q>),
+}
+
 /// One linear layer of those that share x: the gradient of its output, its parameters, and where their gradients go.
 pub struct BackwardTarget<'a, T, P, Q> {
     dy: Tensor<'a, T, Q, 3>,
-    w: Option<Tensor<'a, T, Q, 3>>,
+    base: Base<'a, T, Q>,
     adapter: Option<Factors<'a, P, Q>>,
     middle: Option<Middle<'a, P, Q>>,
     row_scale: Option<Tensor<'a, f32, Q, 2>>,
@@ -65,13 +72,19 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
     /// With `dy` [m, n], the gradient of y.
     pub fn new(dy: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         let (dy, h) = (dy.into(), SavedH::None);
-        let (w, adapter, middle, row_scale, a, b, bias) = (None, None, None, None, None, None, None);
-        Self { dy, w, adapter, middle, row_scale, h, a, b, bias, scale: None, gate: None, core: None }
+        let (base, adapter, middle, row_scale, a, b, bias) = (Base::None, None, None, None, None, None, None);
+        Self { dy, base, adapter, middle, row_scale, h, a, b, bias, scale: None, gate: None, core: None }
     }
 
     /// The base's weight `w` [n, k], for the gradient of x; without it, that of the branch alone.
     pub fn dense(mut self, w: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
-        self.w = Some(w.into());
+        self.base = Base::Dense(w.into());
+        self
+    }
+
+    /// The same with `w` [n, k] as codes, as [`super::Target::quantized`] of forward had them.
+    pub fn quantized(mut self, w: &Quantized<'a, Q>) -> Self {
+        self.base = Base::Quantized(*w);
         self
     }
 
@@ -152,13 +165,15 @@ pub struct Backward<'a, T, P, Q> {
     status: Option<&'a Status<'a, Q>>,
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
     /// With the activations `x` [m, k] or [batches, m, k] of the forward call, and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         let (x, targets) = (x.into(), Vec::new());
-        Self { x, dx: None, targets, dropout: None, weights: None, status: None, algorithm: 0, flags: 0 }
+        let (dx, dropout, weights, status) = (None, None, None, None);
+        Self { x, dx, targets, dropout, weights, status, algorithm: 0, flags: 0, slab_bytes: 0 }
     }
 
     /// Another layer that reads x, of at most 8: their parts of x's gradient are added up before its one rounding.
@@ -198,6 +213,13 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
         self
     }
 
+    /// Where quantised W are made in the workspace, in slabs of their columns: of all of them at most so many bytes at a time, but 256 columns; 0, as without it, is 64 MiB. The bits do not
+    /// depend on it.
+    pub fn slab_bytes(mut self, bytes: usize) -> Self {
+        self.slab_bytes = bytes;
+        self
+    }
+
     /// Lets f32 dY and W be multiplied as one number of tf32, as [`super::Forward::allow_tf32`] says.
     pub fn allow_tf32(mut self) -> Self {
         self.flags |= ffi::PK_FLAG_ALLOW_TF32 as u32;
@@ -227,7 +249,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
 /// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A middle costs up to four launches more, of
-/// [m, rank] in f32 and with a core `6·m·r_a·r_b` flops.
+/// [m, rank] in f32 and with a core `6·m·r_a·r_b` flops. A quantised W is made in the workspace, in x's type and in slabs of [`Backward::slab_bytes`]: its codes are read once, the slab written and read, two
+/// launches a slab; the gradient of x has the bits of the call with that W in memory.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// E. Hu et al., *LoRA: Low-Rank Adaptation of Large Language Models*, ICLR 2022; N. Srivastava et al., *Dropout*, JMLR 2014; S. Liu et al., *DoRA*, ICML 2024, section 4.3 for the constant g.
@@ -235,7 +258,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 /// # Errors
 /// [`Error::Shape`] (a saved H of another shape among them), [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
 /// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter or of a part of a middle that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
-/// nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an entry of a list of ranks in the queue's memory: it counted as a rank of zeros, everything else was written.
+/// nothing written; of a quantised W as [`super::dequantize`]. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an entry of a list of ranks in the queue's memory: it counted as a rank of zeros, everything else was written.
 ///
 /// # Example
 /// ```

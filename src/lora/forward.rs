@@ -1,6 +1,6 @@
 //! `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
-use super::{AdapterEntry, AdapterTable, Dropout, Middle, Segment};
+use super::{AdapterEntry, AdapterTable, Dropout, Middle, Quantized, Segment};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, HostQueue, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector,
@@ -19,6 +19,7 @@ const OPERATION: &str = "lora::forward";
 enum Base<'a, T, Q> {
     None,
     Dense(Tensor<'a, T, Q, 3>),
+    Quantized(Quantized<'a, Q>),
     InY,
 }
 
@@ -63,6 +64,11 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     /// `y = x·Wᵀ + branch + bias` with `w` [n, k] and `y` [m, n]. (For weights stored [k, n], give `w.t()`.)
     pub fn dense(w: impl Into<Tensor<'a, T, Q, 3>>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
         Self::new(Base::Dense(w.into()), y)
+    }
+
+    /// `y = x·Wᵀ + branch + bias` with `w` [n, k] as codes, one for all batches: what [`super::dequantize`] makes of them in x's type, which is never in memory as a whole (QLoRA).
+    pub fn quantized(w: &Quantized<'a, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
+        Self::new(Base::Quantized(*w), y)
     }
 
     /// `y = branch + bias`: no base.
@@ -154,13 +160,14 @@ pub struct Forward<'a, T, P, Q> {
     dropout: Option<Dropout>,
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     /// With activations `x` [m, k] or [batches, m, k], and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         let (x, targets) = (x.into(), Vec::new());
-        Self { x, targets, rows: Rows::Same, status: None, dropout: None, algorithm: 0, flags: 0 }
+        Self { x, targets, rows: Rows::Same, status: None, dropout: None, algorithm: 0, flags: 0, slab_bytes: 0 }
     }
 
     /// Another layer that reads x. Layers that share x cost less together (q, k and v; gate and up).
@@ -206,6 +213,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         self
     }
 
+    /// Where a quantised W is made in the workspace, in slabs of its rows: of it at most so many bytes at a time, but 256 rows; 0, as without it, is 64 MiB. The bits do not depend on it.
+    pub fn slab_bytes(mut self, bytes: usize) -> Self {
+        self.slab_bytes = bytes;
+        self
+    }
+
     /// Asks for a row's bits to be the same in a batch of any size and among any other rows; small batches are slower then. (y of more than 2²⁷ tiles of 64 × 64 is the plain kernel's, whose
     /// bits are others.)
     pub fn batch_invariant(mut self) -> Self {
@@ -217,22 +230,25 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`] and `mid` of [`Target::middle`], or without.
 ///
 /// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, g `[n]` in f32, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
-/// none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
+/// quantised, none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to y's type: the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the
 /// [`Kernel::rounding_steps`]. `x·Aᵀ` is kept in f32: it does not overflow where y is finite. NaN and infinities pass through as arithmetic says (`s = 0` times infinity is NaN).
 /// The same bits on every run on the same kind of chip: how many parts k is summed in depends on the chip's size. f32 is multiplied as sums of two numbers of 11 bits: factors below 2⁻¹¹⁷ have
 /// fewer bits than the bound assumes, as has tf32 where it is allowed, which also takes the largest 2⁻¹¹ of f32's range for infinity;
 /// an infinity times a factor below 2⁻¹³⁶ gives NaN.
+/// Of a quantised W every element is rounded to x's type, as [`super::dequantize`] rounds it, and the bits of y are those of the call with that W.
 ///
 /// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a [`Middle`] another launch, which reads and writes [m, rank] of f32;
 /// with a list of ranks two more, which copy those rows of A and columns of B. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
+/// A quantised W is read as codes, 0.56 bytes an element of NF4 with blocks of 64, and for at most 64 rows it is made in shared memory alone, once for each 64 rows (16 where there are no more).
+/// For more rows it is made in the workspace, in slabs of [`Forward::slab_bytes`], each written and read once more than a W in memory is read: two launches a slab.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (y or a saved H with another operand), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`],
-/// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
+/// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written; of a quantised W as [`super::dequantize`]. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
 /// everything else was written; or for an entry of a list of ranks, which counted as a rank of zeros. On a stream give a [`Status`] to learn of it.
 ///
 /// # Example
@@ -248,6 +264,19 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 ///         .adapter(Mat::new(&a, 1, 2)?, Mat::new(&b, 2, 1)?, 0.5));
 /// lora::forward(&Cpu, call, Workspace::none())?;
 /// assert_eq!(y, [2.5, 0.5]); // x + 0.5 · 3 · [1, −1]
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
+/// A quantised W:
+/// ```
+/// use peft_kernels::{Cpu, Mat, MatMut, Vector, Workspace, lora};
+/// let (codes, absmax) = ([0xf7u8, 0x70, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77], [2.0f32]); // NF4 of [2, 8], in which 7 is 0
+/// let w = lora::Quantized::new(Vector::whole(&codes), Vector::whole(&absmax)).format(lora::BlockFormat::default().block(16));
+/// let x = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+/// let mut y = [0.0f32; 2];
+/// let call = lora::Forward::<f32, f32, _>::new(Mat::new(&x, 1, 8)?)
+///     .target(lora::Target::quantized(&w, MatMut::new(&mut y, 1, 2)?));
+/// lora::forward(&Cpu, call, Workspace::none())?;
+/// assert_eq!(y, [2.0 - 8.0, 0.0]); // 2 · x₀ − 2 · x₃
 /// # Ok::<(), peft_kernels::Error>(())
 /// ```
 pub fn forward<T: Element, P: Element, Q: Queue>(

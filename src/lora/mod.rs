@@ -2,10 +2,10 @@
 //!
 //! | function | formula |
 //! |---|---|
-//! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none |
+//! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none; W dense or [`Quantized`] |
 //! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
-//! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back |
+//! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back; [`forward`] and [`backward`] take them as they are: QLoRA |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
 //! | [`sample_norms`], [`clip_weights`], [`add_noise`] | the norm of each sample's gradients, what it is clipped by, and noise: differential privacy |
 //! | [`magnitude_gradient`] | the gradient of DoRA's magnitude, from y |
@@ -24,6 +24,7 @@ mod magnitude_gradient;
 mod merge;
 mod middle;
 mod quantize;
+mod quantized;
 mod sample_norms;
 mod samples;
 mod weight_norm;
@@ -43,6 +44,7 @@ pub use middle::Middle;
 pub use quantize::{
     BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,
 };
+pub use quantized::Quantized;
 pub use sample_norms::{SampleNormTarget, SampleNorms, sample_norms, sample_norms_kernel, sample_norms_workspace};
 pub use samples::Samples;
 pub use weight_norm::{WeightNorm, weight_norm, weight_norm_kernel, weight_norm_workspace};
@@ -56,6 +58,7 @@ pub(crate) use magnitude_gradient::MagnitudeProblem;
 pub(crate) use merge::MergeProblem;
 pub(crate) use middle::MiddleProblem;
 pub(crate) use quantize::QuantizeProblem;
+pub(crate) use quantized::QuantizedProblem;
 pub(crate) use sample_norms::{SampleNormTargetProblem, SampleNormsProblem};
 pub(crate) use samples::SamplesProblem;
 pub(crate) use weight_norm::WeightNormProblem;

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::product::{TILE, Tile, View, for_each};
-use super::{Number, Terms};
+use super::{Number, Terms, quantize};
 use crate::lora::{
     AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, Merge, MergeProblem, RowChoice,
     TargetProblem,
@@ -241,15 +241,20 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                 let (batch, row_tile, column_tile) =
                     (work / (row_tiles * column_tiles), work / column_tiles % row_tiles, work % column_tiles);
                 let (rows, columns) = (tile(row_tile, m), tile(column_tile, target.n));
-                if let BaseKind::Dense(w) = &target.base {
-                    let w = View::<T>::new(w);
-                    // SAFETY: indices within the extents of x and W.
-                    unsafe {
-                        base.product(
-                            [rows.len(), columns.len(), k],
-                            |i, k| N::new(x.value([batch, rows.start + i, k])),
-                            |j, k| w.value([batch, columns.start + j, k]),
-                        );
+                let extents = [rows.len(), columns.len(), k];
+                // SAFETY: indices within the extents of x and W.
+                let x = |i, k| N::new(unsafe { x.value([batch, rows.start + i, k]) });
+                match &target.base {
+                    BaseKind::None | BaseKind::InY => {}
+                    BaseKind::Dense(w) => {
+                        let w = View::<T>::new(w);
+                        // SAFETY: as above.
+                        base.product(extents, x, |j, k| unsafe { w.value([batch, columns.start + j, k]) });
+                    }
+                    BaseKind::Quantized(w) => {
+                        // SAFETY: as above.
+                        let w = |j, depth| unsafe { quantize::weight::<T>(w, (columns.start + j) * k + depth) };
+                        base.product(extents, x, w);
                     }
                 }
                 for run in runs(target, &indices, batch * m, rows.clone()) {
@@ -267,7 +272,9 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                     write(number, [batch..batch + 1, run.rows.clone(), columns.clone()], &|row, column| {
                         let mut value = match &target.base {
                             BaseKind::None => N::default(),
-                            BaseKind::Dense(_) => base.get(row - rows.start, column - columns.start),
+                            BaseKind::Dense(_) | BaseKind::Quantized(_) => {
+                                base.get(row - rows.start, column - columns.start)
+                            }
                             // SAFETY: an index within the extents of y.
                             BaseKind::InY => unsafe { N::new(View::<T>::new(&target.y).value([batch, row, column])) },
                         };

@@ -1,10 +1,10 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Backward, BackwardTarget, Factors, Gradient, OPERATION, SavedH};
+use super::{Backward, BackwardTarget, Base, Factors, Gradient, OPERATION, SavedH};
 use crate::check::{Check, LARGEST, Operand};
 use crate::layout::extents;
 use crate::lora::forward::{as_rows, input};
-use crate::lora::{AdapterProblem, Dropout, Middle, MiddleProblem, SamplesProblem};
+use crate::lora::{AdapterProblem, BaseKind, Dropout, Middle, MiddleProblem, SamplesProblem};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
@@ -14,7 +14,11 @@ const MAX_TARGETS: usize = ffi::PK_LORA_BACKWARD_TARGETS as usize;
 
 impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
     /// Checks shapes, types and strides; with a queue, addresses too.
-    pub(crate) fn problem<'s>(&'s self, queue: Option<&'s Q>, guards: &mut Vec<Guard<'s>>) -> Result<BackwardProblem> {
+    pub(crate) fn problem<'s>(
+        &'s self,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<BackwardProblem<'s>> {
         let check = Check(OPERATION);
         check.element_types::<T, P>()?;
         let [x_batches, m, k] = self.x.extents();
@@ -68,8 +72,22 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
             _ => 0,
         };
         let (element_types, dropout) = ([T::TYPE, P::TYPE], self.dropout);
-        let (algorithm, flags) = (self.algorithm, self.flags);
-        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, weights, status, element_types, algorithm, flags })
+        let (algorithm, flags, slab_bytes) = (self.algorithm, self.flags, self.slab_bytes);
+        Ok(BackwardProblem {
+            batches,
+            m,
+            k,
+            x,
+            dx,
+            targets,
+            dropout,
+            weights,
+            status,
+            element_types,
+            algorithm,
+            flags,
+            slab_bytes,
+        })
     }
 }
 
@@ -120,13 +138,14 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
         [m, k]: [usize; 2],
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
-    ) -> Result<BackwardTargetProblem> {
+    ) -> Result<BackwardTargetProblem<'s>> {
         let Inputs { check, batches } = *input;
         let n = self.dy.extents()[2];
         let dy = input.matrix("dy", self.dy.acquire(queue, guards)?, [m, n])?;
-        let w = match &self.w {
-            None => None,
-            Some(w) => Some(input.matrix("w", w.acquire(queue, guards)?, [n, k])?),
+        let base = match &self.base {
+            Base::None => BaseKind::None,
+            Base::Dense(w) => BaseKind::Dense(input.matrix("w", w.acquire(queue, guards)?, [n, k])?),
+            Base::Quantized(w) => BaseKind::Quantized(w.problem(check.0, "w", [n, k], queue, guards)?),
         };
         let adapter = match &self.adapter {
             None => None,
@@ -226,18 +245,18 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(checked(check, name, elements, [batches, 1, n], gradient.accumulate)?)
             }
         };
-        Ok(BackwardTargetProblem { n, dy, w, adapter, middle, row_scale, h, a, b, bias, scale, gate, core })
+        Ok(BackwardTargetProblem { n, dy, base, adapter, middle, row_scale, h, a, b, bias, scale, gate, core })
     }
 }
 
 /// A checked call whose operands have addresses.
-pub(crate) struct BackwardProblem {
+pub(crate) struct BackwardProblem<'a> {
     pub batches: usize,
     pub m: usize,
     pub k: usize,
     pub x: Elements<3>,
     pub dx: Option<GradientProblem>,
-    pub targets: Vec<BackwardTargetProblem>,
+    pub targets: Vec<BackwardTargetProblem<'a>>,
     pub dropout: Option<Dropout>,
     /// Samples, and where their weights are.
     pub weights: Option<(SamplesProblem, u64)>,
@@ -246,6 +265,7 @@ pub(crate) struct BackwardProblem {
     element_types: [ElementType; 2],
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
 /// A gradient's elements: [1, rows, columns] is the sum over batches.
@@ -254,10 +274,11 @@ pub(crate) struct GradientProblem {
     pub accumulate: bool,
 }
 
-pub(crate) struct BackwardTargetProblem {
+pub(crate) struct BackwardTargetProblem<'a> {
     pub n: usize,
     pub dy: Elements<3>,
-    pub w: Option<Elements<3>>,
+    /// Never in y.
+    pub base: BaseKind<'a>,
     pub adapter: Option<AdapterProblem>,
     pub middle: Option<MiddleProblem>,
     /// [batches, 1, n] of f32
@@ -273,7 +294,7 @@ pub(crate) struct BackwardTargetProblem {
     pub core: Option<GradientProblem>,
 }
 
-impl BackwardProblem {
+impl BackwardProblem<'_> {
     pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
         let many = self.targets.len() > 1;
         let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
@@ -299,7 +320,7 @@ impl BackwardProblem {
                 outputs.extend(gradient.as_ref().map(|gradient| Operand::new(name(operand, i), gradient.elements)));
             }
             inputs.push(Operand::new(name("dy", i), target.dy));
-            inputs.extend(target.w.map(|w| Operand::new(name("w", i), w)));
+            inputs.extend(target.base.operands(|operand| name(operand, i)));
             inputs.extend(target.row_scale.map(|scale| Operand::new(name("row_scale", i), scale)));
             inputs.extend(target.h.map(|(h, _)| Operand::new(name("saved h", i), h)));
             inputs.extend(target.middle.iter().flat_map(|middle| middle.operands(|part| name(part, i))));
@@ -345,6 +366,7 @@ impl BackwardProblem {
             samples: self.weights.as_ref().map_or_else(Default::default, |(samples, _)| samples.descriptor()),
             status: self.status as *mut _,
             sample_weights: self.weights.as_ref().map_or(0, |(_, weights)| *weights) as *const f32,
+            slab_bytes: self.slab_bytes.try_into().unwrap_or(i64::MAX),
             ..Default::default()
         })
     }
@@ -369,7 +391,7 @@ fn mode(gradient: Option<&GradientProblem>) -> i32 {
     }
 }
 
-impl BackwardTargetProblem {
+impl BackwardTargetProblem<'_> {
     /// The larger of the columns of H and of what a middle makes of it.
     fn most_rank(&self) -> usize {
         let Some(adapter) = &self.adapter else { return 0 };
@@ -404,10 +426,7 @@ impl BackwardTargetProblem {
             dcore: gradient(&self.core, adapter_element_type),
             ..Default::default()
         };
-        if let Some(w) = &self.w {
-            target.base = ffi::PK_LORA_BASE_DENSE;
-            target.w = w.matrix(element_type);
-        }
+        (target.base, target.w, target.quantized) = self.base.descriptor(element_type);
         if let Some(adapter) = &self.adapter {
             target.a = adapter.a.matrix(adapter_element_type);
             target.b = adapter.b.matrix(adapter_element_type);

@@ -2,14 +2,18 @@
 
 use super::{Adapters, Base, Forward, OPERATION, Rows, SaveH, Target};
 use crate::check::{Check, LARGEST, Operand};
-use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Middle, MiddleProblem, Segment};
+use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Middle, MiddleProblem, QuantizedProblem, Segment};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
 
 impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
     /// Checks shapes, types and strides; with a queue, addresses too.
-    pub(crate) fn problem<'s>(&'s self, queue: Option<&'s Q>, guards: &mut Vec<Guard<'s>>) -> Result<ForwardProblem> {
+    pub(crate) fn problem<'s>(
+        &'s self,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<ForwardProblem<'s>> {
         let check = Check(OPERATION);
         check.element_types::<T, P>()?;
         let [x_batches, m, k] = self.x.extents();
@@ -34,8 +38,22 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
         if let Some(dropout) = &self.dropout {
             dropout.check(check, batches * m, k)?;
         }
-        let (element_type, algorithm, flags, dropout) = (T::TYPE, self.algorithm, self.flags, self.dropout);
-        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, dropout, element_type, algorithm, flags })
+        let (element_type, dropout) = (T::TYPE, self.dropout);
+        let (algorithm, flags, slab_bytes) = (self.algorithm, self.flags, self.slab_bytes);
+        Ok(ForwardProblem {
+            batches,
+            m,
+            k,
+            x,
+            targets,
+            rows,
+            status,
+            dropout,
+            element_type,
+            algorithm,
+            flags,
+            slab_bytes,
+        })
     }
 
     /// A table and a choice from it go together.
@@ -85,7 +103,7 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
 }
 
 /// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
-fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
+fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem<'_>]) -> Result<()> {
     let ranks = targets.iter().map(TargetProblem::most_rank).fold(0, usize::saturating_add);
     if rows.saturating_mul(ranks) <= LARGEST {
         return Ok(());
@@ -136,7 +154,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         [batches, m, k]: [usize; 3],
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
-    ) -> Result<TargetProblem> {
+    ) -> Result<TargetProblem<'s>> {
         let n = self.y.extents()[2];
         check.extents("y", self.y.extents(), [batches, m, n])?;
         let y = self.y.acquire(queue, guards)?;
@@ -148,6 +166,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             Base::None => BaseKind::None,
             Base::InY => BaseKind::InY,
             Base::Dense(w) => BaseKind::Dense(input("w", w.acquire(queue, guards)?, n, k)?),
+            Base::Quantized(w) => BaseKind::Quantized(w.problem(check.0, "w", [n, k], queue, guards)?),
         };
         let bias = match &self.bias {
             None => None,
@@ -243,12 +262,12 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
 }
 
 /// A checked call whose operands have addresses.
-pub(crate) struct ForwardProblem {
+pub(crate) struct ForwardProblem<'a> {
     pub batches: usize,
     pub m: usize,
     pub k: usize,
     pub x: Elements<3>,
-    pub targets: Vec<TargetProblem>,
+    pub targets: Vec<TargetProblem<'a>>,
     pub rows: RowChoice,
     /// Of a [`StatusRecord`], or 0.
     pub status: u64,
@@ -256,10 +275,11 @@ pub(crate) struct ForwardProblem {
     element_type: ElementType,
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
-pub(crate) struct TargetProblem {
-    pub base: BaseKind,
+pub(crate) struct TargetProblem<'a> {
+    pub base: BaseKind<'a>,
     pub y: Elements<3>,
     pub n: usize,
     /// [batches, 1, n]
@@ -276,10 +296,32 @@ pub(crate) struct TargetProblem {
     adapter_element_type: ElementType,
 }
 
-pub(crate) enum BaseKind {
+pub(crate) enum BaseKind<'a> {
     None,
     Dense(Elements<3>),
+    Quantized(QuantizedProblem<'a>),
     InY,
+}
+
+impl BaseKind<'_> {
+    /// What it reads of its own.
+    pub fn operands(&self, name: impl Fn(&str) -> String) -> Vec<Operand> {
+        match self {
+            BaseKind::None | BaseKind::InY => Vec::new(),
+            BaseKind::Dense(w) => vec![Operand::new(name("w"), *w)],
+            BaseKind::Quantized(w) => w.operands(name),
+        }
+    }
+
+    /// The kind, a W in memory, and a quantised one, as the C side reads them.
+    pub fn descriptor(&self, element_type: ElementType) -> (i32, ffi::pk_matrix, ffi::pk_lora_quantized) {
+        match self {
+            BaseKind::None => (ffi::PK_LORA_BASE_NONE, Default::default(), Default::default()),
+            BaseKind::InY => (ffi::PK_LORA_BASE_IN_Y, Default::default(), Default::default()),
+            BaseKind::Dense(w) => (ffi::PK_LORA_BASE_DENSE, w.matrix(element_type), Default::default()),
+            BaseKind::Quantized(w) => (ffi::PK_LORA_BASE_QUANTIZED, Default::default(), w.descriptor()),
+        }
+    }
 }
 
 pub(crate) enum AdapterChoice {
@@ -299,7 +341,7 @@ pub(crate) enum RowChoice {
     Segments { address: u64, count: usize },
 }
 
-impl ForwardProblem {
+impl ForwardProblem<'_> {
     pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
         let many = self.targets.len() > 1;
         let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
@@ -318,9 +360,7 @@ impl ForwardProblem {
         for (i, target) in self.targets.iter().enumerate() {
             outputs.push(Operand::new(name("y", i), target.y));
             outputs.extend(target.saved_h.map(|(h, _)| Operand::new(name("saved h", i), h)));
-            if let BaseKind::Dense(w) = target.base {
-                inputs.push(Operand::new(name("w", i), w));
-            }
+            inputs.extend(target.base.operands(|operand| name(operand, i)));
             if let Some(bias) = target.bias {
                 inputs.push(Operand::new(name("bias", i), bias));
             }
@@ -374,6 +414,7 @@ impl ForwardProblem {
             workspace_bytes: workspace_bytes as u64,
             status: self.status as *mut _,
             dropout: self.dropout.as_ref().map_or_else(Default::default, Dropout::descriptor),
+            slab_bytes: self.slab_bytes.try_into().unwrap_or(i64::MAX),
             ..Default::default()
         };
         match self.rows {
@@ -402,7 +443,7 @@ fn present<T>(address: u64) -> *const T {
     if address == 0 { std::ptr::without_provenance(align_of::<T>()) } else { address as *const T }
 }
 
-impl TargetProblem {
+impl TargetProblem<'_> {
     /// The larger of the columns of H and of what a middle makes of it.
     fn most_rank(&self) -> usize {
         match (&self.adapters, &self.middle) {
@@ -419,14 +460,7 @@ impl TargetProblem {
             adapter_element_type: self.adapter_element_type as i32,
             ..Default::default()
         };
-        match &self.base {
-            BaseKind::None => target.base = ffi::PK_LORA_BASE_NONE,
-            BaseKind::InY => target.base = ffi::PK_LORA_BASE_IN_Y,
-            BaseKind::Dense(w) => {
-                target.base = ffi::PK_LORA_BASE_DENSE;
-                target.w = w.matrix(self.element_type);
-            }
-        }
+        (target.base, target.w, target.quantized) = self.base.descriptor(self.element_type);
         if let Some(bias) = &self.bias {
             target.bias = bias.matrix(self.element_type);
         }

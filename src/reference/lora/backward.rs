@@ -4,9 +4,9 @@ use std::sync::Mutex;
 
 use super::middle::Middle;
 use super::{SharedRows, factor, kept, tile};
-use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, GradientProblem};
+use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, BaseKind, GradientProblem};
 use crate::reference::product::{TILE, Tile, View, for_each};
-use crate::reference::{Number, Terms};
+use crate::reference::{Number, Terms, quantize};
 use crate::{Cpu, Element, ElementType, Result, StatusRecord};
 
 /// Value and Σ|terms| of every element of the gradients that [`crate::lora::backward`] would write, in row-major order; empty where one is not asked for.
@@ -48,7 +48,7 @@ enum Output {
 }
 
 impl Output {
-    fn of(self, problem: &BackwardProblem) -> Option<&GradientProblem> {
+    fn of<'p>(self, problem: &'p BackwardProblem) -> Option<&'p GradientProblem> {
         match self {
             Output::X => problem.dx.as_ref(),
             Output::A(target) => problem.targets[target].a.as_ref(),
@@ -460,11 +460,19 @@ unsafe fn input<T: Element, P: Element, N: Number>(
         for (target, (middle, dh)) in problem.targets.iter().zip(intermediates) {
             // SAFETY: indices within the extents of dY, W and A.
             unsafe {
-                if let Some(w) = &target.w {
-                    let w = View::<T>::new(w);
-                    let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
-                    product.product(extents(target.n), u, |j, d| w.value([batch, d, columns.start + j]));
-                    add(base, product, 1.0);
+                let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
+                match &target.base {
+                    BaseKind::None | BaseKind::InY => {}
+                    BaseKind::Dense(w) => {
+                        let w = View::<T>::new(w);
+                        product.product(extents(target.n), u, |j, d| w.value([batch, d, columns.start + j]));
+                        add(base, product, 1.0);
+                    }
+                    BaseKind::Quantized(w) => {
+                        let w = |j, d| quantize::weight::<T>(w, d * k + columns.start + j);
+                        product.product(extents(target.n), u, w);
+                        add(base, product, 1.0);
+                    }
                 }
                 if let Some(adapter) = target.adapter.as_ref().filter(|_| middle.columns > 0) {
                     let a = View::<P>::new(&adapter.a);

@@ -69,7 +69,15 @@ static const char *forward_refusals(void) {
   REFUSED(call.forward.x.element_type = 0, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: ");
   REFUSED(call.target.adapter_element_type = PK_F16, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: adapters of element type 2 (f16), expected f32 or f32");
   REFUSED(call.target.w.element_type = PK_BF16, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: w has element type 3 (bf16), expected f32");
-  REFUSED(call.target.base = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: base is 3, expected 0 (none), 1 (dense) or 2 (in y)");
+  REFUSED(call.target.base = 4, PK_ERROR_ARGUMENT, "pk_lora_forward: base is 4, expected 0 (none), 1 (dense), 2 (in y) or 3 (quantised)");
+  REFUSED(call.target.base = PK_LORA_BASE_QUANTIZED, PK_ERROR_ARGUMENT, "pk_lora_forward: block is 0, expected a power of two from 16 to 4096");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64), PK_ERROR_ARGUMENT, "pk_lora_forward: block is 64, expected one that divides 6 elements, or short_block");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64, call.target.quantized.short_block = 1), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: book has codes of 0 bits, expected 2, 3, 4 or 8");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64, call.target.quantized.short_block = 1, call.target.quantized.book.bits = 4), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: book has no values");
+  REFUSED(call.forward.slab_bytes = -1, PK_ERROR_ARGUMENT, "pk_lora_forward: slab_bytes is -1, expected at least 0");
+  REFUSED(call.forward.algorithm = 5, PK_ERROR_ALGORITHM, "pk_lora_forward: algorithm 5 (lora_forward_quantized_small) is for a quantised W, this call has none");
   REFUSED(call.target.y.rows = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: y is [3, 2], expected [2, 2]");
   REFUSED(call.target.y.data = NULL, PK_ERROR_ARGUMENT, "pk_lora_forward: y is at address ");
   REFUSED(call.target.y.data = (char *)call.y + 2, PK_ERROR_ARGUMENT, "pk_lora_forward: y is at address ");

@@ -5,6 +5,7 @@ use peft_kernels::reference::Terms;
 use peft_kernels::{Element, Layout};
 
 use super::middle::case::{MiddleCase, MiddleSpec};
+use super::quantized::case::QuantizedCase;
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::compare;
 use crate::numbers::{Numbers, Random};
@@ -104,9 +105,11 @@ pub struct Spec {
     /// Probability, seed and offset.
     pub dropout: Option<(f32, u64, u64)>,
     pub saved: Saved,
+    /// For a quantised W.
+    pub slab_bytes: usize,
 }
 
-/// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
+/// The kernels of the emulator and the device for a W in memory, by number; 0 is the one that `pick` chooses.
 pub const ALGORITHMS: [i32; 5] = [0, 1, 2, 3, 4];
 
 impl Spec {
@@ -128,6 +131,7 @@ impl Spec {
             batch_invariant: false,
             dropout: None,
             saved: Saved::None,
+            slab_bytes: 0,
         }
     }
 
@@ -187,6 +191,8 @@ impl<P> Factors<P> {
 
 pub struct TargetCase<T, P> {
     pub w: Option<Buffer<T>>,
+    /// Its lists, where the call is given them instead.
+    pub quantized: Option<QuantizedCase>,
     pub factors: Vec<Factors<P>>,
     pub middle: MiddleCase<P>,
     pub bias: Option<Buffer<T>>,
@@ -315,7 +321,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 (outputs.len() - 1, layout)
             };
             column += n;
-            targets.push(TargetCase { w, factors, middle, bias, row_scale, saved, y });
+            targets.push(TargetCase { w, quantized: None, factors, middle, bias, row_scale, saved, y });
         }
         let rows = match &spec.rows {
             RowSpec::Same => RowCase::Same,

@@ -5,7 +5,8 @@ use half::{bf16, f16};
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
 use super::middle::case::{Listed, MiddleSpec, Part};
 use super::{
-    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, run, sample_norms, weight_norm,
+    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, quantized, run, sample_norms,
+    weight_norm,
 };
 use crate::numbers::Numbers;
 use crate::streams::Operation;
@@ -102,6 +103,10 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
     Operation::new("pk_lora_weight_norm", "two adapters", weight_norm::exercise),
     Operation::new("pk_lora_magnitude_gradient", "a matrix", magnitude_gradient::exercise),
+    Operation::new(FORWARD, "codes of W, decode", || quantized::forward::exercise(3)),
+    Operation::new(FORWARD, "codes of W, few rows", || quantized::forward::exercise(50)),
+    Operation::new(FORWARD, "codes of W, slabs", || quantized::forward::exercise(100)),
+    Operation::new(BACKWARD, "codes of W", quantized::backward::exercise),
     Operation::new("pk_lora_quantize", "nested", || quantize::exercise(true)),
     Operation::new("pk_lora_dequantize", "a matrix", || quantize::exercise(false)),
 ];

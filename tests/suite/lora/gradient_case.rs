@@ -6,6 +6,7 @@ use peft_kernels::{Element, ElementType, Emulator, Error, Kernel, Layout, Place,
 
 use super::case::{Arrangement, BiasSpec, Saved};
 use super::middle::case::{MiddleCase, MiddleSpec, Part, sum as total, times};
+use super::quantized::case::QuantizedCase;
 use super::run::{check_workspace, list, matrix, rows};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::numbers::{Numbers, Random};
@@ -90,6 +91,8 @@ pub struct Spec {
     /// The kernel, or 0.
     pub algorithm: i32,
     pub allow_tf32: bool,
+    /// For quantised W.
+    pub slab_bytes: usize,
 }
 
 /// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
@@ -112,6 +115,7 @@ impl Spec {
             seed: (m * 31 + n * 37 + k * 41 + rank) as u64,
             algorithm: 0,
             allow_tf32: false,
+            slab_bytes: 0,
         }
     }
 
@@ -140,6 +144,8 @@ pub struct Factors<P> {
 pub struct TargetCase<T, P> {
     pub dy: Buffer<T>,
     pub w: Option<Buffer<T>>,
+    /// Its lists, where the call is given them instead.
+    pub quantized: Option<QuantizedCase>,
     pub factors: Option<Factors<P>>,
     pub row_scale: Option<Buffer<f32>>,
     pub h: (Buffer<T>, Buffer<f32>),
@@ -296,6 +302,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 h: (h, h_f32),
                 dy,
                 w,
+                quantized: None,
                 factors,
             }
         });
@@ -326,9 +333,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         }
         for (case, spec) in self.targets.iter().zip(&self.spec.targets) {
             let mut target = BackwardTarget::new(matrix(queue, &case.dy));
-            if let Some(w) = &case.w {
-                target = target.dense(matrix(queue, w));
-            }
+            target = match (&case.quantized, &case.w) {
+                (Some(w), _) => target.quantized(&w.given(queue)),
+                (None, Some(w)) => target.dense(matrix(queue, w)),
+                (None, None) => target,
+            };
             if let Some(Factors { a, b, scale }) = &case.factors {
                 target = target.adapter(matrix(queue, a), matrix(queue, b), *scale);
                 target = match spec.h {
@@ -386,6 +395,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             };
             call = call.sample_weights(samples, list(queue, &self.samples.1));
         }
+        call = call.slab_bytes(self.spec.slab_bytes);
         if self.spec.allow_tf32 {
             call = call.allow_tf32();
         }
@@ -456,6 +466,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             case.h.0.check_untouched("h")?;
             case.h.1.check_untouched("h in f32")?;
             case.w.iter().try_for_each(|w| w.check_untouched("w"))?;
+            case.quantized.iter().try_for_each(QuantizedCase::check_untouched)?;
             case.row_scale.iter().try_for_each(|scale| scale.check_untouched("row scale"))?;
             if let Some(Factors { a, b, .. }) = &case.factors {
                 a.check_untouched("a")?;
@@ -694,7 +705,10 @@ impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
 
 /// A backward of this description, its operands in the memory that this thread uses.
 pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
-    let case = Case::<T, P>::new(spec);
+    exercise_of(Case::<T, P>::new(spec))
+}
+
+pub fn exercise_of<T: Element + Cell, P: Element + Cell>(case: Case<T, P>) -> Box<dyn Exercise> {
     let bytes = case.with_call(&Emulator::new(0), |call| lora::backward_workspace(&Emulator::new(0), &call));
     let bytes = bytes.expect("a call that fits");
     let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);

@@ -52,6 +52,7 @@ mod pick;
 mod property;
 mod quantize;
 mod quantize_fixtures;
+pub mod quantized;
 mod rank_zero;
 mod refused;
 mod refused_backward;
@@ -82,6 +83,7 @@ pub fn trials(trials: &mut Trials) {
     pick::trials(trials);
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
+    quantized::trials(trials);
     weight_norm::trials(trials);
     magnitude_gradient::trials(trials);
     sample_norms::trials(trials);

@@ -89,6 +89,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             batch_invariant: seed & 3 << 41 == 0,
             dropout: (seed & 3 << 43 == 0).then_some((0.5, seed, seed >> 20)),
             saved: [Saved::None, Saved::None, Saved::Own, Saved::F32][(seed >> 45) as usize % 4],
+            slab_bytes: 0,
         })
 }
 

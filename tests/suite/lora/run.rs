@@ -59,9 +59,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         for ((case, spec), table) in self.targets.iter().zip(&self.spec.targets).zip(&tables) {
             let (buffer, layout) = (&self.outputs[case.y.0], case.y.1);
             let y = TensorMut::with_layout(queue.sink(buffer), layout).expect("the buffer holds its view");
-            let mut target = match (&case.w, spec.base) {
-                (Some(w), _) => Target::dense(matrix(queue, w), y),
-                (None, BaseSpec::InY) => Target::accumulate(y),
+            let mut target = match (&case.quantized, &case.w, spec.base) {
+                (Some(w), ..) => Target::quantized(&w.given(queue), y),
+                (_, Some(w), _) => Target::dense(matrix(queue, w), y),
+                (_, None, BaseSpec::InY) => Target::accumulate(y),
                 _ => Target::branch_only(y),
             };
             target = match &spec.adapters {
@@ -100,6 +101,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             RowCase::Index(index) => call.row_adapter(list(queue, index)),
             RowCase::Segments(segments) => call.segments(list(queue, segments)),
         };
+        call = call.slab_bytes(self.spec.slab_bytes);
         if self.spec.allow_tf32 {
             call = call.allow_tf32();
         }
@@ -163,6 +165,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             input.check(&name)?;
         }
         self.targets.iter().try_for_each(|target| target.middle.check_untouched())?;
+        self.targets.iter().filter_map(|target| target.quantized.as_ref()).try_for_each(|w| w.check_untouched())?;
         check_workspace(&workspace)?;
         let wrote = matches!(result, Ok(()) | Err(Error::Data { .. }));
         for (i, output) in self.outputs.iter().enumerate() {
@@ -224,7 +227,10 @@ impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
 
 /// A forward of this description, its operands in the memory that this thread uses.
 pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
-    let case = Case::<T, P>::new(spec);
+    exercise_of(Case::<T, P>::new(spec))
+}
+
+pub fn exercise_of<T: Element + Cell, P: Element + Cell>(case: Case<T, P>) -> Box<dyn Exercise> {
     let bytes = case.with_call(&Emulator::new(0), |call| lora::forward_workspace(&Emulator::new(0), &call));
     let bytes = bytes.expect("a call that fits");
     let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);
