@@ -199,6 +199,17 @@ class pk_lora_forward_descriptor(ctypes.Structure):
     ]
 
 
+class pk_lora_adapter_gradient(ctypes.Structure):
+    _fields_ = [
+        ("da", ctypes.c_void_p),
+        ("db", ctypes.c_void_p),
+        ("da_row_stride", ctypes.c_int64),
+        ("da_column_stride", ctypes.c_int64),
+        ("db_row_stride", ctypes.c_int64),
+        ("db_column_stride", ctypes.c_int64),
+    ]
+
+
 class pk_lora_gradient_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -226,6 +237,10 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("dgate", pk_matrix),
         ("dcore", pk_matrix),
         ("row_scale", pk_matrix),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("max_rank", ctypes.c_int64),
+        ("gradients", ctypes.POINTER(pk_lora_adapter_gradient)),
     ]
 
 
@@ -248,6 +263,9 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("samples", pk_samples),
         ("sample_weights", ctypes.c_void_p),
         ("status", ctypes.POINTER(pk_status_record)),
+        ("row_adapter", ctypes.c_void_p),
+        ("segments", ctypes.POINTER(pk_lora_segment)),
+        ("segment_count", ctypes.c_int64),
     ]
 
 

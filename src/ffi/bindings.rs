@@ -408,6 +408,40 @@ impl Default for pk_lora_forward_descriptor {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_adapter_gradient {
+    pub da: *mut ::core::ffi::c_void,
+    pub db: *mut ::core::ffi::c_void,
+    pub da_row_stride: i64,
+    pub da_column_stride: i64,
+    pub db_row_stride: i64,
+    pub db_column_stride: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_adapter_gradient"][::core::mem::size_of::<pk_lora_adapter_gradient>() - 48usize];
+    ["Alignment of pk_lora_adapter_gradient"][::core::mem::align_of::<pk_lora_adapter_gradient>() - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da"][::core::mem::offset_of!(pk_lora_adapter_gradient, da) - 0usize];
+    ["Offset of field: pk_lora_adapter_gradient::db"][::core::mem::offset_of!(pk_lora_adapter_gradient, db) - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_row_stride) - 16usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_column_stride) - 24usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_row_stride) - 32usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_column_stride) - 40usize];
+};
+impl Default for pk_lora_adapter_gradient {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_gradient_target {
     pub base: i32,
@@ -435,10 +469,14 @@ pub struct pk_lora_gradient_target {
     pub dgate: pk_matrix,
     pub dcore: pk_matrix,
     pub row_scale: pk_matrix,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub max_rank: i64,
+    pub gradients: *const pk_lora_adapter_gradient,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 912usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 944usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -482,6 +520,14 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_gradient_target, dcore) - 800usize];
     ["Offset of field: pk_lora_gradient_target::row_scale"]
         [::core::mem::offset_of!(pk_lora_gradient_target, row_scale) - 856usize];
+    ["Offset of field: pk_lora_gradient_target::adapters"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapters) - 912usize];
+    ["Offset of field: pk_lora_gradient_target::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapter_count) - 920usize];
+    ["Offset of field: pk_lora_gradient_target::max_rank"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, max_rank) - 928usize];
+    ["Offset of field: pk_lora_gradient_target::gradients"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, gradients) - 936usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -512,10 +558,13 @@ pub struct pk_lora_backward_descriptor {
     pub samples: pk_samples,
     pub sample_weights: *const f32,
     pub status: *mut pk_status_record,
+    pub row_adapter: *const i32,
+    pub segments: *const pk_lora_segment,
+    pub segment_count: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 240usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 264usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -551,6 +600,12 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
     ["Offset of field: pk_lora_backward_descriptor::status"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
+    ["Offset of field: pk_lora_backward_descriptor::row_adapter"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, row_adapter) - 240usize];
+    ["Offset of field: pk_lora_backward_descriptor::segments"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segments) - 248usize];
+    ["Offset of field: pk_lora_backward_descriptor::segment_count"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segment_count) - 256usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {
