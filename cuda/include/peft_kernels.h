@@ -250,7 +250,8 @@ typedef struct pk_lora_gradient_target {
 /* The gradients of y_t = g_t .* (x * W_t^T + scale_t * middle_t(h_t) * B_t^T) + bias_t, h_t = dropped x * A_t^T, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of
  * dropout, and u_t = g_t .* dy_t: e_t = u_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of u_t * W_t + s_t * d .* (dh_t * A_t);
  * da_t = s_t * dh_t^T * (d .* x); db_t = s_t * u_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t);
- * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t. */
+ * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t.
+ * With tables of adapters a row has the A, B and scale of its adapter, or only u_t * W_t, and da and db of an adapter are sums over its rows. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */

@@ -46,6 +46,31 @@ unsafe impl Sync for AdapterGradientEntry {}
 ///
 /// The kernels read it from the queue's memory: on a stream, copy [`GradientTable::entries`] there once, and name the copy with
 /// [`BackwardTarget::table_gradients_on_device`](super::BackwardTarget::table_gradients_on_device) of each call.
+///
+/// # Example
+/// ```
+/// use peft_kernels::{Cpu, Mat, MatMut, Vector, Workspace, lora};
+/// let (x, dy) = ([1.0f32, 2.0, 3.0], [1.0f32, 1.0, -1.0]); // [3, 1] each
+/// let (a, b) = ([1.0f32, 10.0], [2.0f32, 3.0]); // of two adapters [1, 1]
+/// let adapters = [0, 1].map(|i| lora::Adapter::new(Mat::new(&a[i..], 1, 1).unwrap(), Mat::new(&b[i..], 1, 1).unwrap(), 1.0));
+/// let table = lora::AdapterTable::new(&Cpu, &adapters)?;
+/// let (mut da, mut db) = ([7.0f32; 2], [7.0f32; 1]);
+/// {
+///     let (first, second) = da.split_at_mut(1);
+///     let mut gradients = [
+///         lora::AdapterGradient::none().a(MatMut::new(first, 1, 1)?),
+///         lora::AdapterGradient::none().a(MatMut::new(second, 1, 1)?).b(MatMut::new(&mut db, 1, 1)?),
+///     ];
+///     let target = lora::BackwardTarget::new(Mat::new(&dy, 3, 1)?)
+///         .table(&table)
+///         .table_gradients(lora::GradientTable::new(&Cpu, &mut gradients)?);
+///     let call = lora::Backward::new(Mat::new(&x, 3, 1)?).target(target).row_adapter(Vector::whole(&[0, -1, 1]));
+///     lora::backward(&Cpu, call, Workspace::none())?;
+/// }
+/// assert_eq!(da, [2.0, -9.0]); // dY · B · x of row 0, and of row 2
+/// assert_eq!(db, [-30.0]); // dY · x · A of row 2
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
 pub struct GradientTable<'a, P, Q> {
     entries: Vec<AdapterGradientEntry>,
     gradients: Vec<[Option<Elements<3>>; 2]>,
