@@ -336,7 +336,6 @@ class Backward {
     of.dropout = dropout_;
     of.h_planes = 1;
     of.splits = 1;
-    of.rows = row_choice(descriptor_);
     of.target_count = static_cast<int32_t>(descriptor_.target_count);
     problem.dx.y = batched<T>(descriptor_.dx);
     problem.dx.n = k_;
@@ -358,7 +357,11 @@ class Backward {
       target.adapters = {{b, b, rank, scale_with_dropout(given.scale, descriptor_.dropout)}, 0, given.a.batch_stride * bytes_of(given.adapter_element_type), nullptr, 1, rank > 0 ? total_rank_ : 0,
                          in_f32(given.adapter_element_type, descriptor_.x.element_type), 1.0f, 0};
       target.h = dh_ + column;
-      if (lora_has_table(given)) target.adapters = table_of(descriptor_, given, true), target.h = table_dh(column);
+      if (lora_has_table(given)) {
+        target.adapters = table_of(descriptor_, given, true);
+        target.h = table_dh(column);
+        problem.indices[i] = tables_.indices_of(i);
+      }
       column += rank;
       problem.dy[i] = batched<const T>(given.dy);
       problem.depth[i] = given.dy.columns;

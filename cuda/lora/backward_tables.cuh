@@ -78,12 +78,14 @@ class BackwardTables {
     for (int64_t i = 0; i < descriptor_.target_count; ++i) {
       const pk_lora_gradient_target& target = descriptor_.targets[i];
       if (!lora_has_table(target)) continue;
-      auto* indices = reinterpret_cast<int32_t*>(place_of(i));
-      PK_TRY(row_adapters(queue_, operands_, table_of(descriptor_, target, false), row_choice(descriptor_), rows_, descriptor_.status, indices));
-      if (lora_makes_da(target) || lora_makes_db(target)) PK_TRY(row_lists(queue_, operands_, indices, rows_, target.adapter_count, lists_of(i)));
+      PK_TRY(row_adapters(queue_, operands_, table_of(descriptor_, target, false), row_choice(descriptor_), rows_, descriptor_.status, indices_of(i)));
+      if (lora_makes_da(target) || lora_makes_db(target)) PK_TRY(row_lists(queue_, operands_, indices_of(i), rows_, target.adapter_count, lists_of(i)));
     }
     return PK_OK;
   }
+
+  // The adapter of each row, of a target with a table.
+  int32_t* indices_of(int64_t number) const { return reinterpret_cast<int32_t*>(place_of(number)); }
 
   // dB of a target, of its h; dH = dY * B of every row at `dh`, [batches * m, max_rank].
   int32_t pass_over_dy(int64_t number, const Intermediate& h, float* dh) const {

@@ -4,6 +4,7 @@ mod alike;
 pub mod case;
 mod counters;
 mod doctored;
+pub mod exercise;
 mod oracle;
 mod refused;
 mod values;
