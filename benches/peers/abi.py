@@ -230,6 +230,17 @@ class pk_lora_forward_descriptor(ctypes.Structure):
     ]
 
 
+class pk_lora_adapter_gradient(ctypes.Structure):
+    _fields_ = [
+        ("da", ctypes.c_void_p),
+        ("db", ctypes.c_void_p),
+        ("da_row_stride", ctypes.c_int64),
+        ("da_column_stride", ctypes.c_int64),
+        ("db_row_stride", ctypes.c_int64),
+        ("db_column_stride", ctypes.c_int64),
+    ]
+
+
 class pk_lora_gradient_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -258,6 +269,10 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("dcore", pk_matrix),
         ("row_scale", pk_matrix),
         ("quantized", pk_lora_quantized),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("max_rank", ctypes.c_int64),
+        ("gradients", ctypes.POINTER(pk_lora_adapter_gradient)),
     ]
 
 
@@ -281,6 +296,9 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("sample_weights", ctypes.c_void_p),
         ("status", ctypes.POINTER(pk_status_record)),
         ("slab_bytes", ctypes.c_int64),
+        ("row_adapter", ctypes.c_void_p),
+        ("segments", ctypes.POINTER(pk_lora_segment)),
+        ("segment_count", ctypes.c_int64),
     ]
 
 

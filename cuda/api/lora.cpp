@@ -7,6 +7,7 @@
 #include "check.h"
 #include "lora_middle.h"
 #include "lora_plan.h"
+#include "lora_tables.h"
 #include "overlap.h"
 #include "quantized.h"
 
@@ -60,12 +61,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
     if (!one) return fail(PK_ERROR_ARGUMENT, "%s: a target has both a table of adapters and a middle, expected at most one", operation);
     PK_TRY_API(check_middle(operation, target.middle, target.a, target.b, descriptor.batch_count, m, target.adapter_element_type, needs_data));
   }
-  if (one && by_row && rank != 0) return fail(PK_ERROR_ARGUMENT, "%s: row_adapter or segments choose from a table, but a target has no table", operation);
-  if (!one && !by_row) return fail(PK_ERROR_ARGUMENT, "%s: a target has a table of adapters, but neither row_adapter nor segments chooses from it", operation);
-  if (!one && (target.adapter_count < 0 || target.max_rank < 0 || target.max_rank > INT32_MAX)) {
-    return fail(PK_ERROR_ARGUMENT, "%s: a table of %" PRId64 " adapters of rank at most %" PRId64 ", expected neither below 0", operation, target.adapter_count, target.max_rank);
-  }
-  return PK_OK;
+  return check_table(operation, target.adapters, target.adapter_count, target.max_rank, rank, by_row);
 }
 
 int32_t check_saved_h(const char* operation, const pk_lora_forward_descriptor& descriptor, const pk_lora_target& target, bool needs_data) {
@@ -95,9 +91,7 @@ int32_t read_forward(const char* operation, const pk_lora_forward_descriptor* gi
   }
   PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
-  if (descriptor.row_adapter != nullptr && descriptor.segments != nullptr) {
-    return fail(PK_ERROR_ARGUMENT, "%s: both row_adapter and segments are given, expected at most one", operation);
-  }
+  PK_TRY_API(check_row_choice(operation, descriptor.row_adapter, descriptor.segments));
   PK_TRY_API(check_matrix(operation, "x", descriptor.x, -1, -1));
   if (needs_data) PK_TRY_API(check_data(operation, "x", descriptor.x));
   PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
@@ -141,8 +135,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
   operands.output_bytes("workspace", descriptor.workspace, forward_workspace_bytes(forward));
   operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   operands.input("x", descriptor.x, batches);
-  if (descriptor.row_adapter != nullptr) operands.input_bytes("row_adapter", descriptor.row_adapter, static_cast<uint64_t>(batches * descriptor.x.rows) * sizeof(int32_t));
-  operands.input_bytes("segments", descriptor.segments, static_cast<uint64_t>(descriptor.segment_count) * sizeof(pk_lora_segment));
+  add_row_choice(operands, descriptor.row_adapter, descriptor.segments, descriptor.segment_count, batches * descriptor.x.rows);
   for (const pk_lora_target& target : forward.targets) {
     operands.output("y", target.y, batches);
     if (target.saved_h.data != nullptr) operands.output("saved_h", target.saved_h, batches);

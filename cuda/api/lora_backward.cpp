@@ -8,6 +8,7 @@
 #include "check.h"
 #include "lora_middle.h"
 #include "lora_plan.h"
+#include "lora_tables.h"
 #include "overlap.h"
 #include "quantized.h"
 #include "samples.h"
@@ -71,7 +72,7 @@ int32_t check_middle_gradients(const char* operation, const pk_lora_backward_des
 int32_t check_target(const char* operation, const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, bool needs_data) {
   const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.dy.columns, rank = target.a.rows;
   const int32_t type = descriptor.x.element_type, of_adapter = target.adapter_element_type;
-  const bool core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0;
+  const bool core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0, table = target.adapters != nullptr;
   PK_TRY_API(check_element_types(operation, type, of_adapter));
   if (target.base != PK_LORA_BASE_NONE && !lora_has_w(target.base)) {
     return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense) or %d (quantised)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE, PK_LORA_BASE_QUANTIZED);
@@ -79,7 +80,7 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
   PK_TRY_API(check_input(operation, "dy", target.dy, m, -1, type, needs_data));
   if (target.base == PK_LORA_BASE_DENSE) PK_TRY_API(check_input(operation, "w", target.w, n, k, type, needs_data));
   if (target.base == PK_LORA_BASE_QUANTIZED) PK_TRY_API(check_quantized(operation, "w", n, k, target.quantized, false, needs_data));
-  if (rank != 0 || target.b.columns != 0) {
+  if (!table && (rank != 0 || target.b.columns != 0)) {
     PK_TRY_API(check_input(operation, "a", target.a, -1, k, of_adapter, needs_data));
     PK_TRY_API(check_input(operation, "b", target.b, n, core ? -1 : rank, of_adapter, needs_data));
   }
@@ -92,8 +93,10 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
     }
     PK_TRY_API(check_input(operation, "h", target.h, m, lora_rank(target), target.h.element_type, needs_data));
   }
-  PK_TRY_API(check_gradient(operation, "da", target.da, target.a_gradient, rank, k, of_adapter, needs_data));
-  PK_TRY_API(check_gradient(operation, "db", target.db, target.b_gradient, n, target.b.columns, of_adapter, needs_data));
+  // Of a table the gradients' modes alone: where they go is in device memory.
+  const pk_matrix nothing{nullptr, 0, 0, 0, 0, 0, of_adapter, 0};
+  PK_TRY_API(check_gradient(operation, "da", table ? nothing : target.da, target.a_gradient, table ? 0 : rank, table ? 0 : k, of_adapter, needs_data));
+  PK_TRY_API(check_gradient(operation, "db", table ? nothing : target.db, target.b_gradient, table ? 0 : n, table ? 0 : target.b.columns, of_adapter, needs_data));
   PK_TRY_API(check_middle_gradients(operation, descriptor, target, needs_data));
   return check_gradient(operation, "dbias", target.dbias, target.bias_gradient, 1, n, type, needs_data);
 }
@@ -111,6 +114,10 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
   }
   PK_TRY_API(check_slab_bytes(operation, descriptor.slab_bytes));
   if (descriptor.target_count > 0 && descriptor.targets == nullptr) return fail(PK_ERROR_ARGUMENT, "%s: targets is null", operation);
+  if (descriptor.segment_count < 0) return fail(PK_ERROR_ARGUMENT, "%s: %" PRId64 " segments, expected at least 0", operation, descriptor.segment_count);
+  PK_TRY_API(check_row_choice(operation, descriptor.row_adapter, descriptor.segments));
+  PK_TRY_API(check_pointer(operation, "row_adapter", descriptor.row_adapter, alignof(int32_t)));
+  PK_TRY_API(check_pointer(operation, "segments", descriptor.segments, alignof(pk_lora_segment)));
   PK_TRY_API(check_element_types(operation, descriptor.x.element_type, descriptor.x.element_type));
   PK_TRY_API(check_input(operation, "x", descriptor.x, -1, -1, descriptor.x.element_type, needs_data));
   PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
@@ -125,6 +132,8 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
     const auto* source = reinterpret_cast<const char*>(descriptor.targets) + static_cast<uint64_t>(i) * descriptor.target_size;
     pk_lora_gradient_target target;
     PK_TRY_API(read_descriptor(operation, source, descriptor.target_size, &target));
+    PK_TRY_API(check_table(operation, target.adapters, target.adapter_count, target.max_rank, target.a.rows, descriptor.row_adapter != nullptr || descriptor.segments != nullptr));
+    PK_TRY_API(read_table(operation, descriptor, needs_data, &target));
     PK_TRY_API(check_target(operation, descriptor, target, needs_data));
     if (i > 0 && target.adapter_element_type != call->targets[0].adapter_element_type) {
       return fail(PK_ERROR_ELEMENT_TYPE, "%s: adapters of element type %s and of %s, expected one for all targets", operation, element_type_name(call->targets[0].adapter_element_type),
@@ -180,7 +189,8 @@ bool fits_grid(const BackwardCall& call) {
   for (const pk_lora_gradient_target& target : call.targets) {
     pass(lora_dy_plan(descriptor, target), lora_rank_after(target));
     if (lora_weighs_rows(descriptor)) pass(lora_bias_plan(descriptor, target), 1);
-    blocks = std::max(blocks, row_tiles * static_cast<double>(lora_up(lora_rank(target), 16)) * 16);
+    const double slots = lora_has_table(target) ? lora_shrink_slots(target.adapter_count) : 1;
+    blocks = std::max(blocks, row_tiles * static_cast<double>(lora_up(lora_rank(target), 16)) * 16 * slots);
     ranks += lora_rank(target);
   }
   pass(lora_x_plan(descriptor, ranks), ranks);
@@ -229,8 +239,9 @@ int32_t plan_backward(const char* operation, const BackwardCall& call, const pk_
                             : lora_backward_mma_rounding_steps(math, k, total_n, total_rank, rows, parts, plan->h_planes);
   constexpr int64_t kWeightSteps = 2;  // the weight, and the sum of planes before it
   constexpr int64_t kScaleSteps = 1;   // the row scale's product, of B or W, or of what becomes dB
-  const bool scaled = std::any_of(call.targets.begin(), call.targets.end(), lora_has_row_scale);
-  *choice = pk_kernel_choice{algorithm, 0, steps + middle + (lora_weighs_rows(descriptor) ? kWeightSteps : 0) + (scaled ? kScaleSteps : 0), {}};
+  const bool scaled = std::any_of(call.targets.begin(), call.targets.end(), lora_has_row_scale), tables = std::any_of(call.targets.begin(), call.targets.end(), lora_has_table);
+  const int64_t of_tables = tables ? lora_backward_table_rounding_steps(total_rank, descriptor.dropout.probability > 0, algorithm == PK_LORA_BACKWARD_SIMT) : 0;
+  *choice = pk_kernel_choice{algorithm, 0, steps + middle + of_tables + (lora_weighs_rows(descriptor) ? kWeightSteps : 0) + (scaled ? kScaleSteps : 0), {}};
   std::snprintf(choice->name, sizeof choice->name, "%s", known->name);
   return PK_OK;
 }
@@ -240,11 +251,11 @@ int32_t workspace_bytes(const char* operation, const BackwardCall& call, uint64_
   const LoraBackwardLayout layout = lora_backward_layout(call.descriptor, h_planes_of(call, call.descriptor.algorithm));
   const double floats = layout.h + layout.dh + layout.after + layout.sums + layout.row_weights;
   if (floats > static_cast<double>(INT64_C(1) << 52)) return fail(PK_ERROR_ARGUMENT, "%s: sums of %.0f elements, expected at most 2^52", operation, floats);
-  *bytes = static_cast<uint64_t>(layout.bytes_before_ranks() + layout.ranks + layout.slab);
+  *bytes = static_cast<uint64_t>(layout.bytes_before_ranks() + layout.ranks + layout.tables + layout.slab);
   return PK_OK;
 }
 
-// Gradients and workspace against everything else.
+// Gradients and workspace against everything else. What tables name is in device memory: that it is disjoint is the caller's promise.
 int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t workspace) {
   const pk_lora_backward_descriptor& descriptor = call.descriptor;
   const int64_t batches = descriptor.batch_count;
@@ -255,17 +266,22 @@ int32_t check_disjoint(const char* operation, const BackwardCall& call, uint64_t
   operands.output_bytes("workspace", descriptor.workspace, workspace);
   operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
   operands.input("x", descriptor.x, batches);
+  add_row_choice(operands, descriptor.row_adapter, descriptor.segments, descriptor.segment_count, batches * descriptor.x.rows);
   add_samples(operands, descriptor.samples);
   operands.input_bytes("sample_weights", descriptor.sample_weights, static_cast<uint64_t>(descriptor.samples.count) * sizeof(float));
   gradient("dx", descriptor.dx, descriptor.x_gradient);
   for (const pk_lora_gradient_target& target : call.targets) {
-    gradient("da", target.da, target.a_gradient);
-    gradient("db", target.db, target.b_gradient);
+    if (lora_has_table(target)) {
+      add_tables(operands, target);
+    } else {
+      gradient("da", target.da, target.a_gradient);
+      gradient("db", target.db, target.b_gradient);
+    }
     gradient("dbias", target.dbias, target.bias_gradient);
     operands.input("dy", target.dy, batches);
     if (target.base == PK_LORA_BASE_DENSE) operands.input("w", target.w, batches);
     if (target.base == PK_LORA_BASE_QUANTIZED) add_quantized(operands, target.quantized);
-    if (target.a.rows > 0) {
+    if (target.a.rows > 0 && !lora_has_table(target)) {
       operands.input("a", target.a, batches);
       operands.input("b", target.b, batches);
     }

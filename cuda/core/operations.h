@@ -17,6 +17,7 @@ struct HaarWaraPlan;
   int32_t pk_##build##_lora_add_noise(const pk_queue* queue, const pk_lora_add_noise_descriptor* descriptor);             \
   int32_t pk_##build##_lora_noise_prepare(void);                                                                          \
   int32_t pk_##build##_lora_ranks_prepare(void);                                                                          \
+  int32_t pk_##build##_lora_row_lists_prepare(void);                                                                      \
   int32_t pk_##build##_lora_sample_weights_prepare(void);                                                                 \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_quantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);               \

@@ -4,8 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_lora_code_book, pk_lora_quantized, pk_samples,
- * pk_haar_wara_adapter, pk_status_record and pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_lora_code_book, pk_lora_quantized,
+ * pk_lora_adapter_gradient, pk_samples, pk_haar_wara_adapter, pk_status_record and pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -238,6 +238,13 @@ typedef struct pk_lora_forward_descriptor {
 #define PK_GRADIENT_OVERWRITE 1  /* written, whatever the buffer held */
 #define PK_GRADIENT_ACCUMULATE 2 /* added to what the buffer holds */
 
+/* Where the gradients of an adapter of a table go, as its A and B lie: [rank, k] and [n, rank]. An entry of a table in device memory. */
+typedef struct pk_lora_adapter_gradient {
+  void *da, *db; /* device, or null: not asked for */
+  int64_t da_row_stride, da_column_stride;
+  int64_t db_row_stride, db_column_stride;
+} pk_lora_adapter_gradient;
+
 /* One linear layer of those that share x, and the gradients of its parameters. */
 typedef struct pk_lora_gradient_target {
   int32_t base;                 /* PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE or PK_LORA_BASE_QUANTIZED: whether dx has the part of W */
@@ -260,12 +267,20 @@ typedef struct pk_lora_gradient_target {
   pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
   pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
   pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED for dx only */
+  /* With a table of adapters, chosen per row by row_adapter or segments of the descriptor: a, b, scale, da and db above are not read, there is no middle, and h is [m, max_rank]. */
+  const pk_lora_adapter *adapters; /* device */
+  int64_t adapter_count;           /* less than 2^31 */
+  int64_t max_rank;
+  /* Device, [adapter_count]; not read where neither a_gradient nor b_gradient asks for them, which are those of all. The sums are over the adapter's rows, of all batches: of one without rows
+   * the gradient is 0, whatever its scale is, and adding it leaves the buffer as it is. Of an adapter of a rank outside 0 .. max_rank nothing is written. */
+  const pk_lora_adapter_gradient *gradients;
 } pk_lora_gradient_target;
 
 /* The gradients of y_t = g_t .* (x * W_t^T + scale_t * middle_t(h_t) * B_t^T) + bias_t, h_t = dropped x * A_t^T, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of
  * dropout, and u_t = g_t .* dy_t: e_t = u_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of u_t * W_t + s_t * d .* (dh_t * A_t);
  * da_t = s_t * dh_t^T * (d .* x); db_t = s_t * u_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t);
- * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t. */
+ * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t.
+ * With tables of adapters a row has the A, B and scale of its adapter, or only u_t * W_t, and da and db of an adapter are sums over its rows. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
@@ -284,8 +299,11 @@ typedef struct pk_lora_backward_descriptor {
   /* samples.count > 0: in da, db, dbias, dscale and dcore, but not in dx and dgate, a row counts as often as its sample weighs, and one of no sample not at all. */
   pk_samples samples;
   const float *sample_weights; /* device, [samples.count] */
-  pk_status_record *status;    /* device, or null; for lists of ranks in device memory */
+  pk_status_record *status;    /* device, or null; for lists of ranks in device memory, and for what rows choose from tables */
   int64_t slab_bytes; /* of all quantised W in the workspace at most so many bytes at a time, but 256 columns. 0: 64 MiB */
+  const int32_t *row_adapter;      /* of the forward call: device, [batch_count * m], or null */
+  const pk_lora_segment *segments; /* device, sorted by row_begin and disjoint, or null */
+  int64_t segment_count;
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8

@@ -1,10 +1,12 @@
 // How a backward call becomes launches, for activations of type T: H where it was not saved; for each target one pass over dY, for dH, dB and the bias' gradient; dX; one pass over x for all dA.
+// With tables of adapters the passes are over the rows of each adapter (backward_tables.cuh).
 #pragma once
 
 #include <vector>
 
 #include "add_parts.cuh"
 #include "backward_launch.h"
+#include "backward_tables.cuh"
 #include "forward_launch.h"
 #include "input_gradient_mma.cuh"
 #include "input_gradient_simt.cuh"
@@ -39,15 +41,15 @@ class Backward {
  public:
   Backward(const pk_queue& queue, const pk_lora_backward_descriptor& descriptor, const LoraBackwardPlan& plan)
       : queue_(queue), descriptor_(descriptor), plan_(plan), batches_(descriptor.batch_count), m_(descriptor.x.rows), k_(descriptor.x.columns), simt_(plan.algorithm == PK_LORA_BACKWARD_SIMT),
-        targets_(descriptor.targets, descriptor.targets + descriptor.target_count) {
-    const LoraBackwardLayout layout = lora_backward_layout(descriptor, plan.h_planes);
+        layout_(lora_backward_layout(descriptor, plan.h_planes)), ranks_(static_cast<char*>(descriptor.workspace) + static_cast<int64_t>(layout_.bytes_before_ranks())),
+        targets_(descriptor.targets, descriptor.targets + descriptor.target_count), tables_(queue, descriptor, plan, operands_, ranks_ + static_cast<int64_t>(layout_.ranks)) {
+    const LoraBackwardLayout& layout = layout_;
     total_rank_ = layout.total_rank;
     dh_ = static_cast<float*>(descriptor.workspace) + static_cast<int64_t>(layout.h);
     h_after_ = dh_ + static_cast<int64_t>(layout.dh);
     dh_after_ = h_after_ + static_cast<int64_t>(layout.after / 2);
     sums_ = h_after_ + static_cast<int64_t>(layout.after);
-    ranks_ = static_cast<char*>(descriptor.workspace) + static_cast<int64_t>(layout.bytes_before_ranks());
-    slab_ = ranks_ + static_cast<int64_t>(layout.ranks);
+    slab_ = ranks_ + static_cast<int64_t>(layout.ranks + layout.tables);
     if (lora_weighs_rows(descriptor)) row_weights_ = sums_ + static_cast<int64_t>(layout.sums);
     dropout_ = dropout_of(descriptor.dropout);
     name_operands();
@@ -55,10 +57,12 @@ class Backward {
 
   int32_t run() {
     PK_TRY(gather());
+    PK_TRY(tables_.find_rows());
     auto* h = static_cast<float*>(descriptor_.workspace);
     int64_t column = 0;  // of dH
     if (row_weights_ != nullptr) PK_TRY(row_weights(queue_, descriptor_.samples, descriptor_.sample_weights, batches_ * m_, row_weights_));
-    for (const pk_lora_gradient_target& target : targets_) {
+    for (size_t i = 0; i < targets_.size(); ++i) {
+      const pk_lora_gradient_target& target = targets_[i];
       if (lora_makes_h(target)) PK_TRY(make_h(target, h));
       if (lora_has_middle(target.middle)) {
         if (lora_makes_db(target)) PK_TRY(make_h_after(target, h));
@@ -66,17 +70,33 @@ class Backward {
         PK_TRY(middle_gradients(target, h, dh_ + column));
       } else {
         if (row_weights_ != nullptr && lora_makes_db(target)) PK_TRY(weigh(given_or_made(target, h), lora_rank(target), h));
+        if (lora_has_table(target)) PK_TRY(tables_.pass_over_dy(static_cast<int64_t>(i), intermediate(target, h), table_dh(column)));
         PK_TRY(pass_over_dy(target, intermediate(target, h), dh_ + column, total_rank_));
       }
       h += lora_h_planes(descriptor_, target, plan_.h_planes) * batches_ * m_ * lora_rank(target);
       if (makes_dh(target)) column += lora_rank(target);
     }
     if (descriptor_.x_gradient != PK_GRADIENT_NONE) PK_TRY(make_dx());
-    if (row_weights_ != nullptr) PK_TRY(weigh({dh_, m_ * total_rank_, total_rank_, 1, 1, 1, 0}, total_rank_, dh_));
-    return pass_over_x();
+    if (row_weights_ != nullptr) PK_TRY(weigh_dh());
+    return tables_.any() ? tables_.pass_over_x(dh_) : pass_over_x();
   }
 
  private:
+  // Of a table, which comes after targets of so many ranks.
+  float* table_dh(int64_t column) const { return dh_ + batches_ * m_ * column; }
+
+  int32_t weigh_dh() const {
+    if (!tables_.any()) return weigh({dh_, m_ * total_rank_, total_rank_, 1, 1, 1, 0}, total_rank_, dh_);
+    int64_t column = 0;
+    for (const pk_lora_gradient_target& target : targets_) {
+      if (!makes_dh(target)) continue;
+      const int64_t rank = lora_rank(target);
+      PK_TRY(weigh({table_dh(column), m_ * rank, rank, 1, 1, 1, 0}, rank, table_dh(column)));
+      column += rank;
+    }
+    return PK_OK;
+  }
+
   bool makes_dh(const pk_lora_gradient_target& target) const { return lora_makes_dh(target, descriptor_.x_gradient != PK_GRADIENT_NONE); }
 
   // The targets, with the listed ranks of their adapters alone.
@@ -98,6 +118,9 @@ class Backward {
     };
     operands_.read("x", descriptor_.x, batches_);
     operands_.read_write_bytes("workspace", descriptor_.workspace, descriptor_.workspace_bytes);
+    operands_.read_write_bytes("status", descriptor_.status, descriptor_.status != nullptr ? sizeof(pk_status_record) : 0);
+    operands_.read_bytes("row_adapter", descriptor_.row_adapter, descriptor_.row_adapter != nullptr ? batches_ * m_ * sizeof(int32_t) : 0);
+    operands_.read_bytes("segments", descriptor_.segments, descriptor_.segment_count * sizeof(pk_lora_segment));
     if (descriptor_.x_gradient == PK_GRADIENT_OVERWRITE) operands_.write("dx", descriptor_.dx, batches_);
     if (descriptor_.x_gradient == PK_GRADIENT_ACCUMULATE) operands_.read_write("dx", descriptor_.dx, batches_);
     for (int64_t i = 0; i < descriptor_.target_count; ++i) {
@@ -105,15 +128,20 @@ class Backward {
       operands_.read("dy", target.dy, batches_);
       if (target.base == PK_LORA_BASE_DENSE) operands_.read("w", target.w, batches_);
       if (target.base == PK_LORA_BASE_QUANTIZED) read_quantized(operands_, target.quantized);
-      if (!lora_lists_ranks(target.middle)) {  // of which copies are in the workspace
+      if (lora_has_table(target)) {
+        read_table(operands_, target, target.dy.columns, k_);
+        name_table_gradients(operands_, target, k_);
+      } else if (!lora_lists_ranks(target.middle)) {  // of which copies are in the workspace
         operands_.read("a", target.a, batches_);
         operands_.read("b", target.b, batches_);
       }
       read_middle(operands_, target.middle, batches_);
       if (lora_has_row_scale(target)) operands_.read("row_scale", target.row_scale, batches_);
       if (target.h_saved != 0) operands_.read("saved h", target.h, batches_);
-      gradient("da", target.da, target.a_gradient);
-      gradient("db", target.db, target.b_gradient);
+      if (!lora_has_table(target)) {
+        gradient("da", target.da, target.a_gradient);
+        gradient("db", target.db, target.b_gradient);
+      }
       gradient("dbias", target.dbias, target.bias_gradient);
       gradient("dscale", target.dscale, target.scale_gradient);
       gradient("dgate", target.dgate, target.gate_gradient);
@@ -125,7 +153,8 @@ class Backward {
     if (batches_ * m_ == 0) return PK_OK;
     const int64_t rank = lora_rank(target);
     const int64_t a_batch_bytes = target.a.batch_stride * bytes_of(target.adapter_element_type);
-    ForwardProblem<T> problem = shrink_problem<T>(descriptor_.x, batches_, factor_of(target.a), a_batch_bytes, rank, rank, target.adapter_element_type, h);
+    ForwardProblem<T> problem = lora_has_table(target) ? table_problem<T>(descriptor_, target, descriptor_.x, false, h)
+                                                       : shrink_problem<T>(descriptor_.x, batches_, factor_of(target.a), a_batch_bytes, rank, rank, target.adapter_element_type, h);
     problem.dropout = dropout_;
     problem.h_planes = plan_.h_planes;
     return shrink(queue_, operands_, problem, simt_, plan_.tf32 != 0);
@@ -240,7 +269,8 @@ class Backward {
 
   // dY * B at `to`, whose rows are `stride` apart, dB of h and the bias' gradient.
   int32_t pass_over_dy(const pk_lora_gradient_target& target, const Intermediate& h, float* to, int64_t stride) const {
-    const bool dh = lora_makes_after(target, descriptor_.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE && row_weights_ == nullptr;
+    const bool dh = lora_pass_makes_after(target, descriptor_.x_gradient != PK_GRADIENT_NONE), db = lora_pass_makes_db(target);
+    const bool bias = target.bias_gradient != PK_GRADIENT_NONE && row_weights_ == nullptr;
     if (target.bias_gradient != PK_GRADIENT_NONE && !bias) PK_TRY(pass_over_dy_for_bias(target));
     if (!dh && !db && !bias) return PK_OK;
     const int64_t n = target.dy.columns, rank = dh || db ? lora_rank_after(target) : 0;
@@ -328,8 +358,13 @@ class Backward {
       const int64_t rank = lora_rank(given);
       const Factor b = transposed(factor_of(given.a));
       target.adapters = {{b, b, rank, scale_with_dropout(given.scale, descriptor_.dropout)}, 0, given.a.batch_stride * bytes_of(given.adapter_element_type), nullptr, 1, rank > 0 ? total_rank_ : 0,
-                         in_f32(given.adapter_element_type, descriptor_.x.element_type), 1.0f};
+                         in_f32(given.adapter_element_type, descriptor_.x.element_type), 1.0f, 0};
       target.h = dh_ + column;
+      if (lora_has_table(given)) {
+        target.adapters = table_of(descriptor_, given, true);
+        target.h = table_dh(column);
+        problem.indices[i] = tables_.indices_of(i);
+      }
       column += rank;
       problem.dy[i] = batched<const T>(given.dy);
       problem.depth[i] = given.dy.columns;
@@ -424,10 +459,12 @@ class Backward {
   const bool simt_;
   int64_t total_rank_ = 0;
   float *dh_ = nullptr, *h_after_ = nullptr, *dh_after_ = nullptr, *sums_ = nullptr, *row_weights_ = nullptr;
-  char *ranks_ = nullptr, *slab_ = nullptr;
+  LoraBackwardLayout layout_;
+  char *ranks_, *slab_ = nullptr;
   std::vector<pk_lora_gradient_target> targets_;
   Dropout dropout_{};
   Operands operands_;
+  BackwardTables<T> tables_;
 };
 
 }  // namespace
@@ -443,6 +480,7 @@ int32_t prepare_backward() {
   PK_TRY((prepare(lora_input_gradient_simt<T>)));
   PK_TRY((prepare(lora_add_parts<T>)));
   PK_TRY((prepare(lora_weigh_rows<T>)));
+  PK_TRY((prepare_backward_tables<T>()));
   PK_TRY((prepare(lora_middle<T>)));
   PK_TRY((prepare(lora_middle_gradient<T>)));
   PK_TRY((prepare(lora_core_gradient<T>)));

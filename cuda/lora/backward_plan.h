@@ -51,6 +51,9 @@ static inline bool lora_makes_dcore(const pk_lora_gradient_target& target) { ret
 // Whether y is scaled row by row of W.
 static inline bool lora_has_row_scale(const pk_lora_gradient_target& target) { return target.row_scale.columns > 0; }
 
+// Whether its rows choose from a table. The C interface gives such a target the ranks that its rows' intermediates have: A [max_rank, k] and B [n, max_rank], of which nothing is read.
+static inline bool lora_has_table(const pk_lora_gradient_target& target) { return target.adapters != nullptr; }
+
 // Which intermediates a target needs, and which passes. `after` is dY * (g .* B), which is dH where there is no middle.
 static inline bool lora_makes_da(const pk_lora_gradient_target& target) { return lora_rank(target) > 0 && target.a_gradient != PK_GRADIENT_NONE; }
 static inline bool lora_makes_db(const pk_lora_gradient_target& target) { return lora_rank_after(target) > 0 && target.b_gradient != PK_GRADIENT_NONE; }
@@ -63,6 +66,10 @@ static inline bool lora_makes_h(const pk_lora_gradient_target& target) {
   return needed && lora_rank(target) > 0 && target.h_saved == 0;
 }
 
+// What a pass over all rows of dY makes, which is what an adapter of all rows has.
+static inline bool lora_pass_makes_after(const pk_lora_gradient_target& target, bool dx) { return !lora_has_table(target) && lora_makes_after(target, dx); }
+static inline bool lora_pass_makes_db(const pk_lora_gradient_target& target) { return !lora_has_table(target) && lora_makes_db(target); }
+
 // Whether rows count as their samples weigh; then H is copied, where no middle makes one of it, and the bias has a pass of its own.
 static inline bool lora_weighs_rows(const pk_lora_backward_descriptor& descriptor) { return descriptor.samples.count > 0; }
 static inline int64_t lora_h_planes(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, int32_t h_planes) {
@@ -74,7 +81,7 @@ static inline LoraOuterPlan lora_bias_plan(const pk_lora_backward_descriptor& de
 }
 
 static inline LoraOuterPlan lora_dy_plan(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
-  const bool dh = lora_makes_after(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
+  const bool dh = lora_pass_makes_after(target, descriptor.x_gradient != PK_GRADIENT_NONE), db = lora_pass_makes_db(target), bias = target.bias_gradient != PK_GRADIENT_NONE;
   const bool by_batch = descriptor.batch_count > 1 && ((dh && target.b.batch_stride != 0) || (db && target.db.batch_stride != 0) || (bias && target.dbias.batch_stride != 0) ||
                                                        ((dh || db) && target.row_scale.batch_stride != 0));
   return lora_outer_plan(descriptor.batch_count, target.dy.rows, target.dy.columns, dh || db ? lora_rank_after(target) : 0, dh, by_batch);
@@ -98,8 +105,8 @@ static inline LoraOuterPlan lora_x_plan(const pk_lora_backward_descriptor& descr
 static inline double lora_dy_floats(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
   const LoraOuterPlan plan = lora_dy_plan(descriptor, target);
   const double planes = static_cast<double>(plan.groups) * static_cast<double>(plan.parts), n = static_cast<double>(target.dy.columns), rank = static_cast<double>(lora_rank_after(target));
-  const double dh = lora_makes_after(target, descriptor.x_gradient != PK_GRADIENT_NONE) ? static_cast<double>(plan.column_groups * descriptor.batch_count) * static_cast<double>(target.dy.rows) * rank : 0;
-  return planes * n * (lora_makes_db(target) ? rank : 0) + planes * n * (target.bias_gradient != PK_GRADIENT_NONE ? 1 : 0) + dh;
+  const double dh = lora_pass_makes_after(target, descriptor.x_gradient != PK_GRADIENT_NONE) ? static_cast<double>(plan.column_groups * descriptor.batch_count) * static_cast<double>(target.dy.rows) * rank : 0;
+  return planes * n * (lora_pass_makes_db(target) ? rank : 0) + planes * n * (target.bias_gradient != PK_GRADIENT_NONE ? 1 : 0) + dh;
 }
 
 static inline double lora_x_floats(const pk_lora_backward_descriptor& descriptor, int64_t total_rank) {
@@ -131,11 +138,25 @@ static inline int64_t lora_input_slab_bytes(const pk_lora_backward_descriptor& d
   return lora_aligned(bytes);
 }
 
-// The parts of the workspace, in floats: H of each target that it is made for, dH of all, H' and dH' of one target with a middle, and what the passes leave, one after the other; then the listed
-// ranks and a slab of quantised W, in bytes, aligned.
+// What a table needs of the workspace, in bytes, aligned: the adapter of each row, and for gradients of factors where in the rows of all adapters each one's are, and these.
+struct LoraTableLayout {
+  int64_t indices, offsets, rows;
+
+  int64_t bytes() const { return indices + offsets + rows; }
+};
+
+static inline LoraTableLayout lora_table_layout(const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target) {
+  if (!lora_has_table(target)) return {0, 0, 0};
+  const int64_t rows = descriptor.batch_count * descriptor.x.rows;
+  const bool lists = lora_makes_da(target) || lora_makes_db(target);
+  return {lora_aligned(rows * 4), lists ? lora_aligned((target.adapter_count + 1) * 8) : 0, lists ? lora_aligned(rows * 8) : 0};
+}
+
+// The parts of the workspace, in floats: H of each target that it is made for, dH of all, side by side or of tables one after the other, H' and dH' of one target with a middle, and what the passes
+// leave, one after the other; then the listed ranks, the rows of tables and a slab of quantised W, in bytes, aligned.
 struct LoraBackwardLayout {
   double h, dh, after, sums, row_weights;
-  double ranks, slab;
+  double ranks, tables, slab;
   int64_t total_rank;  // of the targets whose dH is made: columns of dH
 
   double bytes_before_ranks() const { return static_cast<double>(lora_up(static_cast<int64_t>(h + dh + after + sums + row_weights) * 4, PK_WORKSPACE_ALIGNMENT)) * PK_WORKSPACE_ALIGNMENT; }
@@ -150,6 +171,7 @@ static inline LoraBackwardLayout lora_backward_layout(const pk_lora_backward_des
     layout.h += static_cast<double>(lora_h_planes(descriptor, target, h_planes)) * rows * static_cast<double>(lora_rank(target));
     if (lora_makes_dh(target, descriptor.x_gradient != PK_GRADIENT_NONE)) layout.total_rank += lora_rank(target);
     layout.ranks += static_cast<double>(lora_ranks_layout(target, descriptor.batch_count).bytes());
+    layout.tables += static_cast<double>(lora_table_layout(descriptor, target).bytes());
     if (lora_has_middle(target.middle)) {
       const double of_middle = lora_middle_floats(descriptor, target), after = rows * static_cast<double>(lora_rank_after(target)) * 2;
       layout.sums = layout.sums < of_middle ? of_middle : layout.sums;
@@ -159,7 +181,7 @@ static inline LoraBackwardLayout lora_backward_layout(const pk_lora_backward_des
     const double bias = lora_weighs_rows(descriptor) ? static_cast<double>(of_bias.groups * of_bias.parts) * static_cast<double>(target.dy.columns) : 0;
     const double floats = lora_dy_floats(descriptor, target) < bias ? bias : lora_dy_floats(descriptor, target);
     layout.sums = layout.sums < floats ? floats : layout.sums;
-    da = da || lora_makes_da(target);
+    da = da || (lora_makes_da(target) && !lora_has_table(target));
   }
   layout.slab = static_cast<double>(lora_input_slab_bytes(descriptor));
   layout.dh = rows * static_cast<double>(layout.total_rank);
@@ -186,6 +208,9 @@ static inline int64_t lora_backward_mma_rounding_steps(LoraMath base_math, int64
   const int64_t of_factors = longest + three(rows) + parts + 4, of_x = lora_mma_rounding_steps(base_math, total_n) + dh + three(total_rank) + 8;
   return of_factors > of_x ? of_factors : of_x;
 }
+
+// Of tables more: the scale's factor for dropout and its product; and in the tensor cores' branch a sum for each 16 ranks of a row's adapter.
+static inline int64_t lora_backward_table_rounding_steps(int64_t total_rank, bool dropout, bool simt) { return (dropout ? 2 : 0) + (simt ? 0 : lora_up(total_rank, 16)); }
 
 // ---- norms of samples -----------------------------------------------------------------------------------------------------------------------------------------
 

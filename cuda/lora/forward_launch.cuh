@@ -65,13 +65,7 @@ Operands forward_operands(const ForwardLaunch& call) {
         operands.read("b", target->b, batches);
       }
     } else {
-      operands.read_bytes("adapters", target->adapters, target->adapter_count * sizeof(pk_lora_adapter));
-      const pk_lora_adapter* table = operands.visible(target->adapters);
-      for (int64_t i = 0; table != nullptr && i < target->adapter_count; ++i) {
-        if (table[i].rank < 0 || table[i].rank > target->max_rank) continue;  // never read
-        operands.read("a", matrix_a(table[i], descriptor.x.columns, target->adapter_element_type), 1);
-        operands.read("b", matrix_b(table[i], target->y.columns, target->adapter_element_type), 1);
-      }
+      read_table(operands, *target, target->y.columns, descriptor.x.columns);
     }
   }
   return operands;
@@ -82,7 +76,7 @@ AdapterSet adapter_set(const pk_lora_target& target, int32_t element_type, const
   const Factor a{target.a.data, target.a.row_stride, target.a.column_stride}, b{target.b.data, target.b.row_stride, target.b.column_stride};
   const bool in_f32 = target.adapter_element_type == PK_F32 && element_type != PK_F32;
   return {{a, b, target.max_rank, scale_with_dropout(target.scale, dropout)}, target.a.batch_stride * bytes, target.b.batch_stride * bytes, target.adapters, target.adapter_count,
-          target.max_rank, in_f32, scale_with_dropout(1.0f, dropout)};
+          target.max_rank, in_f32, scale_with_dropout(1.0f, dropout), 0};
 }
 
 template <class T>

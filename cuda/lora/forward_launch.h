@@ -49,4 +49,16 @@ inline pk_matrix matrix_b(const pk_lora_adapter& adapter, int64_t n, int32_t ele
   return {const_cast<void*>(adapter.b), n, adapter.rank, adapter.b_row_stride, adapter.b_column_stride, 0, element_type, 0};
 }
 
+// What the launches of a target of weights [n, k] with a table of adapters may read.
+template <class Target>
+void read_table(Operands& operands, const Target& target, int64_t n, int64_t k) {
+  operands.read_bytes("adapters", target.adapters, target.adapter_count * sizeof(pk_lora_adapter));
+  const pk_lora_adapter* table = operands.visible(target.adapters);
+  for (int64_t i = 0; table != nullptr && i < target.adapter_count; ++i) {
+    if (table[i].rank < 0 || table[i].rank > target.max_rank) continue;  // never read
+    operands.read("a", matrix_a(table[i], k, target.adapter_element_type), 1);
+    operands.read("b", matrix_b(table[i], n, target.adapter_element_type), 1);
+  }
+}
+
 }  // namespace PK_BUILD

@@ -4,7 +4,7 @@
 // Loads, in elements, of each target: dY m * n * ceil(k / 64), W n * k * ceil(m / 64), dH 16 * m * rank * ceil(k / 64), A m * k * rank and g n * k * ceil(m / 64) from cache;
 // dx m * k where it is added to. Stores: dx m * k. 2 * m * k * (n + rank) flops a target, all FFMA in f32.
 // Roundings of an element of dx: g's product, all targets' n, for the branch those of dH + rank + 1, then a sum for each target, one with what was there, and the one to dx's type. The fallback of
-// every chip.
+// every chip. With a table A and dH are those of each row's adapter, of which 4 bytes say which.
 #pragma once
 
 #include "forward_simt.cuh"
@@ -43,8 +43,9 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_input_gradi
       float branches[4] = {};
       for (int32_t t = 0; t < of.target_count; ++t) {
         const ForwardTarget<T>& target = of.targets[t];
-        const Adapter adapter = adapter_at(target.adapters, 0, batch);
-        if (adapter.rank == 0) continue;
+        const int32_t index = problem.adapter_of(t, batch * m + row);
+        if (index == -1) continue;
+        const Adapter adapter = adapter_at(target.adapters, index, batch);
         float branch[4] = {};
         for (int64_t rank = 0; rank < adapter.rank; ++rank) {
           const float dh = load_global(target.h + (batch * m + row) * target.adapters.max_rank + rank);

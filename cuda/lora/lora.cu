@@ -121,6 +121,7 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY(PK_OPERATION(lora_sample_weights_prepare)());
   PK_TRY(PK_OPERATION(lora_noise_prepare)());
   PK_TRY(PK_OPERATION(lora_ranks_prepare)());
+  PK_TRY(PK_OPERATION(lora_row_lists_prepare)());
   return PK_OPERATION(lora_backward_prepare)();
 }
 

@@ -58,21 +58,23 @@ PK_DEVICE void lay_down(typename Config::Shared& shared, const OuterProblem<T>& 
   });
 }
 
+// Four ranks of a row of h.
+template <class T>
+PK_DEVICE Vector<float, 4> h_quad(const Intermediate& h, int64_t m, int64_t ranks, int64_t batch, int64_t row, int64_t rank) {
+  if (!std::is_same<T, float>::value && h.in_f32 == 0) return convert<float>(Quads<const T>(h.matrix<T>(batch, 0), m, ranks).load(row, rank));
+  auto values = Quads<const float>(h.matrix<float>(batch, 0), m, ranks).load(row, rank);
+  for (int32_t plane = 1; plane < h.planes; ++plane) values = values + Quads<const float>(h.matrix<float>(batch, plane), m, ranks).load(row, rank);
+  return values;
+}
+
 // 64 rows of h.
 template <class Config, class T>
 PK_DEVICE void lay_down_h(typename Config::Shared& shared, const OuterProblem<T>& problem, int64_t batch, int64_t row0, int64_t rank0) {
   constexpr int kQuads = Config::kRanks / 4;
-  const Intermediate& h = problem.h;
 #pragma unroll 1
   for (int at = static_cast<int>(thread_index().x); at < kLoraOuterRows * kQuads; at += Config::kThreads) {
     const int row = at / kQuads, quad = at % kQuads;
-    Vector<float, 4> values;
-    if (std::is_same<T, float>::value || h.in_f32 != 0) {
-      values = Quads<const float>(h.matrix<float>(batch, 0), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad);
-      for (int32_t plane = 1; plane < h.planes; ++plane) values = values + Quads<const float>(h.matrix<float>(batch, plane), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad);
-    } else {
-      values = convert<float>(Quads<const T>(h.matrix<T>(batch, 0), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad));
-    }
+    const auto values = h_quad<T>(problem.h, problem.m, problem.rank, batch, row0 + row, rank0 + 4 * quad);
     shared.h[row / Config::kDepth].template store_vector<4>(Config::H::at(row % Config::kDepth, quad), words_of(values));
   }
 }

@@ -493,6 +493,40 @@ impl Default for pk_lora_forward_descriptor {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_adapter_gradient {
+    pub da: *mut ::core::ffi::c_void,
+    pub db: *mut ::core::ffi::c_void,
+    pub da_row_stride: i64,
+    pub da_column_stride: i64,
+    pub db_row_stride: i64,
+    pub db_column_stride: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_adapter_gradient"][::core::mem::size_of::<pk_lora_adapter_gradient>() - 48usize];
+    ["Alignment of pk_lora_adapter_gradient"][::core::mem::align_of::<pk_lora_adapter_gradient>() - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da"][::core::mem::offset_of!(pk_lora_adapter_gradient, da) - 0usize];
+    ["Offset of field: pk_lora_adapter_gradient::db"][::core::mem::offset_of!(pk_lora_adapter_gradient, db) - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_row_stride) - 16usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_column_stride) - 24usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_row_stride) - 32usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_column_stride) - 40usize];
+};
+impl Default for pk_lora_adapter_gradient {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_gradient_target {
     pub base: i32,
@@ -521,10 +555,14 @@ pub struct pk_lora_gradient_target {
     pub dcore: pk_matrix,
     pub row_scale: pk_matrix,
     pub quantized: pk_lora_quantized,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub max_rank: i64,
+    pub gradients: *const pk_lora_adapter_gradient,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 1048usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 1080usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -570,6 +608,14 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_gradient_target, row_scale) - 856usize];
     ["Offset of field: pk_lora_gradient_target::quantized"]
         [::core::mem::offset_of!(pk_lora_gradient_target, quantized) - 912usize];
+    ["Offset of field: pk_lora_gradient_target::adapters"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapters) - 1048usize];
+    ["Offset of field: pk_lora_gradient_target::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapter_count) - 1056usize];
+    ["Offset of field: pk_lora_gradient_target::max_rank"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, max_rank) - 1064usize];
+    ["Offset of field: pk_lora_gradient_target::gradients"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, gradients) - 1072usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -601,10 +647,13 @@ pub struct pk_lora_backward_descriptor {
     pub sample_weights: *const f32,
     pub status: *mut pk_status_record,
     pub slab_bytes: i64,
+    pub row_adapter: *const i32,
+    pub segments: *const pk_lora_segment,
+    pub segment_count: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 248usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 272usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -642,6 +691,12 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
     ["Offset of field: pk_lora_backward_descriptor::slab_bytes"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, slab_bytes) - 240usize];
+    ["Offset of field: pk_lora_backward_descriptor::row_adapter"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, row_adapter) - 248usize];
+    ["Offset of field: pk_lora_backward_descriptor::segments"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segments) - 256usize];
+    ["Offset of field: pk_lora_backward_descriptor::segment_count"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segment_count) - 264usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {

@@ -3,7 +3,7 @@
 use crate::check::Check;
 use crate::storage::Guard;
 use crate::tensor::Elements;
-use crate::{Element, Mat, Queue, Result, ffi};
+use crate::{Element, Mat, Queue, Result, Vector, ffi};
 
 /// One adapter, `ΔW = scale·B·A`.
 pub struct Adapter<'a, P, Q> {
@@ -118,9 +118,9 @@ impl Segment {
 /// can be replayed with other adapters.
 pub struct AdapterTable<'a, P, Q> {
     entries: Vec<AdapterEntry>,
-    pub(crate) adapters: Vec<AdapterProblem>,
-    pub(crate) shape: [usize; 2],
-    pub(crate) max_rank: usize,
+    adapters: Vec<AdapterProblem>,
+    shape: [usize; 2],
+    max_rank: usize,
     _guards: Vec<Guard<'a>>,
     _factors: std::marker::PhantomData<(Mat<'a, P, Q>, *const ())>,
 }
@@ -146,6 +146,33 @@ impl<'a, P: Element, Q: Queue> AdapterTable<'a, P, Q> {
             _guards: guards,
             _factors: std::marker::PhantomData,
         })
+    }
+}
+
+/// A table as the kernels and the reference take it.
+pub(crate) struct TableProblem {
+    /// Of the entries in the queue's memory.
+    pub address: u64,
+    /// As the host knows them.
+    pub adapters: Vec<AdapterProblem>,
+    pub max_rank: usize,
+}
+
+impl<P: Element, Q: Queue> AdapterTable<'_, P, Q> {
+    /// Checks it against `[n, k]`, and the copy of its entries in the queue's memory.
+    pub(crate) fn problem<'s>(
+        &self,
+        check: Check,
+        shape: [usize; 2],
+        device: &'s Vector<'_, AdapterEntry, Q>,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<TableProblem> {
+        if !self.entries.is_empty() {
+            check.extents("table", self.shape, shape)?;
+        }
+        let address = check.copy("table on the device", device, self.entries.len(), queue, guards)?;
+        Ok(TableProblem { address, adapters: self.adapters.clone(), max_rank: self.max_rank })
     }
 }
 

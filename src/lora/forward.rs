@@ -1,6 +1,6 @@
 //! `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
-use super::{AdapterEntry, AdapterTable, Dropout, Middle, Quantized, Segment};
+use super::{AdapterEntry, AdapterTable, Dropout, Middle, Quantized, Rows, Segment};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, HostQueue, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector,
@@ -9,9 +9,7 @@ use crate::{
 
 mod problem;
 
-pub(crate) use problem::{
-    AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem, as_rows, broadcast, input,
-};
+pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, TargetProblem, as_rows, broadcast, input};
 
 const OPERATION: &str = "lora::forward";
 
@@ -140,13 +138,6 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         self.saved_h = SaveH::F32(h.into());
         self
     }
-}
-
-/// Which adapter of its tables a row uses.
-enum Rows<'a, Q> {
-    Same,
-    Index(Vector<'a, i32, Q>),
-    Segments(Vector<'a, Segment, Q>),
 }
 
 /// The descriptor of a [`forward`] call.

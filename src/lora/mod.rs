@@ -3,7 +3,7 @@
 //! | function | formula |
 //! |---|---|
 //! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none; W dense or [`Quantized`] |
-//! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated |
+//! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated; of every adapter of a table |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back; [`forward`] and [`backward`] take them as they are: QLoRA |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
@@ -20,11 +20,13 @@ mod clip_weights;
 mod code_book;
 mod dropout;
 mod forward;
+mod gradient_table;
 mod magnitude_gradient;
 mod merge;
 mod middle;
 mod quantize;
 mod quantized;
+mod rows;
 mod sample_norms;
 mod samples;
 mod weight_norm;
@@ -36,6 +38,7 @@ pub use clip_weights::{ClipWeights, clip_weights, clip_weights_kernel};
 pub use code_book::CodeBook;
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
+pub use gradient_table::{AdapterGradient, AdapterGradientEntry, GradientTable};
 pub use magnitude_gradient::{
     MagnitudeGradient, magnitude_gradient, magnitude_gradient_kernel, magnitude_gradient_workspace,
 };
@@ -49,16 +52,18 @@ pub use sample_norms::{SampleNormTarget, SampleNorms, sample_norms, sample_norms
 pub use samples::Samples;
 pub use weight_norm::{WeightNorm, weight_norm, weight_norm_kernel, weight_norm_workspace};
 
-pub(crate) use adapter::AdapterProblem;
+pub(crate) use adapter::{AdapterProblem, TableProblem};
 pub(crate) use add_noise::NoiseProblem;
 pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 pub(crate) use clip_weights::ClipProblem;
-pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem};
+pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, TargetProblem};
+pub(crate) use gradient_table::GradientTableProblem;
 pub(crate) use magnitude_gradient::MagnitudeProblem;
 pub(crate) use merge::MergeProblem;
 pub(crate) use middle::MiddleProblem;
 pub(crate) use quantize::QuantizeProblem;
 pub(crate) use quantized::QuantizedProblem;
+pub(crate) use rows::{Chosen, RowChoice, Rows, present};
 pub(crate) use sample_norms::{SampleNormTargetProblem, SampleNormsProblem};
 pub(crate) use samples::SamplesProblem;
 pub(crate) use weight_norm::WeightNormProblem;

@@ -7,7 +7,7 @@ use super::product::{TILE, Tile, View, for_each};
 use super::{Number, Terms, quantize};
 use crate::lora::{
     AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, Merge, MergeProblem, RowChoice,
-    TargetProblem,
+    TableProblem, TargetProblem,
 };
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
@@ -88,9 +88,8 @@ struct Run<'a> {
 ///
 /// # Safety
 /// The row choice is in ordinary memory.
-unsafe fn row_indices(problem: &ForwardProblem) -> Vec<Option<i32>> {
-    let rows = problem.batches * problem.m;
-    match problem.rows {
+unsafe fn row_indices(choice: &RowChoice, rows: usize) -> Vec<Option<i32>> {
+    match *choice {
         // No target has a table, so nobody asks.
         RowChoice::Same => Vec::new(),
         RowChoice::Index { address, .. } => (0..rows)
@@ -119,9 +118,8 @@ fn entry(adapters: &[AdapterProblem], index: i32) -> Option<&AdapterProblem> {
     adapters.get(usize::try_from(index).ok()?)
 }
 
-/// Reports the first row that names an adapter which the target's table lacks.
-fn report_bad_row(target: &TargetProblem, indices: &[Option<i32>], record: &mut StatusRecord) {
-    let AdapterChoice::Table { adapters, .. } = &target.adapters else { return };
+/// Reports the first row that names an adapter which a table lacks.
+fn report_bad_row(adapters: &[AdapterProblem], indices: &[Option<i32>], record: &mut StatusRecord) {
     if let Some(row) = indices.iter().position(|index| index.is_some_and(|index| entry(adapters, index).is_none())) {
         record.add(ffi::PK_FAILURE_ADAPTER_INDEX, row);
     }
@@ -132,7 +130,7 @@ fn runs<'a>(target: &'a TargetProblem, indices: &[Option<i32>], first: usize, ro
     let adapters = match &target.adapters {
         AdapterChoice::None => return vec![Run { rows, adapter: None }],
         AdapterChoice::One(adapter) => return vec![Run { rows, adapter: Some(adapter) }],
-        AdapterChoice::Table { adapters, .. } => adapters,
+        AdapterChoice::Table(TableProblem { adapters, .. }) => adapters,
     };
     let mut runs: Vec<Run<'a>> = Vec::new();
     let mut previous = None;
@@ -168,11 +166,13 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
     let (batches, m, k) = (problem.batches, problem.m, problem.k);
     let x = View::<T>::new(&problem.x);
     // SAFETY: the caller's.
-    let indices = unsafe { row_indices(problem) };
+    let indices = unsafe { row_indices(&problem.rows, batches * m) };
     let row_tiles = m.div_ceil(TILE);
 
     for (number, target) in problem.targets.iter().enumerate() {
-        report_bad_row(target, &indices, record);
+        if let AdapterChoice::Table(TableProblem { adapters, .. }) = &target.adapters {
+            report_bad_row(adapters, &indices, record);
+        }
         let max_rank = target.max_rank;
         let ranks = match &target.adapters {
             AdapterChoice::One(adapter) => [adapter.rank(), adapter.b.extents[2]],

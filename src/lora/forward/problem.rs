@@ -1,8 +1,11 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Adapters, Base, Forward, OPERATION, Rows, SaveH, Target};
+use super::{Adapters, Base, Forward, OPERATION, SaveH, Target};
 use crate::check::{Check, LARGEST, Operand};
-use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Middle, MiddleProblem, QuantizedProblem, Segment};
+use crate::lora::{
+    AdapterEntry, AdapterProblem, Chosen, Dropout, Middle, MiddleProblem, QuantizedProblem, RowChoice, TableProblem,
+    present,
+};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
@@ -29,8 +32,13 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             .map(|target| target.problem(check, [batches, m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
         check_ranks(check, batches * m, &targets)?;
-        let rows = self.rows(check, batches * m, queue, guards)?;
-        self.check_choice(check)?;
+        let rows = self.rows.problem(check, batches * m, queue, guards)?;
+        let chosen = |target: &Target<'_, T, P, Q>| match target.adapters {
+            Adapters::None => Chosen::None,
+            Adapters::One { .. } => Chosen::One,
+            Adapters::Table { .. } => Chosen::Table,
+        };
+        self.rows.check_choice(check, self.targets.iter().map(chosen))?;
         let status = match (self.status, queue) {
             (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
             _ => 0,
@@ -53,51 +61,6 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             algorithm,
             flags,
             slab_bytes,
-        })
-    }
-
-    /// A table and a choice from it go together.
-    fn check_choice(&self, check: Check) -> Result<()> {
-        let chosen = !matches!(self.rows, Rows::Same);
-        let wrong = self.targets.iter().position(|target| match target.adapters {
-            Adapters::None => false,
-            Adapters::One { .. } => chosen,
-            Adapters::Table { .. } => !chosen,
-        });
-        let Some(index) = wrong else { return Ok(()) };
-        Err(Error::Argument {
-            operation: check.0,
-            argument: "the choice of adapters",
-            expected: match chosen {
-                true => format!("a table in target {index}, which has one adapter"),
-                false => format!("row_adapter or segments, for the table of target {index}"),
-            },
-            got: if chosen { "row_adapter or segments" } else { "none" }.into(),
-        })
-    }
-
-    fn rows<'s>(
-        &'s self,
-        check: Check,
-        rows: usize,
-        queue: Option<&'s Q>,
-        guards: &mut Vec<Guard<'s>>,
-    ) -> Result<RowChoice> {
-        Ok(match &self.rows {
-            Rows::Same => RowChoice::Same,
-            Rows::Index(index) => {
-                check.extents("row_adapter", index.extents(), [rows])?;
-                let elements = index.acquire(queue, guards)?;
-                check.contiguous("row_adapter", &elements)?;
-                check.alignment("row_adapter", &elements)?;
-                RowChoice::Index { address: elements.address, rows }
-            }
-            Rows::Segments(segments) => {
-                let elements = segments.acquire(queue, guards)?;
-                check.contiguous("segments", &elements)?;
-                check.alignment("segments", &elements)?;
-                RowChoice::Segments { address: elements.address, count: elements.extents[0] }
-            }
         })
     }
 }
@@ -192,18 +155,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                 })
             }
             Adapters::Table { table, device } => {
-                if !table.entries().is_empty() {
-                    check.extents("table", table.shape, [n, k])?;
-                }
-                check.extents("table on the device", device.extents(), [table.entries().len()])?;
-                let elements = device.acquire(queue, guards)?;
-                check.contiguous("table on the device", &elements)?;
-                check.alignment("table on the device", &elements)?;
-                AdapterChoice::Table {
-                    address: elements.address,
-                    adapters: table.adapters.clone(),
-                    max_rank: table.max_rank,
-                }
+                AdapterChoice::Table(table.problem(check, [n, k], device, queue, guards)?)
             }
         };
         let middle = match (&self.middle, &adapters) {
@@ -218,7 +170,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
                     argument: "a middle",
                     expected: "one for a target with one adapter".into(),
                     got: match other {
-                        AdapterChoice::Table { .. } => "that of a table",
+                        AdapterChoice::Table(_) => "that of a table",
                         _ => "that of no adapter",
                     }
                     .into(),
@@ -230,7 +182,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             AdapterChoice::One(adapter) => {
                 middle.as_ref().map_or(adapter.rank(), |middle| middle.columns(adapter.rank()))
             }
-            AdapterChoice::Table { max_rank, .. } => *max_rank,
+            AdapterChoice::Table(table) => table.max_rank,
         };
         let output = |elements: Elements<3>, element_type| {
             check.extents("saved h", elements.extents, [batches, m, max_rank])?;
@@ -327,18 +279,7 @@ impl BaseKind<'_> {
 pub(crate) enum AdapterChoice {
     None,
     One(AdapterProblem),
-    /// `address` of the entries in the queue's memory; `adapters` as the host knows them.
-    Table {
-        address: u64,
-        adapters: Vec<AdapterProblem>,
-        max_rank: usize,
-    },
-}
-
-pub(crate) enum RowChoice {
-    Same,
-    Index { address: u64, rows: usize },
-    Segments { address: u64, count: usize },
+    Table(TableProblem),
 }
 
 impl ForwardProblem<'_> {
@@ -350,13 +291,7 @@ impl ForwardProblem<'_> {
             Operand::bytes("the workspace", workspace, workspace_bytes),
             Operand::bytes("the status", self.status, if self.status == 0 { 0 } else { size_of::<StatusRecord>() }),
         ];
-        match self.rows {
-            RowChoice::Same => {}
-            RowChoice::Index { address, rows } => inputs.push(Operand::bytes("row_adapter", address, rows * 4)),
-            RowChoice::Segments { address, count } => {
-                inputs.push(Operand::bytes("segments", address, count * size_of::<Segment>()));
-            }
-        }
+        inputs.extend(self.rows.operand());
         for (i, target) in self.targets.iter().enumerate() {
             outputs.push(Operand::new(name("y", i), target.y));
             outputs.extend(target.saved_h.map(|(h, _)| Operand::new(name("saved h", i), h)));
@@ -371,7 +306,7 @@ impl ForwardProblem<'_> {
             let adapters = match &target.adapters {
                 AdapterChoice::None => &[],
                 AdapterChoice::One(adapter) => std::slice::from_ref(adapter),
-                AdapterChoice::Table { address, adapters, .. } => {
+                AdapterChoice::Table(TableProblem { address, adapters, .. }) => {
                     let bytes = adapters.len() * size_of::<AdapterEntry>();
                     inputs.push(Operand::bytes(&name("table", i), *address, bytes));
                     adapters.as_slice()
@@ -438,11 +373,6 @@ impl ForwardProblem<'_> {
     }
 }
 
-/// A pointer that says "given" to the C side, even where there is no element and so no address.
-fn present<T>(address: u64) -> *const T {
-    if address == 0 { std::ptr::without_provenance(align_of::<T>()) } else { address as *const T }
-}
-
 impl TargetProblem<'_> {
     /// The larger of the columns of H and of what a middle makes of it.
     fn most_rank(&self) -> usize {
@@ -480,7 +410,7 @@ impl TargetProblem<'_> {
                 target.b = adapter.b.matrix(self.adapter_element_type);
                 target.scale = adapter.scale;
             }
-            AdapterChoice::Table { address, adapters, max_rank } => {
+            AdapterChoice::Table(TableProblem { address, adapters, max_rank }) => {
                 target.adapters = present(*address);
                 target.adapter_count = adapters.len() as i64;
                 target.max_rank = *max_rank as i64;

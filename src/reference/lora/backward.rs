@@ -3,11 +3,16 @@
 use std::sync::Mutex;
 
 use super::middle::Middle;
-use super::{SharedRows, factor, kept, tile};
+use super::{SharedRows, factor, kept, report_bad_row, row_indices, tile};
 use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, BaseKind, GradientProblem};
 use crate::reference::product::{TILE, Tile, View, for_each};
 use crate::reference::{Number, Terms, quantize};
+use crate::tensor::Elements;
 use crate::{Cpu, Element, ElementType, Result, StatusRecord};
+
+mod tables;
+
+use tables::TableRows;
 
 /// Value and Σ|terms| of every element of the gradients that [`crate::lora::backward`] would write, in row-major order; empty where one is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -33,6 +38,8 @@ pub struct TargetGradientTerms {
     pub gate: Vec<Terms>,
     /// Of its core, [batches or 1, r_b, r_a].
     pub core: Vec<Terms>,
+    /// Of A, [rank, k], and of B, [n, rank], of each adapter of a table.
+    pub table: Vec<[Vec<Terms>; 2]>,
 }
 
 /// A gradient of a call.
@@ -45,10 +52,16 @@ enum Output {
     Scale(usize),
     Gate(usize),
     Core(usize),
+    /// Of a target and an adapter of its table.
+    TableA(usize, usize),
+    TableB(usize, usize),
 }
 
 impl Output {
     fn of<'p>(self, problem: &'p BackwardProblem) -> Option<&'p GradientProblem> {
+        let of_table = |target: usize, adapter: usize, which: usize| {
+            problem.targets[target].table_gradients.as_ref()?.gradients[adapter][which].as_ref()
+        };
         match self {
             Output::X => problem.dx.as_ref(),
             Output::A(target) => problem.targets[target].a.as_ref(),
@@ -57,6 +70,8 @@ impl Output {
             Output::Scale(target) => problem.targets[target].scale.as_ref(),
             Output::Gate(target) => problem.targets[target].gate.as_ref(),
             Output::Core(target) => problem.targets[target].core.as_ref(),
+            Output::TableA(target, adapter) => of_table(target, adapter, 0),
+            Output::TableB(target, adapter) => of_table(target, adapter, 1),
         }
     }
 }
@@ -79,6 +94,9 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
         scale: empty(Output::Scale(target)),
         gate: empty(Output::Gate(target)),
         core: empty(Output::Core(target)),
+        table: (0..problem.targets[target].table.as_ref().map_or(0, |table| table.adapters.len()))
+            .map(|adapter| [empty(Output::TableA(target, adapter)), empty(Output::TableB(target, adapter))])
+            .collect(),
     });
     let terms = Mutex::new(GradientTerms { x: empty(Output::X), targets: targets.collect() });
     // SAFETY: the call's views were proven, and nothing is written to them.
@@ -95,6 +113,8 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
                 Output::Scale(target) => &mut terms.targets[target].scale,
                 Output::Gate(target) => &mut terms.targets[target].gate,
                 Output::Core(target) => &mut terms.targets[target].core,
+                Output::TableA(target, adapter) => &mut terms.targets[target].table[adapter][0],
+                Output::TableB(target, adapter) => &mut terms.targets[target].table[adapter][1],
             };
             list[(batch * rows + row) * columns + column] = value;
         });
@@ -131,12 +151,22 @@ unsafe fn run<T: Element, P: Element, N: Number>(
 ) {
     let mut intermediates = Vec::new();
     // SAFETY: the caller's.
+    let indices = unsafe { row_indices(&problem.rows, problem.batches * problem.m) };
+    // SAFETY: the caller's.
     let weights = problem.weights.as_ref().map(|(samples, weights)| unsafe { samples.row_weights(*weights) });
     for (number, target) in problem.targets.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe {
             let ranks = target.adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
             let middle = Middle::<P>::new(target.middle.as_ref(), problem.m, ranks, record);
+            bias::<T, N>(problem, number, weights.as_deref(), &write);
+            if let Some(table) = &target.table {
+                report_bad_row(&table.adapters, &indices, record);
+                let rows = TableRows::new(table, &indices);
+                let dh = tables::parameters::<T, P, N>(problem, number, table, &rows, weights.as_deref(), &write);
+                intermediates.push(Intermediate { middle, dh, rows: Some(rows) });
+                continue;
+            }
             // dH' = U·B, [batches·m, after]; dH of it
             let b = target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b));
             let u = |batch, row, i| scaled_dy::<T>(target, [batch, row, i]);
@@ -146,13 +176,80 @@ unsafe fn run<T: Element, P: Element, N: Number>(
             };
             let after = rows::<N>(problem, middle.after, target.n, u, b);
             let dh = parameters::<T, P, N>(problem, number, &middle, after, weights.as_deref(), &write);
-            intermediates.push((middle, dh));
+            intermediates.push(Intermediate { middle, dh, rows: None });
         }
     }
     if problem.dx.is_some() {
         // SAFETY: the caller's.
         unsafe { input::<T, P, N>(problem, &intermediates, &write) };
     }
+}
+
+/// What the gradient of x takes of a target.
+struct Intermediate<P, N> {
+    middle: Middle<P>,
+    /// [batches·m, the middle's columns], or with a table [batches·m, its largest rank].
+    dh: Vec<N>,
+    /// Of a target with a table.
+    rows: Option<TableRows>,
+}
+
+/// A number times the weight of its row, where rows have weights.
+fn weighed<N: Number>(weights: Option<&[f64]>, value: N, row: usize) -> N {
+    let Some(weights) = weights else { return value };
+    let mut weighed = N::default();
+    weighed.add_product(value, weights[row]);
+    weighed
+}
+
+/// An element of x as the adapters see it, of a row of all batches.
+///
+/// # Safety
+/// As [`run`], with an index within x's extents.
+unsafe fn kept_x<T: Element>(problem: &BackwardProblem, row: usize, column: usize) -> f64 {
+    let (x, index) = (View::<T>::new(&problem.x), [row / problem.m, row % problem.m, column]);
+    // SAFETY: the caller's.
+    unsafe { kept(&x, problem.dropout.as_ref(), problem.m, index) }
+}
+
+/// An element of a saved H, of a row of all batches.
+///
+/// # Safety
+/// As [`run`], with an index within its extents.
+unsafe fn saved<T: Element, N: Number>(
+    problem: &BackwardProblem,
+    (view, element_type): &(Elements<3>, ElementType),
+    row: usize,
+    column: usize,
+) -> N {
+    let index = [row / problem.m, row % problem.m, column];
+    // SAFETY: the caller's.
+    N::new(unsafe {
+        match element_type {
+            ElementType::F32 => View::<f32>::new(view).value(index),
+            _ => View::<T>::new(view).value(index),
+        }
+    })
+}
+
+/// The gradient of one target's bias.
+///
+/// # Safety
+/// As [`run`].
+unsafe fn bias<T: Element, N: Number>(
+    problem: &BackwardProblem,
+    number: usize,
+    weights: Option<&[f64]>,
+    write: &(impl Fn(Output, [usize; 3], N) + Sync),
+) {
+    let target = &problem.targets[number];
+    let dy = View::<T>::new(&target.dy);
+    // SAFETY: the caller's.
+    let dy = |row, column| unsafe { dy.value([row / problem.m, row % problem.m, column]) };
+    let one = |row: usize, _: usize| weighed(weights, N::new(1.0), row);
+    let sums = Sums { output: Output::Bias(number), extents: [1, target.n], scale: 1.0, rows: None };
+    // SAFETY: the caller's.
+    unsafe { summed_rows::<T, N>(problem, sums, one, dy, Some, write) };
 }
 
 /// An element of U: of dY, times its column's row scale.
@@ -198,7 +295,7 @@ fn rows<N: Number>(
     result
 }
 
-/// The gradients of one target's A, B, bias and middle, of dH' [batches·m, after]; returns dH.
+/// The gradients of one target's A, B and middle, of dH' [batches·m, after]; returns dH.
 ///
 /// # Safety
 /// As [`run`].
@@ -212,22 +309,12 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
 ) -> Vec<N> {
     let target = &problem.targets[number];
     let (k, columns, all_rows) = (problem.k, middle.columns, problem.batches * problem.m);
-    let (x, dy) = (View::<T>::new(&problem.x), View::<T>::new(&target.dy));
     let dropout = problem.dropout.as_ref();
     let scale = target.adapter.as_ref().map_or(0.0, |adapter| f64::from(adapter.scale)) * factor(dropout);
     let of_row = |row: usize| [row / problem.m, row % problem.m];
-    let weighed = |value: N, row: usize| match weights {
-        None => value,
-        Some(weights) => {
-            let mut weighed = N::default();
-            weighed.add_product(value, weights[row]);
-            weighed
-        }
-    };
+    let weighed = |value: N, row: usize| weighed(weights, value, row);
     // SAFETY: the caller's.
-    let x = |row, column| unsafe { kept(&x, dropout, problem.m, [of_row(row)[0], of_row(row)[1], column]) };
-    // SAFETY: the caller's.
-    let dy = |row, column| unsafe { dy.value([of_row(row)[0], of_row(row)[1], column]) };
+    let x = |row, column| unsafe { kept_x::<T>(problem, row, column) };
     // SAFETY: the caller's.
     unsafe {
         let needs_h = target.b.is_some() || target.scale.is_some() || target.gate.is_some() || target.core.is_some();
@@ -272,7 +359,7 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
             let dh = |row: usize, column: usize| weighed(dh[row * columns + column], row);
             summed_rows::<P, N>(
                 problem,
-                Sums { output: Output::A(number), extents: [columns, k], scale },
+                Sums { output: Output::A(number), extents: [columns, k], scale, rows: None },
                 dh,
                 x,
                 rank_of,
@@ -287,21 +374,10 @@ unsafe fn parameters<T: Element, P: Element, N: Number>(
             let u = |row, column| scaled_dy::<T>(target, [of_row(row)[0], of_row(row)[1], column]);
             summed_rows::<P, N>(
                 problem,
-                Sums { output: Output::B(number), extents: [middle.after, target.n], scale },
+                Sums { output: Output::B(number), extents: [middle.after, target.n], scale, rows: None },
                 h,
                 u,
                 rank_of,
-                write,
-            );
-        }
-        if target.bias.is_some() {
-            let one = |row: usize, _: usize| weighed(N::new(1.0), row);
-            summed_rows::<T, N>(
-                problem,
-                Sums { output: Output::Bias(number), extents: [1, target.n], scale: 1.0 },
-                one,
-                dy,
-                Some,
                 write,
             );
         }
@@ -319,18 +395,10 @@ unsafe fn intermediate<T: Element, P: Element, N: Number>(
     middle: &Middle<P>,
 ) -> Vec<N> {
     let rank = middle.columns;
-    if let Some((view, element_type)) = &target.h {
-        let value = |row: usize, column| {
-            let index = [row / problem.m, row % problem.m, column];
-            // SAFETY: the caller's.
-            N::new(unsafe {
-                match element_type {
-                    ElementType::F32 => View::<f32>::new(view).value(index),
-                    _ => View::<T>::new(view).value(index),
-                }
-            })
-        };
-        return (0..problem.batches * problem.m * rank).map(|i| value(i / rank, i % rank)).collect();
+    if let Some(h) = &target.h {
+        // SAFETY: the caller's.
+        let value = |i: usize| unsafe { saved::<T, N>(problem, h, i / rank, i % rank) };
+        return (0..problem.batches * problem.m * rank).map(value).collect();
     }
     let (x, a) = (View::<T>::new(&problem.x), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.a)));
     rows(
@@ -379,20 +447,22 @@ unsafe fn summed_terms<G: Element, N: Number>(
 }
 
 /// A gradient that is `scale` times sums over rows: [rows, columns] of them.
-struct Sums {
+struct Sums<'a> {
     output: Output,
     extents: [usize; 2],
     scale: f64,
+    /// Those that an adapter of a table has, of all batches. Without any, sums have no scale.
+    rows: Option<&'a [usize]>,
 }
 
-/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch or of all where the gradient is one for all, to element (rank of i, j) of a gradient; of B's to (j, rank
+/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch, of all where the gradient is one for all, or of an adapter, to element (rank of i, j) of a gradient; of B's to (j, rank
 /// of i).
 ///
 /// # Safety
 /// As [`run`].
 unsafe fn summed_rows<G: Element, N: Number>(
     problem: &BackwardProblem,
-    Sums { output, extents: [rows, columns], scale }: Sums,
+    Sums { output, extents: [rows, columns], scale, rows: list }: Sums<'_>,
     left: impl Fn(usize, usize) -> N + Sync,
     right: impl Fn(usize, usize) -> f64 + Sync,
     rank_of: impl Fn(usize) -> Option<usize> + Sync,
@@ -401,7 +471,10 @@ unsafe fn summed_rows<G: Element, N: Number>(
     let Some(gradient) = output.of(problem) else { return };
     let view = View::<G>::new(&gradient.elements);
     let groups = gradient.elements.extents[0];
-    let depth = if groups == 1 { problem.batches * problem.m } else { problem.m };
+    let of_group = if groups == 1 { problem.batches * problem.m } else { problem.m };
+    let depth = list.map_or(of_group, <[usize]>::len);
+    let row_of = |group: usize, d: usize| list.map_or(group * of_group + d, |list| list[d]);
+    let without_rows = list.is_some_and(<[usize]>::is_empty);
     let (row_tiles, column_tiles) = (rows.div_ceil(TILE), columns.div_ceil(TILE));
     let operations = (groups * rows * columns).saturating_mul(depth);
     for_each(groups * row_tiles * column_tiles, operations, Tile::<N>::new, |sums, work| {
@@ -409,19 +482,23 @@ unsafe fn summed_rows<G: Element, N: Number>(
         let (rows, columns) = (tile(work / column_tiles % row_tiles, rows), tile(work % column_tiles, columns));
         sums.product(
             [rows.len(), columns.len(), depth],
-            |i, d| left(group * depth + d, rows.start + i),
-            |j, d| right(group * depth + d, columns.start + j),
+            |i, d| left(row_of(group, d), rows.start + i),
+            |j, d| right(row_of(group, d), columns.start + j),
         );
         for (i, row) in rows.clone().enumerate() {
             let Some(row) = rank_of(row) else { continue };
             for (j, column) in columns.clone().enumerate() {
-                let index = if matches!(output, Output::B(_)) { [group, column, row] } else { [group, row, column] };
+                let by_column = matches!(output, Output::B(_) | Output::TableB(..));
+                let index = if by_column { [group, column, row] } else { [group, row, column] };
+                // SAFETY: an index within the gradient's extents.
+                let old = gradient.accumulate.then(|| N::new(unsafe { view.value(index) }));
+                if without_rows {
+                    write(output, index, old.unwrap_or_default());
+                    continue;
+                }
                 let mut value = N::default();
                 value.add_product(sums.get(i, j), scale);
-                if gradient.accumulate {
-                    // SAFETY: an index within the gradient's extents.
-                    value.add(N::new(unsafe { view.value(index) }));
-                }
+                old.into_iter().for_each(|old| value.add(old));
                 write(output, index, value);
             }
         }
@@ -434,7 +511,7 @@ unsafe fn summed_rows<G: Element, N: Number>(
 /// As [`run`].
 unsafe fn input<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
-    intermediates: &[(Middle<P>, Vec<N>)],
+    intermediates: &[Intermediate<P, N>],
     write: &(impl Fn(Output, [usize; 3], N) + Sync),
 ) {
     let Some(gradient) = &problem.dx else { return };
@@ -457,7 +534,7 @@ unsafe fn input<T: Element, P: Element, N: Number>(
                 }
             }
         };
-        for (target, (middle, dh)) in problem.targets.iter().zip(intermediates) {
+        for (target, Intermediate { middle, dh, rows: of_rows }) in problem.targets.iter().zip(intermediates) {
             // SAFETY: indices within the extents of dY, W and A.
             unsafe {
                 let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
@@ -482,6 +559,10 @@ unsafe fn input<T: Element, P: Element, N: Number>(
                     };
                     product.product(extents(middle.columns), dh, a);
                     add(branch, product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
+                }
+                if let (Some(table), Some(of_rows)) = (&target.table, of_rows) {
+                    let tile = (batch, rows.clone(), columns.clone());
+                    tables::add_branch::<P, N>(problem, table, of_rows, dh, tile, product, branch);
                 }
             }
         }

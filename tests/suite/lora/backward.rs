@@ -11,7 +11,7 @@ use crate::numbers::{Numbers, Random};
 use crate::queues::{Runner, Trials, emulators};
 use crate::shapes::{LoraShape, SMALL};
 
-fn compared<E: Element>(
+pub fn compared<E: Element>(
     numbers: Numbers,
     extents: [usize; 3],
     got: &[E],

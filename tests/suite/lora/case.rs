@@ -76,6 +76,25 @@ pub enum RowSpec {
     Segments(Vec<(usize, usize, Option<u32>)>),
 }
 
+impl RowSpec {
+    /// The adapter of a row of all batches, as an index into a table.
+    pub fn adapter_of(&self, row: usize) -> Option<i32> {
+        match self {
+            RowSpec::Same => Some(0),
+            RowSpec::Index(index) => Some(index[row]).filter(|&index| index != -1),
+            RowSpec::Segments(list) => {
+                let found = list.iter().find(|(begin, end, _)| (*begin..*end).contains(&row));
+                found.and_then(|segment| segment.2).map(|index| i32::try_from(index).unwrap_or(i32::MAX))
+            }
+        }
+    }
+
+    /// Its adapter of a table of so many.
+    pub fn entry_of(&self, row: usize, adapters: usize) -> Option<usize> {
+        usize::try_from(self.adapter_of(row)?).ok().filter(|&index| index < adapters)
+    }
+}
+
 /// In which type H is saved.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Saved {
@@ -146,14 +165,7 @@ impl Spec {
 
     /// The adapter of a row of all batches, as an index into a table.
     pub fn adapter_of(&self, row: usize) -> Option<i32> {
-        match &self.rows {
-            RowSpec::Same => Some(0),
-            RowSpec::Index(index) => Some(index[row]).filter(|&index| index != -1),
-            RowSpec::Segments(list) => {
-                let found = list.iter().find(|(begin, end, _)| (*begin..*end).contains(&row));
-                found.and_then(|segment| segment.2).map(|index| i32::try_from(index).unwrap_or(i32::MAX))
-            }
-        }
+        self.rows.adapter_of(row)
     }
 
     /// The first row that names an adapter which a target's table lacks.
@@ -207,6 +219,20 @@ pub enum RowCase {
     Same,
     Index(Buffer<i32>),
     Segments(Buffer<Segment>),
+}
+
+impl RowCase {
+    pub fn new(spec: &RowSpec) -> Self {
+        match spec {
+            RowSpec::Same => RowCase::Same,
+            RowSpec::Index(index) => RowCase::Index(Buffer::list(index)),
+            RowSpec::Segments(list) => {
+                let list: Vec<_> =
+                    list.iter().map(|&(begin, end, adapter)| Segment::new(begin..end, adapter)).collect();
+                RowCase::Segments(Buffer::list(&list))
+            }
+        }
+    }
 }
 
 /// The operands of a call, in buffers.
@@ -323,15 +349,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             column += n;
             targets.push(TargetCase { w, quantized: None, factors, middle, bias, row_scale, saved, y });
         }
-        let rows = match &spec.rows {
-            RowSpec::Same => RowCase::Same,
-            RowSpec::Index(index) => RowCase::Index(Buffer::list(index)),
-            RowSpec::Segments(list) => {
-                let list: Vec<_> =
-                    list.iter().map(|&(begin, end, adapter)| Segment::new(begin..end, adapter)).collect();
-                RowCase::Segments(Buffer::list(&list))
-            }
-        };
+        let rows = RowCase::new(&spec.rows);
         Self { spec: spec.clone(), x, targets, rows, outputs }
     }
 

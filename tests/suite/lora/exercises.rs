@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
 use super::middle::case::{Listed, MiddleSpec, Part};
 use super::{
-    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, quantized, run, sample_norms,
+    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, quantized, run, sample_norms, tables,
     weight_norm,
 };
 use crate::numbers::Numbers;
@@ -63,6 +63,9 @@ fn listed_ranks(host: bool) -> MiddleSpec {
 const TABLE: Operation =
     Operation { name: FORWARD, of: "a table", allocates: true, make: || run::exercise::<bf16, bf16>(&table()) };
 
+const GRADIENT_TABLES: Operation =
+    Operation { name: BACKWARD, of: "tables", allocates: true, make: tables::exercise::exercise };
+
 pub const OPERATIONS: &[Operation] = &[
     Operation::new(FORWARD, "prefill", || run::exercise::<bf16, bf16>(&prefill())),
     Operation::new(FORWARD, "prefill, f32", || run::exercise::<f32, f32>(&prefill())),
@@ -96,6 +99,7 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new(BACKWARD, "row scales", || {
         gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].row_scale = BiasSpec::Shared(1)))
     }),
+    GRADIENT_TABLES,
     Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
     Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),
     Operation::new("pk_lora_add_noise", "a matrix", add_noise::exercise),

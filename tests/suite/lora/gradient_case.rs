@@ -64,7 +64,7 @@ pub struct Weights {
 
 impl Weights {
     /// Of a row among so many: by going through all samples.
-    fn of_row(&self, row: usize, rows: usize) -> f64 {
+    pub fn of_row(&self, row: usize, rows: usize) -> f64 {
         let each = rows / self.values.len();
         let rows = |sample: usize| match &self.offsets {
             Some(offsets) => offsets[sample] as usize..offsets[sample + 1] as usize,
@@ -636,11 +636,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
 
     /// Half a unit in the last place of every g·W, of 2⁻²⁴ below f16's normal numbers, times its dY.
     fn dx_rounded(&self, [batch, row, i]: [usize; 3]) -> f64 {
-        let (unit, least) = match T::TYPE {
-            ElementType::F16 => (2f64.powi(-11), 2f64.powi(-25)),
-            ElementType::BF16 => (2f64.powi(-8), 0.0),
-            _ => return 0.0,
-        };
+        let Some((unit, least)) = rounding_of::<T>() else { return 0.0 };
         let of_target = |(case, spec): (&TargetCase<T, P>, &TargetSpec)| {
             let (Some(w), Some(_)) = (&case.w, &case.row_scale) else { return 0.0 };
             let product = |j| w.get_shared([batch, j, i]).to_f64() * case.scale_of(batch, j);
@@ -673,6 +669,15 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             terms
         };
         indices(case.dbias.layout.extents).map(value).collect()
+    }
+}
+
+/// Half a unit in the last place of a number of 16 bits, relative and at least.
+pub fn rounding_of<T: Element>() -> Option<(f64, f64)> {
+    match T::TYPE {
+        ElementType::F16 => Some((2f64.powi(-11), 2f64.powi(-25))),
+        ElementType::BF16 => Some((2f64.powi(-8), 0.0)),
+        _ => None,
     }
 }
 

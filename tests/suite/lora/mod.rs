@@ -30,13 +30,13 @@ macro_rules! for_types_and_devices {
 
 mod add_noise;
 mod autograd;
-mod backward;
+pub mod backward;
 mod clip_weights;
 mod counters;
 mod counters_backward;
 mod counters_mma;
 mod derivatives;
-mod doctored_table;
+pub mod doctored_table;
 mod dp_lora;
 mod dropout;
 pub mod exercises;
@@ -62,6 +62,7 @@ mod sample_norms;
 mod sample_norms_refused;
 mod sample_weights;
 pub mod special;
+pub mod tables;
 mod weight_norm;
 
 /// Those that are quick and see most come first: a fault ends a run within seconds.
@@ -76,6 +77,7 @@ pub fn trials(trials: &mut Trials) {
     dropout::trials(trials);
     backward::trials(trials);
     middle::trials(trials);
+    tables::trials(trials);
     merge::trials(trials);
     counters_backward::trials(trials);
     counters_mma::trials(trials);
