@@ -44,7 +44,7 @@ impl Model {
         let (x, a, b, dy) = (list(M * K), list(RANK * K), list(N * after), list(M * N));
         let (scale, mut gate, core): (_, Vec<f32>, _) = (list(RANK), list(M * RANK), list(after * RANK));
         gate[2] = 0.0;
-        let row_scale = (seed % 3 != 0).then(|| list(N));
+        let row_scale = (!seed.is_multiple_of(3)).then(|| list(N));
         let dropout = (seed % 2 == 1).then(|| Dropout::new(0.375, seed, 9).unwrap());
         Self { parts, x, a, b, scale, gate, core, row_scale, dy, dropout }
     }
