@@ -8,6 +8,7 @@ use peft_kernels::{Element, Error, Kernel, Layout, MatMut, Place, Status, Status
 use crate::buffer::{Buffer, Cell, Placement};
 use crate::lora::case::{BiasSpec, Factors, RowCase, RowSpec, Saved};
 use crate::lora::gradient_case::{Mode, Weights};
+use crate::lora::quantized::case::QuantizedCase;
 use crate::lora::run::{adapter, check_workspace, list, matrix, rows};
 use crate::memory::Memory;
 use crate::numbers::{Numbers, Random};
@@ -60,6 +61,7 @@ pub struct Spec {
     pub numbers: Numbers,
     pub seed: u64,
     pub algorithm: i32,
+    pub slab_bytes: usize,
 }
 
 impl Spec {
@@ -79,6 +81,7 @@ impl Spec {
             numbers,
             seed: (m * 31 + k * 41) as u64,
             algorithm: 0,
+            slab_bytes: 0,
         }
     }
 
@@ -109,6 +112,8 @@ pub struct AdapterCase<P> {
 pub struct TargetCase<T, P> {
     pub dy: Buffer<T>,
     pub w: Option<Buffer<T>>,
+    /// What a call is given in place of `w`.
+    pub quantized: Option<QuantizedCase>,
     pub row_scale: Option<Buffer<f32>>,
     pub h: (Buffer<T>, Buffer<f32>),
     pub adapters: Vec<AdapterCase<P>>,
@@ -226,7 +231,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             // Of integers powers of two, so that g ⊙ W has their bits.
             let row_scale = row_scale.map(|layout| Buffer::new(layout, |_| numbers.scale(&mut random)));
             let dbias = output(numbers, &mut random, row(1, 2), target.modes[2]);
-            TargetCase { dy, w, row_scale, h: (h, h_f32), adapters, dbias }
+            TargetCase { dy, w, quantized: None, row_scale, h: (h, h_f32), adapters, dbias }
         });
         let targets = targets.collect();
         let offsets = spec.weights.as_ref().and_then(|weights| weights.offsets.as_deref());
@@ -257,7 +262,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             of_adapter.collect::<Vec<_>>()
         });
         let mut gradients: Vec<_> = gradients.collect();
-        let mut call = Backward::new(matrix(queue, &self.x));
+        let mut call = Backward::new(matrix(queue, &self.x)).slab_bytes(self.spec.slab_bytes);
         if self.spec.x != Mode::None {
             let dx = TensorMut::with_layout(queue.sink(&self.dx), self.dx.layout).expect("the buffer holds its view");
             call = call.x_gradient(match self.spec.x {
@@ -276,9 +281,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let asked = spec.modes[0] != Mode::None || spec.modes[1] != Mode::None;
             let mut target = BackwardTarget::new(matrix(queue, &case.dy));
             target = queue.with_gradients(target, table, asked.then_some(of_table));
-            if let Some(w) = &case.w {
-                target = target.dense(matrix(queue, w));
-            }
+            target = match (&case.quantized, &case.w) {
+                (Some(w), _) => target.quantized(&w.given(queue)),
+                (None, Some(w)) => target.dense(matrix(queue, w)),
+                _ => target,
+            };
             if let Some(scale) = &case.row_scale {
                 target = target.row_scale(rows(queue, scale));
             }
@@ -370,6 +377,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             case.h.0.check_untouched("h")?;
             case.h.1.check_untouched("h in f32")?;
             case.w.iter().try_for_each(|w| w.check_untouched("w"))?;
+            case.quantized.iter().try_for_each(QuantizedCase::check_untouched)?;
             case.row_scale.iter().try_for_each(|scale| scale.check_untouched("row scale"))?;
             for (i, AdapterCase { factors, gradients }) in case.adapters.iter().enumerate() {
                 factors.a.check_untouched("a")?;

@@ -7,7 +7,7 @@ mod doctored;
 pub mod exercise;
 mod oracle;
 mod refused;
-mod values;
+pub mod values;
 
 use crate::queues::Trials;
 

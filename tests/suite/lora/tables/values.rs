@@ -55,7 +55,7 @@ fn check_case<T: Element + Cell, P: Element + Cell, Q: Runner>(
 }
 
 /// The bits of everything.
-fn bits<T: Element, P: Element>(values: &Values<T, P>) -> Vec<u64> {
+pub fn bits<T: Element, P: Element>(values: &Values<T, P>) -> Vec<u64> {
     fn of<E: Element>(list: &[E]) -> impl Iterator<Item = u64> + '_ {
         list.iter().map(|value| value.to_f64().to_bits())
     }
@@ -159,7 +159,7 @@ fn choices<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 /// More adapters than blocks share out, more rows of one than a block goes through at once, more ranks than a tile has.
 fn many_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     let ranks: Vec<usize> = (0..40).map(|i| [2, 70, 0, 17, 1][i % 5]).collect();
-    let rows = |row: usize| if row % 3 == 0 { (row / 3 * 7 % 41) as i32 - 1 } else { 1 };
+    let rows = |row: usize| if row.is_multiple_of(3) { (row / 3 * 7 % 41) as i32 - 1 } else { 1 };
     for (i, numbers) in NUMBERS.into_iter().enumerate() {
         let table = vec![TargetSpec::new(70, &ranks), TargetSpec::new(9, &[2; 40])];
         check_everywhere::<T, P>(&Spec::new(140, 66, (0..140).map(rows).collect(), table, numbers).with(|spec| {
