@@ -3,15 +3,10 @@
 
 #include <vector>
 
-#include "add_parts.cuh"
 #include "backward_launch.h"
-#include "forward_launch.h"
-#include "input_gradient_mma.cuh"
-#include "input_gradient_simt.cuh"
+#include "gradient_launch.cuh"
 #include "middle_gradient.cuh"
 #include "middle_launch.cuh"
-#include "outer_mma.cuh"
-#include "outer_simt.cuh"
 #include "ranks.h"
 #include "sample_weights.h"
 #include "shrink_problem.cuh"
@@ -19,18 +14,6 @@
 
 namespace PK_BUILD {
 namespace {
-
-template <class Math, bool LARGE, bool SCALED>
-struct InputGradientMmaOf {
-  static constexpr int32_t kForward = LARGE ? PK_LORA_FORWARD_MMA_LARGE : PK_LORA_FORWARD_MMA_SMALL;
-  static constexpr LoraTile tile = lora_forward_tile(kForward, sizeof(typename Math::Element) == 4);
-  static constexpr int kBlocksTogether = LARGE ? 1 : std::is_same<Math, ThreeTf32>::value ? 2 : 3;
-  using Product = ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>;
-  using Config = InputGradientMmaConfig<Product, kBlocksTogether, std::conditional_t<SCALED, DepthScales<Product>, Unscaled>>;
-};
-
-// A gradient whose batch stride is 0 is the sum over batches.
-int64_t batches_of(const pk_matrix& gradient, int64_t batches) { return gradient.batch_stride == 0 ? 1 : batches; }
 
 // A call, and where its intermediates are in the workspace.
 template <class T>
@@ -196,38 +179,21 @@ class Backward {
     return {target.h.data, target.h.batch_stride, target.h.row_stride, target.h.column_stride, in_f32(target.h.element_type, descriptor_.x.element_type), 1, 0};
   }
 
-  int32_t pass(const OuterProblem<T>& problem) const {
-    const int64_t parts = problem.plan.groups * problem.plan.parts;
-    if (problem.columns == 0 || parts == 0) return PK_OK;
-    if (simt_) {
-      const int64_t ranks = (problem.makes_sums != 0 ? problem.rank : 0) + (problem.bias_sums != nullptr ? 1 : 0);
-      const int64_t warps = parts * tiles_of(problem.columns, 32) * tiles_of(ranks, OuterSimtConfig::kRanks);
-      if (warps == 0) return PK_OK;
-      return launch(queue_, {"lora_outer_simt", grid_of(tiles_of(warps, OuterSimtConfig::kWarps)), OuterSimtConfig::kThreads, 0}, operands_, lora_outer_simt<T>, problem);
-    }
-    const auto run = [&](auto config) {
-      using Config = decltype(config);
-      const int64_t blocks = parts * problem.plan.column_groups * (problem.rank > 0 ? tiles_of(problem.rank, Config::kRanks) : 1);
-      return launch(queue_, {"lora_outer_mma", grid_of(blocks), Config::kThreads, shared_bytes<typename Config::Shared>()}, operands_, lora_outer_mma<Config, T>, problem);
-    };
-    return lora_outer_ranks(problem.rank) == 16 ? run(OuterMmaConfig<16>()) : run(OuterMmaConfig<64>());
-  }
+  int32_t pass(const OuterProblem<T>& problem) const { return launch_outer(queue_, operands_, problem, simt_); }
 
   template <class G>
   int32_t add_parts(const AddedParts<G>& parts) const {
-    const int64_t elements = parts.batches * parts.rows * parts.columns;
-    if (elements == 0) return PK_OK;
-    return launch(queue_, {"lora_add_parts", grid_of(tiles_of(elements, AddPartsConfig::kThreads)), AddPartsConfig::kThreads, 0}, operands_, lora_add_parts<G>, parts);
+    return launch_add_parts(queue_, operands_, parts);
   }
 
-  // Planes of a pass to a gradient: those of a batch, or all.
+  // Planes of a pass to a gradient.
   template <class G>
   int32_t add_sums(const float* data, const LoraOuterPlan& plan, int64_t plane, int64_t row_stride, int64_t rows, int64_t columns, float scale, int32_t mode, const pk_matrix& to, bool transposes,
                    const int32_t* ranks, const Batched<const float>& row_scale = {}) const {
-    const int64_t batches = batches_of(to, batches_);
-    const Batched<G> given = batched<G>(to);
-    const Batched<G> out = transposes ? Batched<G>{{given.first.data, given.first.column_stride, given.first.row_stride}, given.batch_stride} : given;
-    return add_parts<G>({data, plane, row_stride, batches > 0 ? plan.groups * plan.parts / batches : 0, batches, rows, columns, scale, mode == PK_GRADIENT_ACCUMULATE, out, ranks, row_scale, plan.parts});
+    AddedParts<G> parts = added_parts<G>(data, plan, batches_, plane, row_stride, rows, columns, scale, mode, to, transposes);
+    parts.ranks = ranks;
+    parts.row_scale = row_scale;
+    return add_parts<G>(parts);
   }
 
   template <class... A>
@@ -331,29 +297,7 @@ class Backward {
       problem.dy[i] = batched<const T>(given.dy);
       problem.depth[i] = given.dy.columns;
     }
-    if (simt_) {
-      const int64_t tiles = batches_ * tiles_of(m_, ForwardSimtConfig::kTile) * tiles_of(k_, ForwardSimtConfig::kTile);
-      if (tiles == 0) return PK_OK;
-      const LaunchShape shape{"lora_input_gradient_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
-      return launch(queue_, shape, operands_, lora_input_gradient_simt<T>, problem, tiles);
-    }
-    const auto run = [&](auto math) {
-      using Math = decltype(math);
-      if (plan_.algorithm == PK_LORA_BACKWARD_MMA_LARGE) return scaled ? dx_mma<Math, true, true>(problem) : dx_mma<Math, true, false>(problem);
-      return scaled ? dx_mma<Math, false, true>(problem) : dx_mma<Math, false, false>(problem);
-    };
-    if constexpr (sizeof(T) == 4) return plan_.tf32 != 0 ? run(Tf32()) : run(ThreeTf32());
-    else return run(Exact16<T>());
-  }
-
-  template <class Math, bool LARGE, bool SCALED>
-  int32_t dx_mma(const InputGradientProblem<T>& problem) const {
-    using Config = typename InputGradientMmaOf<Math, LARGE, SCALED>::Config;
-    using Product = typename Config::Product;
-    const int64_t tiles = batches_ * tiles_of(m_, Product::kTileRows) * tiles_of(k_, Product::kTileColumns);
-    if (tiles == 0) return PK_OK;
-    const LaunchShape shape{LARGE ? "lora_input_gradient_mma_large" : "lora_input_gradient_mma_small", grid_of(tiles), Product::kThreads, shared_bytes<typename Config::Shared>()};
-    return launch(queue_, shape, operands_, lora_input_gradient_mma<Config, T>, problem);
+    return launch_input_gradient(queue_, operands_, problem, plan_.algorithm, plan_.tf32 != 0, scaled);
   }
 
   // The sums over x's rows of every target's dH, whose columns lie side by side; then each target's own.
