@@ -185,6 +185,13 @@ class DoubleBackward {
     return launch_outer(queue_, operands_, problem, simt_);
   }
 
+  // Of no pass: zeros, or what is there, whatever the scale.
+  template <class G>
+  static void leave_out(AddedParts<G>& parts) {
+    parts.planes = 0;
+    parts.scale = 1.0f;
+  }
+
   // The parts of both passes follow each other, and are added up at once: one rounding to the gradient's type.
   template <class G>
   int32_t gradient_of_a() const {
@@ -195,7 +202,7 @@ class DoubleBackward {
     if (needs_.ux) PK_TRY(pass(descriptor_.ux, d0_, plan, sums_));
     if (needs_.ub) PK_TRY(pass(descriptor_.x, d1_, plan, second));
     if (needs_.ux && needs_.ub) parts.more = second;
-    if (!needs_.ux && !needs_.ub) parts.planes = 0;
+    if (!needs_.ux && !needs_.ub) leave_out(parts);
     return launch_add_parts(queue_, operands_, parts);
   }
 
@@ -205,7 +212,7 @@ class DoubleBackward {
     const LoraOuterPlan plan = lora_double_b_plan(descriptor_);
     AddedParts<G> parts = added_parts<G>(sums_, plan, batches_, n_ * rank_, rank_, n_, rank_, descriptor_.scale, descriptor_.b_gradient, descriptor_.db, false);
     if (needs_.h1_terms() > 0) PK_TRY(pass(descriptor_.dy, h1_, plan, sums_));
-    else parts.planes = 0;
+    else leave_out(parts);
     return launch_add_parts(queue_, operands_, parts);
   }
 

@@ -10,6 +10,7 @@ use crate::{
 mod problem;
 
 pub(crate) use problem::{BackwardProblem, BackwardTargetProblem, GradientProblem};
+pub(super) use problem::{gradient_matrix, mode as gradient_mode};
 
 const OPERATION: &str = "lora::backward";
 
@@ -39,10 +40,10 @@ enum SavedH<'a, T, Q> {
 }
 
 /// The one adapter of a layer.
-struct Factors<'a, P, Q> {
-    a: Tensor<'a, P, Q, 3>,
-    b: Tensor<'a, P, Q, 3>,
-    scale: f32,
+pub(super) struct Factors<'a, P, Q> {
+    pub(super) a: Tensor<'a, P, Q, 3>,
+    pub(super) b: Tensor<'a, P, Q, 3>,
+    pub(super) scale: f32,
 }
 
 /// One linear layer of those that share x: the gradient of its output, its parameters, and where their gradients go.
