@@ -5,7 +5,8 @@ use half::{bf16, f16};
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
 use super::middle::case::{Listed, MiddleSpec, Part};
 use super::{
-    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, run, sample_norms, weight_norm,
+    add_noise, clip_weights, double_backward, gradient_case, magnitude_gradient, merge, quantize, run, sample_norms,
+    weight_norm,
 };
 use crate::numbers::Numbers;
 use crate::streams::Operation;
@@ -94,6 +95,10 @@ pub const OPERATIONS: &[Operation] = &[
     }),
     Operation::new(BACKWARD, "row scales", || {
         gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].row_scale = BiasSpec::Shared(1)))
+    }),
+    Operation::new("pk_lora_double_backward", "all gradients", || {
+        let spec = double_backward::case::Spec::new(200, 136, 136, 16, Numbers::Reals);
+        double_backward::case::exercise::<bf16, f32>(&spec)
     }),
     Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
     Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),

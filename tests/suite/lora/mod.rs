@@ -37,6 +37,7 @@ mod counters_backward;
 mod counters_mma;
 mod derivatives;
 mod doctored_table;
+pub mod double_backward;
 mod dp_lora;
 mod dropout;
 pub mod exercises;
@@ -74,6 +75,7 @@ pub fn trials(trials: &mut Trials) {
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
+    double_backward::trials(trials);
     middle::trials(trials);
     merge::trials(trials);
     counters_backward::trials(trials);
