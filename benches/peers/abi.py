@@ -45,6 +45,9 @@ PK_GRADIENT_OVERWRITE = 1
 PK_GRADIENT_ACCUMULATE = 2
 PK_LORA_BACKWARD_TARGETS = 8
 PK_LORA_MERGE_ADAPTERS = 64
+PK_LORA_COTANGENT_X = 1
+PK_LORA_COTANGENT_A = 2
+PK_LORA_COTANGENT_B = 4
 PK_HAAR_ALONG_COLUMNS = 1
 PK_HAAR_ALONG_ROWS = 2
 PK_HAAR_ALONG_BOTH = 3
@@ -418,6 +421,37 @@ class pk_lora_magnitude_gradient_descriptor(ctypes.Structure):
     ]
 
 
+class pk_lora_double_backward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("base", ctypes.c_int32),
+        ("adapter_element_type", ctypes.c_int32),
+        ("x", pk_matrix),
+        ("dy", pk_matrix),
+        ("w", pk_matrix),
+        ("a", pk_matrix),
+        ("b", pk_matrix),
+        ("scale", ctypes.c_float),
+        ("cotangents", ctypes.c_uint32),
+        ("ux", pk_matrix),
+        ("ua", pk_matrix),
+        ("ub", pk_matrix),
+        ("dy_gradient", ctypes.c_int32),
+        ("x_gradient", ctypes.c_int32),
+        ("a_gradient", ctypes.c_int32),
+        ("b_gradient", ctypes.c_int32),
+        ("ddy", pk_matrix),
+        ("dx", pk_matrix),
+        ("da", pk_matrix),
+        ("db", pk_matrix),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+    ]
+
+
 class pk_lora_quantize_descriptor(ctypes.Structure):
     _fields_ = [
         ("size", ctypes.c_uint64),
@@ -557,6 +591,9 @@ FUNCTIONS = {
     "pk_lora_magnitude_gradient": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor)]),
     "pk_lora_magnitude_gradient_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.c_void_p]),
     "pk_lora_magnitude_gradient_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_double_backward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_double_backward_descriptor)]),
+    "pk_lora_double_backward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_double_backward_descriptor), ctypes.c_void_p]),
+    "pk_lora_double_backward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_double_backward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_quantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_dequantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_quantize_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_void_p]),

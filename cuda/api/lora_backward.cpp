@@ -29,21 +29,6 @@ struct BackwardCall {
   std::vector<pk_lora_gradient_target> targets;
 };
 
-int32_t check_gradient(const char* operation, const char* argument, const pk_matrix& matrix, int32_t mode, int64_t rows, int64_t columns, int32_t element_type, bool needs_data) {
-  if (mode < PK_GRADIENT_NONE || mode > PK_GRADIENT_ACCUMULATE) {
-    return fail(PK_ERROR_ARGUMENT, "%s: what becomes of %s is %d, expected %d (none), %d (overwrite) or %d (accumulate)", operation, argument, mode, PK_GRADIENT_NONE, PK_GRADIENT_OVERWRITE,
-                PK_GRADIENT_ACCUMULATE);
-  }
-  if (mode == PK_GRADIENT_NONE) return PK_OK;
-  if (matrix.element_type != element_type) {
-    return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (%s), expected %s", operation, argument, matrix.element_type, element_type_name(matrix.element_type),
-                element_type_name(element_type));
-  }
-  PK_TRY_API(check_matrix(operation, argument, matrix, rows, columns));
-  PK_TRY_API(check_output(operation, argument, matrix));
-  return needs_data ? check_data(operation, argument, matrix) : PK_OK;
-}
-
 int32_t check_middle_gradients(const char* operation, const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, bool needs_data) {
   struct Part {
     const char* name;
@@ -63,10 +48,7 @@ int32_t check_middle_gradients(const char* operation, const pk_lora_backward_des
     PK_TRY_API(check_gradient(operation, part.name, part.matrix, part.mode, part.rows, rank, part.element_type, needs_data));
     if (part.mode != PK_GRADIENT_NONE && (target.middle.has & part.part) == 0) return fail(PK_ERROR_ARGUMENT, "%s: %s is asked for, but the middle has no such part", operation, part.name);
   }
-  if (target.gate_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && target.dgate.batch_stride == 0 && target.dgate.rows > 0 && rank > 0) {
-    return fail(PK_ERROR_ARGUMENT, "%s: dgate has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
-  }
-  return PK_OK;
+  return check_batches_apart(operation, "dgate", target.dgate, target.gate_gradient, descriptor.batch_count);
 }
 
 int32_t check_target(const char* operation, const pk_lora_backward_descriptor& descriptor, const pk_lora_gradient_target& target, bool needs_data) {
@@ -123,9 +105,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
   PK_TRY_API(check_dropout(operation, descriptor.dropout, descriptor.batch_count, descriptor.x));
   PK_TRY_API(check_pointer(operation, "status", descriptor.status, alignof(pk_status_record)));
   PK_TRY_API(check_gradient(operation, "dx", descriptor.dx, descriptor.x_gradient, descriptor.x.rows, descriptor.x.columns, descriptor.x.element_type, needs_data));
-  if (descriptor.x_gradient != PK_GRADIENT_NONE && descriptor.batch_count > 1 && descriptor.dx.batch_stride == 0 && descriptor.dx.rows > 0 && descriptor.dx.columns > 0) {
-    return fail(PK_ERROR_ARGUMENT, "%s: dx has batch stride 0 with %" PRId64 " batches: they would overlap", operation, descriptor.batch_count);
-  }
+  PK_TRY_API(check_batches_apart(operation, "dx", descriptor.dx, descriptor.x_gradient, descriptor.batch_count));
   double largest = static_cast<double>(descriptor.batch_count) * static_cast<double>(descriptor.x.rows), ranks = 0;
   largest = std::max(largest, static_cast<double>(descriptor.x.columns));
   for (int64_t i = 0; i < descriptor.target_count; ++i) {
@@ -161,11 +141,7 @@ int32_t h_planes_of(const BackwardCall& call, int32_t algorithm) {
   if (algorithm == PK_LORA_BACKWARD_SIMT) return 1;
   int64_t rank = 0;
   for (const pk_lora_gradient_target& target : call.targets) rank = std::max(rank, lora_makes_h(target) ? lora_rank(target) : 0);
-  const pk_lora_backward_descriptor& descriptor = call.descriptor;
-  const double blocks = static_cast<double>(descriptor.batch_count) * static_cast<double>(lora_up(descriptor.x.rows, kLoraShrinkRows)) * static_cast<double>(lora_up(rank, lora_shrink_columns(rank)));
-  if (blocks < 1 || blocks >= 264) return 1;
-  const int64_t stages = lora_up(descriptor.x.columns * element_size(descriptor.x.element_type), kLoraShrinkStageBytes);
-  return static_cast<int32_t>(std::clamp<int64_t>(static_cast<int64_t>(264 / blocks), 1, std::clamp<int64_t>(stages / 4, 1, 16)));
+  return backward_planes_of(call.descriptor.batch_count, call.descriptor.x, rank);
 }
 
 // Whether a row scale meets a dY of 16 bits whose columns are contiguous: large tiles would copy it element by element.
@@ -316,6 +292,32 @@ int32_t check_dropout(const char* operation, const pk_dropout& dropout, int64_t 
     return fail(PK_ERROR_ARGUMENT, "%s: dropout of x with %" PRId64 " batches of [%" PRId64 ", %" PRId64 "], expected at most 2^32 rows and 2^34 columns", operation, batches, x.rows, x.columns);
   }
   return PK_OK;
+}
+
+int32_t check_gradient(const char* operation, const char* argument, const pk_matrix& matrix, int32_t mode, int64_t rows, int64_t columns, int32_t element_type, bool needs_data) {
+  if (mode < PK_GRADIENT_NONE || mode > PK_GRADIENT_ACCUMULATE) {
+    return fail(PK_ERROR_ARGUMENT, "%s: what becomes of %s is %d, expected %d (none), %d (overwrite) or %d (accumulate)", operation, argument, mode, PK_GRADIENT_NONE, PK_GRADIENT_OVERWRITE,
+                PK_GRADIENT_ACCUMULATE);
+  }
+  if (mode == PK_GRADIENT_NONE) return PK_OK;
+  if (matrix.element_type != element_type) {
+    return fail(PK_ERROR_ELEMENT_TYPE, "%s: %s has element type %d (%s), expected %s", operation, argument, matrix.element_type, element_type_name(matrix.element_type),
+                element_type_name(element_type));
+  }
+  PK_TRY_API(check_matrix(operation, argument, matrix, rows, columns));
+  PK_TRY_API(check_output(operation, argument, matrix));
+  return needs_data ? check_data(operation, argument, matrix) : PK_OK;
+}
+
+int32_t check_batches_apart(const char* operation, const char* argument, const pk_matrix& matrix, int32_t mode, int64_t batches) {
+  if (mode == PK_GRADIENT_NONE || batches <= 1 || matrix.batch_stride != 0 || matrix.rows == 0 || matrix.columns == 0) return PK_OK;
+  return fail(PK_ERROR_ARGUMENT, "%s: %s has batch stride 0 with %" PRId64 " batches: they would overlap", operation, argument, batches);
+}
+
+int32_t backward_planes_of(int64_t batches, const pk_matrix& left, int64_t rank) {
+  constexpr double kWantedBlocks = 264;  // two for each multiprocessor
+  const double blocks = static_cast<double>(batches) * static_cast<double>(lora_up(left.rows, kLoraShrinkRows)) * static_cast<double>(lora_up(rank, lora_shrink_columns(rank)));
+  return parts_of(blocks, kWantedBlocks, lora_up(left.columns * element_size(left.element_type), kLoraShrinkStageBytes));
 }
 
 }  // namespace peft_kernels_api

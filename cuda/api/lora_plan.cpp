@@ -44,13 +44,6 @@ double tiles_of(const Forward& forward, const LoraTile& tile) {
   return tiles;
 }
 
-// So many parts of `stages` that `blocks` fill the chip, each with enough to do.
-int32_t parts_of(double blocks, double wanted, int64_t stages) {
-  if (blocks < 1 || blocks >= wanted) return 1;
-  const auto parts = static_cast<int64_t>(wanted / blocks);
-  return static_cast<int32_t>(std::clamp<int64_t>(parts, 1, std::clamp<int64_t>(stages / kLeastStages, 1, kMostParts)));
-}
-
 int64_t largest_rank(const Forward& forward) {
   int64_t rank = 0;
   for (const pk_lora_target& target : forward.targets) rank = std::max(rank, target.max_rank);
@@ -141,6 +134,12 @@ int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
 }
 
 }  // namespace
+
+int32_t parts_of(double blocks, double wanted, int64_t stages) {
+  if (blocks < 1 || blocks >= wanted) return 1;
+  const auto parts = static_cast<int64_t>(wanted / blocks);
+  return static_cast<int32_t>(std::clamp<int64_t>(parts, 1, std::clamp<int64_t>(stages / kLeastStages, 1, kMostParts)));
+}
 
 bool runs_on_tensor_cores(const pk_chip& chip) { return chip.compute_capability >= 80 && chip.shared_memory_per_block >= kLoraSharedBytes; }
 

@@ -5,6 +5,7 @@
 
 struct LoraForwardPlan;  // what a family's `pick` decided
 struct LoraBackwardPlan;
+struct LoraDoubleBackwardPlan;
 struct HaarWaraPlan;
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
@@ -26,6 +27,7 @@ struct HaarWaraPlan;
   int32_t pk_##build##_lora_weight_norm_prepare(void);                                                                    \
   int32_t pk_##build##_lora_magnitude_gradient(const pk_queue* queue, const pk_lora_magnitude_gradient_descriptor* descriptor); \
   int32_t pk_##build##_lora_magnitude_gradient_prepare(void);                                                             \
+  int32_t pk_##build##_lora_double_backward(const pk_queue* queue, const pk_lora_double_backward_descriptor* descriptor, const LoraDoubleBackwardPlan* plan); \
   int32_t pk_##build##_lora_quantize_prepare(void);                                                                       \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \

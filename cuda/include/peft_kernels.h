@@ -449,6 +449,39 @@ PK_API int32_t pk_lora_magnitude_gradient(const pk_queue *queue, const pk_lora_m
 PK_API int32_t pk_lora_magnitude_gradient_workspace(const pk_lora_magnitude_gradient_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_magnitude_gradient_pick(const pk_chip *chip, const pk_lora_magnitude_gradient_descriptor *descriptor, pk_kernel_choice *choice);
 
+/* Which cotangents pk_lora_double_backward has. */
+#define PK_LORA_COTANGENT_X 1u
+#define PK_LORA_COTANGENT_A 2u
+#define PK_LORA_COTANGENT_B 4u
+
+/* The backward of pk_lora_backward of one layer without middle, row scale and dropout: the gradients of <ux, dX> + <ua, dA> + <ub, dB>, where dX, dA and dB are what pk_lora_backward makes of dy. With
+ * h = ux * A^T + x * ua^T: ddy = ux * W^T + scale * (h * B^T + (x * A^T) * ub^T); dx = scale * ((dy * ub) * A + (dy * B) * ua); da = scale * ((dy * B)^T * ux + (dy * ub)^T * x);
+ * db = scale * dy^T * h. A cotangent that is not there counts as 0. W is a constant. */
+typedef struct pk_lora_double_backward_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;          /* 0 is 1 */
+  int32_t base;                 /* PK_LORA_BASE_NONE or PK_LORA_BASE_DENSE: whether dX has the part of W */
+  int32_t adapter_element_type; /* of a, b, ua, ub, da and db: x's, or PK_F32 */
+  pk_matrix x, dy;              /* [m, k], [m, n] */
+  pk_matrix w;                  /* [n, k]; read with PK_LORA_BASE_DENSE and ux for ddy only */
+  pk_matrix a, b;               /* [rank, k], [n, rank] */
+  float scale;
+  uint32_t cotangents; /* PK_LORA_COTANGENT_*, those that there are */
+  pk_matrix ux;        /* [m, k], of x's type: the cotangent of dX */
+  pk_matrix ua, ub;    /* as a and b, those of dA and dB */
+  int32_t dy_gradient, x_gradient, a_gradient, b_gradient; /* PK_GRADIENT_* */
+  pk_matrix ddy, dx; /* [m, n], [m, k], one for each batch */
+  pk_matrix da, db;  /* as a and b; batch stride 0: the sum over batches */
+  void *workspace;   /* device */
+  uint64_t workspace_bytes;
+} pk_lora_double_backward_descriptor;
+
+PK_API int32_t pk_lora_double_backward(const pk_queue *queue, const pk_lora_double_backward_descriptor *descriptor);
+PK_API int32_t pk_lora_double_backward_workspace(const pk_lora_double_backward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_double_backward_pick(const pk_chip *chip, const pk_lora_double_backward_descriptor *descriptor, pk_kernel_choice *choice);
+
 /* Elements of `matrix`, one row after the other, in blocks. Quantize: absmax = the largest magnitude of a block, code = codes[boundaries below x * (1 / max(absmax, 1e-38))].
  * Dequantize: x = values[code] * absmax. Nested: absmax = absmax_book.values[absmax_code] * absmax[block / absmax_block] + absmax_offset, which is their mean. */
 typedef struct pk_lora_quantize_descriptor {

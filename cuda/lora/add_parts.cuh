@@ -1,4 +1,4 @@
-// out = scale * (the sum of planes, in their order) + what out is to be added to; where rows have scales, too, of the planes of each the sum times it.
+// out = scale * (the sum of planes, in their order, of one pass or of two) + what out is to be added to; where rows have scales, too, of the planes of each the sum times it.
 //
 // A thread an element, neighbours along the planes' columns; with a list of ranks these are some of out's, and the others stay as they are. Loads: planes * rows * columns of f32, a row's scale (from
 // cache), and out where it is added to; of a list 4 bytes an element (from cache). Stores: out. Roundings: planes, the row's scale, the one scaled sum with out, then the one to out's type.
@@ -24,6 +24,7 @@ struct AddedParts {
   const int32_t* ranks;            // out's columns that the planes' are, -1: none; or null, all in their order
   Batched<const float> row_scale;  // [1, rows], data = null: none ...
   int64_t planes_of_scale;         // ... else one for each so many planes, which are some of a batch's or all
+  const float* more = nullptr;     // without row scales: the planes of a second pass, as many and as far apart
 };
 
 template <class G>
@@ -38,6 +39,11 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(AddPartsConfig::kThreads) lora_add_parts(AddedPa
     if (parts.row_scale.first.data == nullptr) {
 #pragma unroll 4  // loads that wait together
       for (int64_t plane = 0; plane < parts.planes; ++plane) sum += load_global(source + plane * parts.plane_stride);
+      if (parts.more != nullptr) {
+        const float* more = parts.more + (source - parts.data);
+#pragma unroll 4
+        for (int64_t plane = 0; plane < parts.planes; ++plane) sum += load_global(more + plane * parts.plane_stride);
+      }
     } else {
       for (int64_t plane = 0; plane < parts.planes; plane += parts.planes_of_scale) {
         float of_scale = 0.0f;

@@ -2,18 +2,14 @@
 // With tables of adapters the passes are over the rows of each adapter (backward_tables.cuh).
 #pragma once
 
+#include <algorithm>
 #include <vector>
 
-#include "add_parts.cuh"
 #include "backward_launch.h"
 #include "backward_tables.cuh"
-#include "forward_launch.h"
-#include "input_gradient_mma.cuh"
-#include "input_gradient_simt.cuh"
+#include "gradient_launch.cuh"
 #include "middle_gradient.cuh"
 #include "middle_launch.cuh"
-#include "outer_mma.cuh"
-#include "outer_simt.cuh"
 #include "quantized_launch.h"
 #include "ranks.h"
 #include "sample_weights.h"
@@ -22,18 +18,6 @@
 
 namespace PK_BUILD {
 namespace {
-
-template <class Math, bool LARGE, bool SCALED>
-struct InputGradientMmaOf {
-  static constexpr int32_t kForward = LARGE ? PK_LORA_FORWARD_MMA_LARGE : PK_LORA_FORWARD_MMA_SMALL;
-  static constexpr LoraTile tile = lora_forward_tile(kForward, sizeof(typename Math::Element) == 4);
-  static constexpr int kBlocksTogether = LARGE ? 1 : std::is_same<Math, ThreeTf32>::value ? 2 : 3;
-  using Product = ProductConfig<Math, tile.rows, tile.columns, 2, LARGE ? 4 : 2, 1, 4>;
-  using Config = InputGradientMmaConfig<Product, kBlocksTogether, std::conditional_t<SCALED, DepthScales<Product>, Unscaled>>;
-};
-
-// A gradient whose batch stride is 0 is the sum over batches.
-int64_t batches_of(const pk_matrix& gradient, int64_t batches) { return gradient.batch_stride == 0 ? 1 : batches; }
 
 // A call, and where its intermediates are in the workspace.
 template <class T>
@@ -228,38 +212,21 @@ class Backward {
     return {target.h.data, target.h.batch_stride, target.h.row_stride, target.h.column_stride, in_f32(target.h.element_type, descriptor_.x.element_type), 1, 0};
   }
 
-  int32_t pass(const OuterProblem<T>& problem) const {
-    const int64_t parts = problem.plan.groups * problem.plan.parts;
-    if (problem.columns == 0 || parts == 0) return PK_OK;
-    if (simt_) {
-      const int64_t ranks = (problem.makes_sums != 0 ? problem.rank : 0) + (problem.bias_sums != nullptr ? 1 : 0);
-      const int64_t warps = parts * tiles_of(problem.columns, 32) * tiles_of(ranks, OuterSimtConfig::kRanks);
-      if (warps == 0) return PK_OK;
-      return launch(queue_, {"lora_outer_simt", grid_of(tiles_of(warps, OuterSimtConfig::kWarps)), OuterSimtConfig::kThreads, 0}, operands_, lora_outer_simt<T>, problem);
-    }
-    const auto run = [&](auto config) {
-      using Config = decltype(config);
-      const int64_t blocks = parts * problem.plan.column_groups * (problem.rank > 0 ? tiles_of(problem.rank, Config::kRanks) : 1);
-      return launch(queue_, {"lora_outer_mma", grid_of(blocks), Config::kThreads, shared_bytes<typename Config::Shared>()}, operands_, lora_outer_mma<Config, T>, problem);
-    };
-    return lora_outer_ranks(problem.rank) == 16 ? run(OuterMmaConfig<16>()) : run(OuterMmaConfig<64>());
-  }
+  int32_t pass(const OuterProblem<T>& problem) const { return launch_outer(queue_, operands_, problem, simt_); }
 
   template <class G>
   int32_t add_parts(const AddedParts<G>& parts) const {
-    const int64_t elements = parts.batches * parts.rows * parts.columns;
-    if (elements == 0) return PK_OK;
-    return launch(queue_, {"lora_add_parts", grid_of(tiles_of(elements, AddPartsConfig::kThreads)), AddPartsConfig::kThreads, 0}, operands_, lora_add_parts<G>, parts);
+    return launch_add_parts(queue_, operands_, parts);
   }
 
-  // Planes of a pass to a gradient: those of a batch, or all.
+  // Planes of a pass to a gradient.
   template <class G>
   int32_t add_sums(const float* data, const LoraOuterPlan& plan, int64_t plane, int64_t row_stride, int64_t rows, int64_t columns, float scale, int32_t mode, const pk_matrix& to, bool transposes,
                    const int32_t* ranks, const Batched<const float>& row_scale = {}) const {
-    const int64_t batches = batches_of(to, batches_);
-    const Batched<G> given = batched<G>(to);
-    const Batched<G> out = transposes ? Batched<G>{{given.first.data, given.first.column_stride, given.first.row_stride}, given.batch_stride} : given;
-    return add_parts<G>({data, plane, row_stride, batches > 0 ? plan.groups * plan.parts / batches : 0, batches, rows, columns, scale, mode == PK_GRADIENT_ACCUMULATE, out, ranks, row_scale, plan.parts});
+    AddedParts<G> parts = added_parts<G>(data, plan, batches_, plane, row_stride, rows, columns, scale, mode, to, transposes);
+    parts.ranks = ranks;
+    parts.row_scale = row_scale;
+    return add_parts<G>(parts);
   }
 
   template <class... A>
@@ -371,17 +338,19 @@ class Backward {
     }
     const bool quantized = std::any_of(targets_.begin(), targets_.end(), [](const pk_lora_gradient_target& target) { return target.base == PK_LORA_BASE_QUANTIZED; });
     if (batches_ * m_ == 0 || k_ == 0) return PK_OK;
-    if (!quantized) return dx_part(problem, scaled);
+    if (!quantized) return write_dx(problem, scaled);
     // Of all quantised W so many columns at a time as the slab holds.
     const int64_t columns = lora_input_slab_columns(descriptor_);
     for (int64_t first = 0; first < k_; first += columns) {
       of.targets[0].first = first;
       of.targets[0].count = std::min(columns, k_ - first);
       PK_TRY(fill_slab(of, first, of.targets[0].count));
-      PK_TRY(dx_part(problem, scaled));
+      PK_TRY(write_dx(problem, scaled));
     }
     return PK_OK;
   }
+
+  int32_t write_dx(const InputGradientProblem<T>& problem, bool scaled) const { return launch_input_gradient(queue_, operands_, problem, plan_.algorithm, plan_.tf32 != 0, scaled); }
 
   // Columns of every quantised W, one W after the other, and where the targets find them.
   int32_t fill_slab(ForwardProblem<T>& of, int64_t first, int64_t count) const {
@@ -396,32 +365,6 @@ class Backward {
       place += given.dy.columns * pitch;
     }
     return PK_OK;
-  }
-
-  // The columns of dX that the problem says.
-  int32_t dx_part(const InputGradientProblem<T>& problem, bool scaled) const {
-    const int64_t columns = problem.of.targets[0].count;
-    if (simt_) {
-      const int64_t tiles = batches_ * tiles_of(m_, ForwardSimtConfig::kTile) * tiles_of(columns, ForwardSimtConfig::kTile);
-      const LaunchShape shape{"lora_input_gradient_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
-      return launch(queue_, shape, operands_, lora_input_gradient_simt<T>, problem, tiles);
-    }
-    const auto run = [&](auto math) {
-      using Math = decltype(math);
-      if (plan_.algorithm == PK_LORA_BACKWARD_MMA_LARGE) return scaled ? dx_mma<Math, true, true>(problem) : dx_mma<Math, true, false>(problem);
-      return scaled ? dx_mma<Math, false, true>(problem) : dx_mma<Math, false, false>(problem);
-    };
-    if constexpr (sizeof(T) == 4) return plan_.tf32 != 0 ? run(Tf32()) : run(ThreeTf32());
-    else return run(Exact16<T>());
-  }
-
-  template <class Math, bool LARGE, bool SCALED>
-  int32_t dx_mma(const InputGradientProblem<T>& problem) const {
-    using Config = typename InputGradientMmaOf<Math, LARGE, SCALED>::Config;
-    using Product = typename Config::Product;
-    const int64_t tiles = batches_ * tiles_of(m_, Product::kTileRows) * tiles_of(problem.of.targets[0].count, Product::kTileColumns);
-    const LaunchShape shape{LARGE ? "lora_input_gradient_mma_large" : "lora_input_gradient_mma_small", grid_of(tiles), Product::kThreads, shared_bytes<typename Config::Shared>()};
-    return launch(queue_, shape, operands_, lora_input_gradient_mma<Config, T>, problem);
   }
 
   // The sums over x's rows of every target's dH, whose columns lie side by side; then each target's own.

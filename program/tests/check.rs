@@ -31,12 +31,14 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
         for (op, kernels) in [
             ("lora.forward", &["simt", "mma_large", "mma_small", "mma_decode"][..]),
             ("lora.backward", &["simt", "mma_large", "mma_small"]),
+            ("lora.double_backward", &["simt", "mma_large", "mma_small"]),
             ("lora.merge", &["simt", "mma"]),
             ("lora.unmerge", &["simt", "mma"]),
             ("lora.weight_norm", &["mma"]),
             ("lora.sample_norms", &["simt"]),
         ] {
-            let stem = op.replace('.', "_").replace("unmerge", "merge").replace("backward", "input_gradient");
+            let stem = op.replace('.', "_").replace("unmerge", "merge").replace("double_", "");
+            let stem = stem.replace("backward", "input_gradient");
             let kernels = kernels.iter().map(|kernel| ("emulator", format!("{stem}_{kernel}")));
             for (queue, kernel) in kernels.chain([("cpu", "reference".into())]) {
                 let row = [op, &kernel, queue, element_type].map(String::from);

@@ -44,6 +44,9 @@ pub const PK_GRADIENT_OVERWRITE: i32 = 1;
 pub const PK_GRADIENT_ACCUMULATE: i32 = 2;
 pub const PK_LORA_BACKWARD_TARGETS: i32 = 8;
 pub const PK_LORA_MERGE_ADAPTERS: i32 = 64;
+pub const PK_LORA_COTANGENT_X: i32 = 1;
+pub const PK_LORA_COTANGENT_A: i32 = 2;
+pub const PK_LORA_COTANGENT_B: i32 = 4;
 pub const PK_HAAR_ALONG_COLUMNS: i32 = 1;
 pub const PK_HAAR_ALONG_ROWS: i32 = 2;
 pub const PK_HAAR_ALONG_BOTH: i32 = 3;
@@ -1081,6 +1084,104 @@ impl Default for pk_lora_magnitude_gradient_descriptor {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_double_backward_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub base: i32,
+    pub adapter_element_type: i32,
+    pub x: pk_matrix,
+    pub dy: pk_matrix,
+    pub w: pk_matrix,
+    pub a: pk_matrix,
+    pub b: pk_matrix,
+    pub scale: f32,
+    pub cotangents: u32,
+    pub ux: pk_matrix,
+    pub ua: pk_matrix,
+    pub ub: pk_matrix,
+    pub dy_gradient: i32,
+    pub x_gradient: i32,
+    pub a_gradient: i32,
+    pub b_gradient: i32,
+    pub ddy: pk_matrix,
+    pub dx: pk_matrix,
+    pub da: pk_matrix,
+    pub db: pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_double_backward_descriptor"]
+        [::core::mem::size_of::<pk_lora_double_backward_descriptor>() - 744usize];
+    ["Alignment of pk_lora_double_backward_descriptor"]
+        [::core::mem::align_of::<pk_lora_double_backward_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::base"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, base) - 24usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, adapter_element_type) - 28usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::x"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, x) - 32usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dy"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dy) - 88usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::w"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, w) - 144usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::a"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, a) - 200usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::b"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, b) - 256usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::scale"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, scale) - 312usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::cotangents"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, cotangents) - 316usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ux"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ux) - 320usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ua"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ua) - 376usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ub"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ub) - 432usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dy_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dy_gradient) - 488usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::x_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, x_gradient) - 492usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::a_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, a_gradient) - 496usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::b_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, b_gradient) - 500usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ddy"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ddy) - 504usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dx"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dx) - 560usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::da"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, da) - 616usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::db"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, db) - 672usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, workspace) - 728usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, workspace_bytes) - 736usize];
+};
+impl Default for pk_lora_double_backward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
 pub struct pk_lora_quantize_descriptor {
     pub size: u64,
@@ -1491,6 +1592,19 @@ unsafe extern "C" {
     pub fn pk_lora_magnitude_gradient_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_magnitude_gradient_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_double_backward(
+        queue: *const pk_queue,
+        descriptor: *const pk_lora_double_backward_descriptor,
+    ) -> i32;
+    pub fn pk_lora_double_backward_workspace(
+        descriptor: *const pk_lora_double_backward_descriptor,
+        bytes: *mut u64,
+    ) -> i32;
+    pub fn pk_lora_double_backward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_double_backward_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_quantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;

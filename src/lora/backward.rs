@@ -12,6 +12,7 @@ use crate::{
 mod descriptor;
 mod problem;
 
+pub(super) use descriptor::{gradient_matrix, mode as gradient_mode};
 pub(crate) use problem::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 
 const OPERATION: &str = "lora::backward";
@@ -41,10 +42,17 @@ enum SavedH<'a, T, Q> {
     F32(Tensor<'a, f32, Q, 3>),
 }
 
+/// The one adapter of a layer.
+pub(super) struct Factors<'a, P, Q> {
+    pub(super) a: Tensor<'a, P, Q, 3>,
+    pub(super) b: Tensor<'a, P, Q, 3>,
+    pub(super) scale: f32,
+}
+
 /// The adapters of a layer.
 enum Adapters<'a, P, Q> {
     None,
-    One { a: Tensor<'a, P, Q, 3>, b: Tensor<'a, P, Q, 3>, scale: f32 },
+    One(Factors<'a, P, Q>),
     Table { table: &'a AdapterTable<'a, P, Q>, device: Vector<'a, AdapterEntry, Q> },
 }
 
@@ -112,7 +120,7 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
 
     /// The adapter, as in forward: `a` [rank, k], `b` [n, rank].
     pub fn adapter(mut self, a: impl Into<Tensor<'a, P, Q, 3>>, b: impl Into<Tensor<'a, P, Q, 3>>, scale: f32) -> Self {
-        self.adapters = Adapters::One { a: a.into(), b: b.into(), scale };
+        self.adapters = Adapters::One(Factors { a: a.into(), b: b.into(), scale });
         self
     }
 

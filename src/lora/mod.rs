@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none; W dense or [`Quantized`] |
 //! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated; of every adapter of a table |
+//! | [`double_backward`] | the backward of [`backward`]: Hessian-vector products, meta-learning, influence functions |
 //! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back; [`forward`] and [`backward`] take them as they are: QLoRA |
 //! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
@@ -18,6 +19,7 @@ mod add_noise;
 mod backward;
 mod clip_weights;
 mod code_book;
+mod double_backward;
 mod dropout;
 mod forward;
 mod gradient_table;
@@ -36,6 +38,7 @@ pub use add_noise::{AddNoise, add_noise, add_noise_kernel};
 pub use backward::{Backward, BackwardTarget, Gradient, backward, backward_kernel, backward_workspace};
 pub use clip_weights::{ClipWeights, clip_weights, clip_weights_kernel};
 pub use code_book::CodeBook;
+pub use double_backward::{DoubleBackward, double_backward, double_backward_kernel, double_backward_workspace};
 pub use dropout::Dropout;
 pub use forward::{Forward, Target, forward, forward_kernel, forward_workspace};
 pub use gradient_table::{AdapterGradient, AdapterGradientEntry, GradientTable};
@@ -56,6 +59,7 @@ pub(crate) use adapter::{AdapterProblem, TableProblem};
 pub(crate) use add_noise::NoiseProblem;
 pub(crate) use backward::{BackwardProblem, BackwardTargetProblem, GradientProblem};
 pub(crate) use clip_weights::ClipProblem;
+pub(crate) use double_backward::DoubleBackwardProblem;
 pub(crate) use forward::{AdapterChoice, BaseKind, ForwardProblem, TargetProblem};
 pub(crate) use gradient_table::GradientTableProblem;
 pub(crate) use magnitude_gradient::MagnitudeProblem;

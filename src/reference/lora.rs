@@ -12,12 +12,15 @@ use crate::lora::{
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
+mod double_backward;
 mod magnitude_gradient;
 mod middle;
 mod samples;
 
 pub(crate) use backward::backward;
 pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
+pub(crate) use double_backward::double_backward;
+pub use double_backward::{DoubleBackwardTerms, double_backward_terms};
 pub(crate) use magnitude_gradient::magnitude_gradient;
 pub use magnitude_gradient::magnitude_gradient_terms;
 use middle::Middle;

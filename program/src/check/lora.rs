@@ -1,6 +1,7 @@
 //! The cases of the LoRA family.
 
 mod backward;
+mod double_backward;
 mod formulas;
 mod forward;
 mod magnitude_gradient;
@@ -54,6 +55,7 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
         for types in subjects.element_types(layer) {
             let (choice, scaled) = (Choice::AUTOMATIC, index % 2 == 1);
             cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice, scaled }));
+            cases.push(Box::new(double_backward::DoubleBackwardCase { subjects, layer, types, choice }));
             cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(weight_norm::WeightNormCase { subjects, layer, types }));
             cases.push(Box::new(sample_norms::SampleNormsCase { subjects, layer, types }));
@@ -75,6 +77,7 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
                 for scaled in [false, true] {
                     cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice, scaled }));
                 }
+                cases.push(Box::new(double_backward::DoubleBackwardCase { subjects, layer, types, choice }));
             }
             for choice in MERGE {
                 cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice }));

@@ -116,7 +116,8 @@ impl BackwardProblem<'_> {
     }
 }
 
-fn mode(gradient: Option<&GradientProblem>) -> i32 {
+/// What becomes of a gradient, as the C side takes it.
+pub(in crate::lora) fn mode(gradient: Option<&GradientProblem>) -> i32 {
     match gradient {
         None => ffi::PK_GRADIENT_NONE,
         // One for each batch, of no batch.
@@ -126,30 +127,33 @@ fn mode(gradient: Option<&GradientProblem>) -> i32 {
     }
 }
 
+/// Where a gradient goes, as the C side takes it: one for all batches has batch stride 0.
+pub(in crate::lora) fn gradient_matrix(
+    gradient: Option<&GradientProblem>,
+    element_type: ElementType,
+) -> ffi::pk_matrix {
+    let Some(GradientProblem { elements, .. }) = gradient else { return Default::default() };
+    let batch_stride = if elements.extents[0] == 1 { 0 } else { elements.strides[0] as i64 };
+    ffi::pk_matrix { batch_stride, ..elements.matrix(element_type) }
+}
+
 impl BackwardTargetProblem<'_> {
     fn descriptor(&self, [element_type, adapter_element_type]: [ElementType; 2]) -> ffi::pk_lora_gradient_target {
-        let gradient = |gradient: &Option<GradientProblem>, element_type| match gradient {
-            None => Default::default(),
-            Some(GradientProblem { elements, .. }) => {
-                let batch_stride = if elements.extents[0] == 1 { 0 } else { elements.strides[0] as i64 };
-                ffi::pk_matrix { batch_stride, ..elements.matrix(element_type) }
-            }
-        };
         let mut target = ffi::pk_lora_gradient_target {
             adapter_element_type: adapter_element_type as i32,
             dy: self.dy.matrix(element_type),
             a_gradient: mode(self.a.as_ref()),
             b_gradient: mode(self.b.as_ref()),
             bias_gradient: mode(self.bias.as_ref()),
-            da: gradient(&self.a, adapter_element_type),
-            db: gradient(&self.b, adapter_element_type),
-            dbias: gradient(&self.bias, element_type),
+            da: gradient_matrix(self.a.as_ref(), adapter_element_type),
+            db: gradient_matrix(self.b.as_ref(), adapter_element_type),
+            dbias: gradient_matrix(self.bias.as_ref(), element_type),
             scale_gradient: mode(self.scale.as_ref()),
             gate_gradient: mode(self.gate.as_ref()),
             core_gradient: mode(self.core.as_ref()),
-            dscale: gradient(&self.scale, adapter_element_type),
-            dgate: gradient(&self.gate, ElementType::F32),
-            dcore: gradient(&self.core, adapter_element_type),
+            dscale: gradient_matrix(self.scale.as_ref(), adapter_element_type),
+            dgate: gradient_matrix(self.gate.as_ref(), ElementType::F32),
+            dcore: gradient_matrix(self.core.as_ref(), adapter_element_type),
             ..Default::default()
         };
         (target.base, target.w, target.quantized) = self.base.descriptor(element_type);

@@ -1,6 +1,6 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Adapters, Backward, BackwardTarget, Base, Gradient, OPERATION, SavedH, TableGradients};
+use super::{Adapters, Backward, BackwardTarget, Base, Factors, Gradient, OPERATION, SavedH, TableGradients};
 use crate::check::{Check, LARGEST};
 use crate::layout::extents;
 use crate::lora::forward::{as_rows, input};
@@ -73,7 +73,7 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
         let rows = self.rows.problem(check, batches * m, queue, guards)?;
         let chosen = |target: &BackwardTarget<'_, T, P, Q>| match target.adapters {
             Adapters::None => Chosen::None,
-            Adapters::One { .. } => Chosen::One,
+            Adapters::One(_) => Chosen::One,
             Adapters::Table { .. } => Chosen::Table,
         };
         self.rows.check_choice(check, self.targets.iter().map(chosen))?;
@@ -116,7 +116,7 @@ impl Inputs {
 
 impl<T: Element, Q: Queue> Gradient<'_, T, Q> {
     /// Of a matrix, one for all batches or one for each.
-    fn problem<'s>(
+    pub(in crate::lora) fn problem<'s>(
         &'s self,
         check: Check,
         name: &'static str,
@@ -160,7 +160,7 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
         };
         let adapter = match &self.adapters {
             Adapters::None | Adapters::Table { .. } => None,
-            Adapters::One { a, b, scale } => {
+            Adapters::One(Factors { a, b, scale }) => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
                 let keeps_rank = self.middle.as_ref().is_none_or(Middle::keeps_rank);

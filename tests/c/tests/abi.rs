@@ -88,3 +88,8 @@ fn row_norms() {
 fn magnitudes() {
     check(c_tests::magnitude_gradient());
 }
+
+#[test]
+fn second_derivatives() {
+    check(c_tests::double_backward());
+}

@@ -21,6 +21,24 @@ pub enum Arrangement {
     Random,
 }
 
+impl Arrangement {
+    /// How an operand of this number lies.
+    pub fn place(self, random: &mut Random, operand: u32) -> Placement {
+        match self {
+            Arrangement::Plain => Placement::default(),
+            Arrangement::Orders { orders, gap, offset } => {
+                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
+            }
+            Arrangement::Random => Placement {
+                column_major: random.coin(),
+                gap: random.choose(&[0, 0, 1, 3, 8]),
+                offset: random.choose(&[0, 0, 1, 5]),
+                batch_gap: random.choose(&[0, 2]),
+            },
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum BaseSpec {
     None,
@@ -256,18 +274,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
     pub fn new(spec: &Spec) -> Self {
         let mut random = Random(spec.seed);
         let batches_of = |operand: u32| if spec.shared >> operand & 1 == 1 { 1 } else { spec.batches };
-        let place = |random: &mut Random, operand: u32| match spec.arrangement {
-            Arrangement::Plain => Placement::default(),
-            Arrangement::Orders { orders, gap, offset } => {
-                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
-            }
-            Arrangement::Random => Placement {
-                column_major: random.coin(),
-                gap: random.choose(&[0, 0, 1, 3, 8]),
-                offset: random.choose(&[0, 0, 1, 5]),
-                batch_gap: random.choose(&[0, 2]),
-            },
-        };
+        let place = |random: &mut Random, operand: u32| spec.arrangement.place(random, operand);
         let numbers = spec.numbers;
         let (m, k) = (spec.m, spec.k);
         let layout = place(&mut random, X).layout([batches_of(X), m, k]);

@@ -5,8 +5,8 @@ use half::{bf16, f16};
 use super::case::{AdapterSpec, BaseSpec, BiasSpec, RowSpec, Spec, TargetSpec};
 use super::middle::case::{Listed, MiddleSpec, Part};
 use super::{
-    add_noise, clip_weights, gradient_case, magnitude_gradient, merge, quantize, quantized, run, sample_norms, tables,
-    weight_norm,
+    add_noise, clip_weights, double_backward, gradient_case, magnitude_gradient, merge, quantize, quantized, run,
+    sample_norms, tables, weight_norm,
 };
 use crate::numbers::Numbers;
 use crate::streams::Operation;
@@ -100,6 +100,10 @@ pub const OPERATIONS: &[Operation] = &[
         gradient_case::exercise::<bf16, bf16>(&gradients().with(|spec| spec.targets[0].row_scale = BiasSpec::Shared(1)))
     }),
     GRADIENT_TABLES,
+    Operation::new("pk_lora_double_backward", "all gradients", || {
+        let spec = double_backward::case::Spec::new(200, 136, 136, 16, Numbers::Reals);
+        double_backward::case::exercise::<bf16, f32>(&spec)
+    }),
     Operation::new("pk_lora_sample_norms", "packed samples", sample_norms::exercise),
     Operation::new("pk_lora_clip_weights", "a thousand", clip_weights::exercise),
     Operation::new("pk_lora_add_noise", "a matrix", add_noise::exercise),

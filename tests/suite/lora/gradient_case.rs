@@ -8,7 +8,7 @@ use super::case::{Arrangement, BiasSpec, Saved};
 use super::middle::case::{MiddleCase, MiddleSpec, Part, sum as total, times};
 use super::quantized::case::QuantizedCase;
 use super::run::{check_workspace, list, matrix, rows};
-use crate::buffer::{Buffer, Cell, Placement, indices};
+use crate::buffer::{Buffer, Cell, indices};
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
 use crate::streams::{Exercise, Run};
@@ -209,18 +209,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         let numbers = spec.numbers;
         let (batches, m, k) = (spec.batches, spec.m, spec.k);
         let batches_of = |operand: u32| if spec.shared >> operand & 1 == 1 { 1 } else { batches };
-        let place = |random: &mut Random, operand: u32| match spec.arrangement {
-            Arrangement::Plain => Placement::default(),
-            Arrangement::Orders { orders, gap, offset } => {
-                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
-            }
-            Arrangement::Random => Placement {
-                column_major: random.coin(),
-                gap: random.choose(&[0, 0, 1, 3, 8]),
-                offset: random.choose(&[0, 0, 1, 5]),
-                batch_gap: random.choose(&[0, 2]),
-            },
-        };
+        let place = |random: &mut Random, operand: u32| spec.arrangement.place(random, operand);
         fn input<E: Element + Cell>(
             numbers: Numbers,
             random: &mut Random,

@@ -37,6 +37,7 @@ mod counters_backward;
 mod counters_mma;
 mod derivatives;
 pub mod doctored_table;
+pub mod double_backward;
 mod dp_lora;
 mod dropout;
 pub mod exercises;
@@ -76,6 +77,7 @@ pub fn trials(trials: &mut Trials) {
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
+    double_backward::trials(trials);
     middle::trials(trials);
     tables::trials(trials);
     merge::trials(trials);

@@ -38,12 +38,12 @@ const FORWARD: &[Row] = &[
     (&[64], 1 << 36, 1, SIMT, SIMT),
 ];
 
-fn matrix<'a, T: Element>(rows: usize, columns: usize) -> Mat<'a, T, Emulator> {
+pub(super) fn matrix<'a, T: Element>(rows: usize, columns: usize) -> Mat<'a, T, Emulator> {
     // SAFETY: never read: what is picked depends on shapes alone.
     Mat::new(unsafe { RawSlice::from_raw(1 << 20, rows * columns) }, rows, columns).expect("as long as it needs")
 }
 
-fn matrix_mut<'a, T: Copy + 'static>(rows: usize, columns: usize) -> MatMut<'a, T, Emulator> {
+pub(super) fn matrix_mut<'a, T: Copy + 'static>(rows: usize, columns: usize) -> MatMut<'a, T, Emulator> {
     // SAFETY: never written, as above.
     MatMut::new(unsafe { RawSliceMut::from_raw(1 << 21, rows * columns) }, rows, columns).expect("as long as it needs")
 }

@@ -222,7 +222,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     }
 }
 
-fn compare_gradient<E: Value>(
+pub fn compare_gradient<E: Value>(
     comparison: &mut Comparison,
     name: &str,
     columns: usize,
