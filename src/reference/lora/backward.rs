@@ -3,15 +3,19 @@
 use std::sync::Mutex;
 
 use super::middle::Middle;
-use super::{SharedRows, factor, kept, report_bad_row, row_indices, tile};
-use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, BaseKind, GradientProblem};
-use crate::reference::product::{TILE, Tile, View, for_each};
-use crate::reference::{Number, Terms, quantize};
+use super::{kept, report_bad_row, row_indices};
+use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, GradientProblem};
+use crate::reference::product::View;
+use crate::reference::{Number, Terms};
 use crate::tensor::Elements;
 use crate::{Cpu, Element, ElementType, Result, StatusRecord};
 
+mod input;
+mod parameters;
+mod sums;
 mod tables;
 
+use input::Intermediate;
 use tables::TableRows;
 
 /// Value and Σ|terms| of every element of the gradients that [`crate::lora::backward`] would write, in row-major order; empty where one is not asked for.
@@ -159,7 +163,7 @@ unsafe fn run<T: Element, P: Element, N: Number>(
         unsafe {
             let ranks = target.adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
             let middle = Middle::<P>::new(target.middle.as_ref(), problem.m, ranks, record);
-            bias::<T, N>(problem, number, weights.as_deref(), &write);
+            sums::bias::<T, N>(problem, number, weights.as_deref(), &write);
             if let Some(table) = &target.table {
                 report_bad_row(&table.adapters, &indices, record);
                 let rows = TableRows::new(table, &indices);
@@ -167,31 +171,14 @@ unsafe fn run<T: Element, P: Element, N: Number>(
                 intermediates.push(Intermediate { middle, dh, rows: Some(rows) });
                 continue;
             }
-            // dH' = U·B, [batches·m, after]; dH of it
-            let b = target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b));
-            let u = |batch, row, i| scaled_dy::<T>(target, [batch, row, i]);
-            let b = |batch, i, column| match (b, middle.rank_of(i)) {
-                (Some(b), Some(rank)) => b.value([batch, column, rank]),
-                _ => 0.0,
-            };
-            let after = rows::<N>(problem, middle.after, target.n, u, b);
-            let dh = parameters::<T, P, N>(problem, number, &middle, after, weights.as_deref(), &write);
+            let dh = parameters::parameters::<T, P, N>(problem, number, &middle, weights.as_deref(), &write);
             intermediates.push(Intermediate { middle, dh, rows: None });
         }
     }
     if problem.dx.is_some() {
         // SAFETY: the caller's.
-        unsafe { input::<T, P, N>(problem, &intermediates, &write) };
+        unsafe { input::input::<T, P, N>(problem, &intermediates, &write) };
     }
-}
-
-/// What the gradient of x takes of a target.
-struct Intermediate<P, N> {
-    middle: Middle<P>,
-    /// [batches·m, the middle's columns], or with a table [batches·m, its largest rank].
-    dh: Vec<N>,
-    /// Of a target with a table.
-    rows: Option<TableRows>,
 }
 
 /// A number times the weight of its row, where rows have weights.
@@ -232,26 +219,6 @@ unsafe fn saved<T: Element, N: Number>(
     })
 }
 
-/// The gradient of one target's bias.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn bias<T: Element, N: Number>(
-    problem: &BackwardProblem,
-    number: usize,
-    weights: Option<&[f64]>,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let target = &problem.targets[number];
-    let dy = View::<T>::new(&target.dy);
-    // SAFETY: the caller's.
-    let dy = |row, column| unsafe { dy.value([row / problem.m, row % problem.m, column]) };
-    let one = |row: usize, _: usize| weighed(weights, N::new(1.0), row);
-    let sums = Sums { output: Output::Bias(number), extents: [1, target.n], scale: 1.0, rows: None };
-    // SAFETY: the caller's.
-    unsafe { summed_rows::<T, N>(problem, sums, one, dy, Some, write) };
-}
-
 /// An element of U: of dY, times its column's row scale.
 ///
 /// # Safety
@@ -262,322 +229,4 @@ unsafe fn scaled_dy<T: Element>(target: &BackwardTargetProblem, index: [usize; 3
         let dy = View::<T>::new(&target.dy).value(index);
         target.row_scale.as_ref().map_or(dy, |scale| dy * View::<f32>::new(scale).value([index[0], 0, index[2]]))
     }
-}
-
-/// `left·rightᵀ` for the rows of all batches, [batches·m, rank].
-fn rows<N: Number>(
-    problem: &BackwardProblem,
-    rank: usize,
-    depth: usize,
-    left: impl Fn(usize, usize, usize) -> f64 + Sync,
-    right: impl Fn(usize, usize, usize) -> f64 + Sync,
-) -> Vec<N> {
-    let (batches, m) = (problem.batches, problem.m);
-    let mut result = vec![N::default(); batches * m * rank];
-    let shared = SharedRows { address: result.as_mut_ptr(), pitch: rank };
-    let (row_tiles, rank_tiles) = (m.div_ceil(TILE), rank.div_ceil(TILE));
-    let operations = (batches * m * rank).saturating_mul(depth);
-    for_each(batches * row_tiles * rank_tiles, operations, Tile::<N>::new, |sums, work| {
-        let batch = work / (row_tiles * rank_tiles);
-        let (rows, ranks) = (tile(work / rank_tiles % row_tiles, m), tile(work % rank_tiles, rank));
-        sums.product(
-            [rows.len(), ranks.len(), depth],
-            |i, d| N::new(left(batch, rows.start + i, d)),
-            |j, d| right(batch, ranks.start + j, d),
-        );
-        for (i, row) in rows.clone().enumerate() {
-            for (j, rank) in ranks.clone().enumerate() {
-                // SAFETY: within the result; each element belongs to one tile.
-                unsafe { shared.set(batch * m + row, rank, sums.get(i, j)) };
-            }
-        }
-    });
-    result
-}
-
-/// The gradients of one target's A, B and middle, of dH' [batches·m, after]; returns dH.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn parameters<T: Element, P: Element, N: Number>(
-    problem: &BackwardProblem,
-    number: usize,
-    middle: &Middle<P>,
-    after: Vec<N>,
-    weights: Option<&[f64]>,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) -> Vec<N> {
-    let target = &problem.targets[number];
-    let (k, columns, all_rows) = (problem.k, middle.columns, problem.batches * problem.m);
-    let dropout = problem.dropout.as_ref();
-    let scale = target.adapter.as_ref().map_or(0.0, |adapter| f64::from(adapter.scale)) * factor(dropout);
-    let of_row = |row: usize| [row / problem.m, row % problem.m];
-    let weighed = |value: N, row: usize| weighed(weights, value, row);
-    // SAFETY: the caller's.
-    let x = |row, column| unsafe { kept_x::<T>(problem, row, column) };
-    // SAFETY: the caller's.
-    unsafe {
-        let needs_h = target.b.is_some() || target.scale.is_some() || target.gate.is_some() || target.core.is_some();
-        let h = if needs_h { intermediate::<T, P, N>(problem, target, middle) } else { Vec::new() };
-        // The core's is a sum of products of dH' as it is.
-        if target.core.is_some() {
-            let inner = |row, i| middle.before_core(row, i, h[row * columns + i]);
-            let terms = |row: usize, i: usize| {
-                let (inner, weighed) = (&inner, weighed(after[row * middle.after + i / columns], row));
-                weighed.multiplied(inner(row, i % columns))
-            };
-            let place = |i: usize| Some([i / columns, i % columns]);
-            summed_terms::<P, N>(problem, Output::Core(number), middle.after * columns, scale, terms, place, write);
-        }
-        let f = middle.through_core(all_rows, after);
-        if target.scale.is_some() {
-            let terms = |row: usize, i: usize| {
-                let at = row * columns + i;
-                weighed(middle.gradient_of_scale(row, i, f[at], h[at]), row)
-            };
-            let place = |i: usize| middle.rank_of(i).map(|rank| [0, rank]);
-            summed_terms::<P, N>(problem, Output::Scale(number), columns, scale, terms, place, write);
-        }
-        if let Some(gradient) = &target.gate {
-            let view = View::<f32>::new(&gradient.elements);
-            for (at, (&f, &h)) in f.iter().zip(&h).enumerate() {
-                let (row, column) = (at / columns, at % columns);
-                let Some(rank) = middle.rank_of(column) else { continue };
-                let [batch, of_batch] = of_row(row);
-                let mut value = N::default();
-                value.add_product(middle.gradient_of_gate(row, column, f, h), scale);
-                if gradient.accumulate {
-                    value.add(N::new(view.value([batch, of_batch, rank])));
-                }
-                write(Output::Gate(number), [batch, of_batch, rank], value);
-            }
-        }
-        let dh: Vec<N> =
-            f.iter().enumerate().map(|(at, &f)| middle.gradient_of_h(at / columns, at % columns, f)).collect();
-        let rank_of = |i: usize| middle.rank_of(i);
-        if target.a.is_some() {
-            let dh = |row: usize, column: usize| weighed(dh[row * columns + column], row);
-            summed_rows::<P, N>(
-                problem,
-                Sums { output: Output::A(number), extents: [columns, k], scale, rows: None },
-                dh,
-                x,
-                rank_of,
-                write,
-            );
-        }
-        if target.b.is_some() {
-            let mut h = middle.apply(h);
-            // Of no ranks a core makes zeros.
-            h.resize(all_rows * middle.after, N::default());
-            let h = |row: usize, column: usize| weighed(h[row * middle.after + column], row);
-            let u = |row, column| scaled_dy::<T>(target, [of_row(row)[0], of_row(row)[1], column]);
-            summed_rows::<P, N>(
-                problem,
-                Sums { output: Output::B(number), extents: [middle.after, target.n], scale, rows: None },
-                h,
-                u,
-                rank_of,
-                write,
-            );
-        }
-        dh
-    }
-}
-
-/// H of a target, [batches·m, rank], as it was saved or made again.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn intermediate<T: Element, P: Element, N: Number>(
-    problem: &BackwardProblem,
-    target: &BackwardTargetProblem,
-    middle: &Middle<P>,
-) -> Vec<N> {
-    let rank = middle.columns;
-    if let Some(h) = &target.h {
-        // SAFETY: the caller's.
-        let value = |i: usize| unsafe { saved::<T, N>(problem, h, i / rank, i % rank) };
-        return (0..problem.batches * problem.m * rank).map(value).collect();
-    }
-    let (x, a) = (View::<T>::new(&problem.x), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.a)));
-    rows(
-        problem,
-        rank,
-        problem.k,
-        // SAFETY: the caller's.
-        |batch, row, i| unsafe { kept(&x, problem.dropout.as_ref(), problem.m, [batch, row, i]) },
-        |batch, column, i| match (a, middle.rank_of(column)) {
-            // SAFETY: the caller's.
-            (Some(a), Some(rank)) => unsafe { a.value([batch, rank, i]) },
-            _ => 0.0,
-        },
-    )
-}
-
-/// Writes `scale·Σ terms(row, i)`, over the rows of a batch or of all where the gradient is one for all, to the place of i in a gradient.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn summed_terms<G: Element, N: Number>(
-    problem: &BackwardProblem,
-    output: Output,
-    count: usize,
-    scale: f64,
-    terms: impl Fn(usize, usize) -> N,
-    place: impl Fn(usize) -> Option<[usize; 2]>,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let Some(gradient) = output.of(problem) else { return };
-    let view = View::<G>::new(&gradient.elements);
-    let groups = gradient.elements.extents[0];
-    let depth = if groups == 1 { problem.batches * problem.m } else { problem.m };
-    for (group, i) in (0..groups).flat_map(|group| (0..count).map(move |i| (group, i))) {
-        let Some([row, column]) = place(i) else { continue };
-        let mut sum = N::default();
-        (group * depth..(group + 1) * depth).for_each(|of_all| sum.add(terms(of_all, i)));
-        let mut value = N::default();
-        value.add_product(sum, scale);
-        if gradient.accumulate {
-            // SAFETY: an index within the gradient's extents.
-            value.add(N::new(unsafe { view.value([group, row, column]) }));
-        }
-        write(output, [group, row, column], value);
-    }
-}
-
-/// A gradient that is `scale` times sums over rows: [rows, columns] of them.
-struct Sums<'a> {
-    output: Output,
-    extents: [usize; 2],
-    scale: f64,
-    /// Those that an adapter of a table has, of all batches. Without any, sums have no scale.
-    rows: Option<&'a [usize]>,
-}
-
-/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch, of all where the gradient is one for all, or of an adapter, to element (rank of i, j) of a gradient; of B's to (j, rank
-/// of i).
-///
-/// # Safety
-/// As [`run`].
-unsafe fn summed_rows<G: Element, N: Number>(
-    problem: &BackwardProblem,
-    Sums { output, extents: [rows, columns], scale, rows: list }: Sums<'_>,
-    left: impl Fn(usize, usize) -> N + Sync,
-    right: impl Fn(usize, usize) -> f64 + Sync,
-    rank_of: impl Fn(usize) -> Option<usize> + Sync,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let Some(gradient) = output.of(problem) else { return };
-    let view = View::<G>::new(&gradient.elements);
-    let groups = gradient.elements.extents[0];
-    let of_group = if groups == 1 { problem.batches * problem.m } else { problem.m };
-    let depth = list.map_or(of_group, <[usize]>::len);
-    let row_of = |group: usize, d: usize| list.map_or(group * of_group + d, |list| list[d]);
-    let without_rows = list.is_some_and(<[usize]>::is_empty);
-    let (row_tiles, column_tiles) = (rows.div_ceil(TILE), columns.div_ceil(TILE));
-    let operations = (groups * rows * columns).saturating_mul(depth);
-    for_each(groups * row_tiles * column_tiles, operations, Tile::<N>::new, |sums, work| {
-        let group = work / (row_tiles * column_tiles);
-        let (rows, columns) = (tile(work / column_tiles % row_tiles, rows), tile(work % column_tiles, columns));
-        sums.product(
-            [rows.len(), columns.len(), depth],
-            |i, d| left(row_of(group, d), rows.start + i),
-            |j, d| right(row_of(group, d), columns.start + j),
-        );
-        for (i, row) in rows.clone().enumerate() {
-            let Some(row) = rank_of(row) else { continue };
-            for (j, column) in columns.clone().enumerate() {
-                let by_column = matches!(output, Output::B(_) | Output::TableB(..));
-                let index = if by_column { [group, column, row] } else { [group, row, column] };
-                // SAFETY: an index within the gradient's extents.
-                let old = gradient.accumulate.then(|| N::new(unsafe { view.value(index) }));
-                if without_rows {
-                    write(output, index, old.unwrap_or_default());
-                    continue;
-                }
-                let mut value = N::default();
-                value.add_product(sums.get(i, j), scale);
-                old.into_iter().for_each(|old| value.add(old));
-                write(output, index, value);
-            }
-        }
-    });
-}
-
-/// The gradient of x, of every target's dH.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn input<T: Element, P: Element, N: Number>(
-    problem: &BackwardProblem,
-    intermediates: &[Intermediate<P, N>],
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let Some(gradient) = &problem.dx else { return };
-    let (batches, m, k) = (problem.batches, problem.m, problem.k);
-    let view = View::<T>::new(&gradient.elements);
-    let (row_tiles, column_tiles) = (m.div_ceil(TILE), k.div_ceil(TILE));
-    let depth: usize = problem.targets.iter().map(|target| target.n).sum();
-    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE], vec![N::default(); TILE * TILE]);
-    let operations = (batches * m * k).saturating_mul(depth.max(1));
-    for_each(batches * row_tiles * column_tiles, operations, state, |(product, base, branch), work| {
-        let batch = work / (row_tiles * column_tiles);
-        let (rows, columns) = (tile(work / column_tiles % row_tiles, m), tile(work % column_tiles, k));
-        let extents = |depth| [rows.len(), columns.len(), depth];
-        base.fill(N::default());
-        branch.fill(N::default());
-        let add = |sums: &mut [N], product: &Tile<N>, scale: f64| {
-            for i in 0..rows.len() {
-                for j in 0..columns.len() {
-                    sums[i * TILE + j].add_product(product.get(i, j), scale);
-                }
-            }
-        };
-        for (target, Intermediate { middle, dh, rows: of_rows }) in problem.targets.iter().zip(intermediates) {
-            // SAFETY: indices within the extents of dY, W and A.
-            unsafe {
-                let u = |i, d| N::new(scaled_dy::<T>(target, [batch, rows.start + i, d]));
-                match &target.base {
-                    BaseKind::None | BaseKind::InY => {}
-                    BaseKind::Dense(w) => {
-                        let w = View::<T>::new(w);
-                        product.product(extents(target.n), u, |j, d| w.value([batch, d, columns.start + j]));
-                        add(base, product, 1.0);
-                    }
-                    BaseKind::Quantized(w) => {
-                        let w = |j, d| quantize::weight::<T>(w, d * k + columns.start + j);
-                        product.product(extents(target.n), u, w);
-                        add(base, product, 1.0);
-                    }
-                }
-                if let Some(adapter) = target.adapter.as_ref().filter(|_| middle.columns > 0) {
-                    let a = View::<P>::new(&adapter.a);
-                    let dh = |i, column| dh[(batch * m + rows.start + i) * middle.columns + column];
-                    let a = |j, column| {
-                        middle.rank_of(column).map_or(0.0, |rank| a.value([batch, rank, columns.start + j]))
-                    };
-                    product.product(extents(middle.columns), dh, a);
-                    add(branch, product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
-                }
-                if let (Some(table), Some(of_rows)) = (&target.table, of_rows) {
-                    let tile = (batch, rows.clone(), columns.clone());
-                    tables::add_branch::<P, N>(problem, table, of_rows, dh, tile, product, branch);
-                }
-            }
-        }
-        for (i, row) in rows.clone().enumerate() {
-            for (j, column) in columns.clone().enumerate() {
-                let mut value = base[i * TILE + j];
-                if problem.dropout.as_ref().is_none_or(|dropout| dropout.keeps(batch * m + row, column)) {
-                    value.add(branch[i * TILE + j]);
-                }
-                if gradient.accumulate {
-                    // SAFETY: an index within the gradient's extents.
-                    value.add(N::new(unsafe { view.value([batch, row, column]) }));
-                }
-                write(Output::X, [batch, row, column], value);
-            }
-        }
-    });
 }

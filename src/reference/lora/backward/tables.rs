@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-use super::{Output, Sums, kept_x, saved, scaled_dy, summed_rows, weighed};
+use super::sums::{Sums, summed_rows};
+use super::{Output, kept_x, saved, scaled_dy, weighed};
 use crate::Element;
 use crate::lora::{AdapterProblem, BackwardProblem, TableProblem};
 use crate::reference::Number;
