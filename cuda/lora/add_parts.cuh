@@ -1,7 +1,8 @@
 // out = scale * (the sum of planes, in their order, of one pass or of two) + what out is to be added to; where rows have scales, too, of the planes of each the sum times it.
 //
-// A thread an element, neighbours along the planes' columns; with a list of ranks these are some of out's, and the others stay as they are. Loads: planes * rows * columns of f32, a row's scale (from
-// cache), and out where it is added to; of a list 4 bytes an element (from cache). Stores: out. Roundings: planes, the row's scale, the one scaled sum with out, then the one to out's type.
+// A thread an element, neighbours along the planes' columns; with a list of ranks these are some of out's, and the others stay as they are. Loads: planes of all passes * rows * columns of f32, a
+// row's scale (from cache), and out where it is added to; of a list 4 bytes an element (from cache). Stores: out. Roundings: planes, the row's scale, the one scaled sum with out, then the one to
+// out's type.
 #pragma once
 
 #include "../tile/matrix.cuh"

@@ -11,8 +11,8 @@ pub(crate) use problem::DoubleBackwardProblem;
 
 const OPERATION: &str = "lora::double_backward";
 
-/// The descriptor of a [`double_backward`] call. `T` is the type of x, dY, W, of x's cotangent and the gradients of x and dY; `P` that of A, B, their cotangents and gradients: the same, or f32 with
-/// 16-bit x.
+/// The descriptor of a [`double_backward`] call. `T` is the type of x, dY, W, of x's cotangent and the gradients of x and dY; `P` that of A, B, their
+/// cotangents and gradients: the same, or f32 with 16-bit x.
 pub struct DoubleBackward<'a, T, P, Q> {
     x: Tensor<'a, T, Q, 3>,
     dy: Tensor<'a, T, Q, 3>,
@@ -104,8 +104,8 @@ impl<'a, T: Element, P: Element, Q: Queue> DoubleBackward<'a, T, P, Q> {
     }
 }
 
-/// The backward of [`super::backward`], for one layer `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: of `⟨u_x, dX⟩ + ⟨u_a, dA⟩ + ⟨u_b, dB⟩`, where dX, dA and dB are what backward makes of dY, the gradients of dY, x, A and
-/// B; any of them, each overwritten or added to, of any of the cotangents.
+/// The backward of [`super::backward`], for one layer `y = x·Wᵀ + s·(x·Aᵀ)·Bᵀ`: of `⟨u_x, dX⟩ + ⟨u_a, dA⟩ + ⟨u_b, dB⟩`, where dX, dA and dB are what backward
+/// makes of dY, the gradients of dY, x, A and B; any of them, each overwritten or added to, of any of the cotangents.
 ///
 /// | gradient | formula | shape |
 /// |---|---|---|
@@ -114,28 +114,32 @@ impl<'a, T: Element, P: Element, Q: Queue> DoubleBackward<'a, T, P, Q> {
 /// | A | `s·((dY·B)ᵀ·u_x + (dY·u_b)ᵀ·x)` | [rank, k] |
 /// | B | `s·dYᵀ·H` | [n, rank] |
 ///
-/// where `H = u_x·Aᵀ + x·u_aᵀ`. W is a constant. Any strides of which one is 1, any rank (0: no branch), optionally batched. Not taken: dropout, a [`super::Middle`], a row scale, tables of adapters,
-/// weights of samples. Several layers that share x: a call each with the same `u_x`, that of x [`Gradient::accumulate`]d, which then is rounded by each.
+/// where `H = u_x·Aᵀ + x·u_aᵀ`. W is a constant. Any strides of which one is 1, any rank (0: no branch), optionally batched. Not taken: dropout, a
+/// [`super::Middle`], a row scale, tables of adapters, weights of samples. Several layers that share x: a call each with the same `u_x`, that of x
+/// [`Gradient::accumulate`]d, which then is rounded by each.
 ///
-/// **Use.** As the backward of an autograd's node that calls backward, it makes LoRA differentiable twice. The Hessian times `(v_A, v_B)`, for influence functions or second-order optimisers: through the
-/// layers in their order, with `u_a = v_A`, `u_b = v_B`, and as `u_x` what the layer before gave as its gradient of dY, which is this layer's dX. The gradients of A and B are part of the product; the rest
-/// is what [`super::backward`] adds to them when it takes the gradients of x, and what the loss makes of the last gradient of dY, through the layers in reverse. Meta-learning through a step
-/// `A' = A − η·dA` is the same with `u_a = −η·(the gradient of A')`.
+/// **Use.** As the backward of an autograd's node that calls backward, it makes LoRA differentiable twice. The Hessian times `(v_A, v_B)`, for influence
+/// functions or second-order optimisers: through the layers in their order, with `u_a = v_A`, `u_b = v_B`, and as `u_x` what the layer before gave for its
+/// dY, which is this layer's dX. The gradients of A and B are part of the product; the rest is what [`super::backward`] adds to them when it takes
+/// the gradients of x, and what the loss makes of the last gradient of dY, through the layers in reverse. Meta-learning through a step `A' = A − η·dA` is the
+/// same with `u_a = −η·(the gradient of A')`.
 ///
-/// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. What has rank
-/// columns is kept in f32. NaN and infinities pass through as arithmetic says. No atomics: sums over rows are made in parts that depend on the shape alone and are added up in their order, so the bits
-/// are the same on every run.
+/// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L`
+/// the [`Kernel::rounding_steps`]. What has rank columns is kept in f32. NaN and infinities pass through as arithmetic says. No atomics: sums over rows are
+/// made in parts that depend on the shape alone and are added up in their order, so the bits are the same on every run.
 ///
-/// **Cost.** At most `2·m·n·k + m·rank·(14·k + 10·n)` flops: one product with W, two passes over each of x and dY, and two over `u_x` besides that product (for at most 64 ranks; one more for each 64). No
-/// temporary of the size of y, x or W: a workspace for at most four matrices of [m, rank] in f32, of few rows in parts, and for the parts of sums, see [`double_backward_workspace`]. Nothing is allocated on
-/// the device, nothing synchronises: the call can be captured in a graph.
+/// **Cost.** At most `2·m·n·k + m·rank·(14·k + 10·n)` flops: one product with W, and of rank columns five others with x or u_x and three with dY, each a pass
+/// over it (for at most 64 ranks; one more for each 64); of a cotangent or a gradient that is not there, none. No temporary of the size of y, x or W: a
+/// workspace for at most five matrices of [m, rank] in f32, of few rows in parts, and for the parts of sums over rows, see [`double_backward_workspace`].
+/// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
-/// B. Pearlmutter, *Fast Exact Multiplication by the Hessian*, Neural Computation 1994; C. Finn et al., *Model-Agnostic Meta-Learning*, ICML 2017; P. Koh and P. Liang, *Understanding Black-box Predictions
-/// via Influence Functions*, ICML 2017.
+/// B. Pearlmutter, *Fast Exact Multiplication by the Hessian*, Neural Computation 1994; C. Finn et al., *Model-Agnostic Meta-Learning*, ICML 2017; P. Koh and
+/// P. Liang, *Understanding Black-box Predictions via Influence Functions*, ICML 2017.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`] (the cotangent
-/// or the gradient of an adapter that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run.
+/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
+/// [`Error::Workspace`], [`Error::Argument`] (the cotangent or the gradient of an adapter that is not there), [`Error::NoDevice`], [`Error::NotBuilt`],
+/// [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run.
 ///
 /// # Example
 /// ```

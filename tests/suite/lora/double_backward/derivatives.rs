@@ -1,4 +1,5 @@
-//! The reference's gradients against central differences of what the reference's backward makes. dX, dA and dB are linear in each number alone, so a difference is the derivative but for f64's roundings.
+//! The reference's gradients against central differences of what the reference's backward makes. dX, dA and dB are linear in each number alone, so a
+//! difference is the derivative but for f64's roundings.
 
 use peft_kernels::lora::{Backward, BackwardTarget, DoubleBackward, Gradient};
 use peft_kernels::reference::{Terms, lora as reference};
