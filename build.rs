@@ -58,6 +58,8 @@ fn main() {
     println!("cargo::rerun-if-changed=build");
     #[cfg(any(feature = "emulator", feature = "cuda"))]
     {
+        // Without this, a build after one that had nothing to link would link nothing either.
+        println!("cargo::rerun-if-env-changed=DOCS_RS");
         if std::env::var_os("DOCS_RS").is_some() {
             return;
         }
