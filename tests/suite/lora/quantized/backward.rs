@@ -180,5 +180,7 @@ pub fn exercise() -> Box<dyn Exercise> {
 pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::quantized::backward_shapes", shapes);
     for_types_and_devices!(trials, "lora::quantized::backward_others", others);
-    for_types_and_devices!(trials, "lora::quantized::backward_tables", of_tables);
+    trials.add("lora::quantized::backward_tables/f32", of_tables::<f32, f32>);
+    trials.add("lora::quantized::backward_tables/bf16+f32", of_tables::<bf16, f32>);
+    trials.add_on_device("lora::quantized::backward_tables/cuda/bf16+f32", of_tables::<bf16, f32>);
 }

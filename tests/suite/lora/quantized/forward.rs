@@ -182,7 +182,8 @@ pub fn exercise(m: usize) -> Box<dyn Exercise> {
 pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::quantized::empty", empty);
     for_types!(trials, "lora::quantized::every_chip", every_chip);
-    for_types!(trials, "lora::quantized::one_book", one_book);
+    trials.add("lora::quantized::one_book/f32", one_book::<f32, f32>);
+    trials.add("lora::quantized::one_book/bf16", one_book::<bf16, bf16>);
     for_types_and_devices!(trials, "lora::quantized::others", others);
     for_types_and_devices!(trials, "lora::quantized::shapes", shapes);
 }

@@ -77,7 +77,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                     Mode::Accumulate if list.is_empty() => one(old),
                     Mode::Accumulate => sum([times(terms, scale), one(old)].into_iter()),
                     Mode::Overwrite if list.is_empty() => Terms::default(),
-                    Mode::Overwrite => times(terms, scale),
+                    Mode::Overwrite => sum([times(terms, scale)].into_iter()),
                 };
                 let [da, db] = &adapter.gradients;
                 let da = indices(da.layout.extents).map(|index| {
