@@ -1,12 +1,12 @@
 // How a backward call becomes launches, for activations of type T: H where it was not saved; for each target one pass over dY, for dH, dB and the bias' gradient; dX; one pass over x for all dA.
-// With tables of adapters the passes are over the rows of each adapter (backward_tables.cuh).
+// With tables of adapters the passes are over the rows of each adapter (backward_tables_launch.cuh).
 #pragma once
 
 #include <vector>
 
-#include "backward_input.cuh"
+#include "backward_input_launch.cuh"
 #include "backward_launch.h"
-#include "backward_tables.cuh"
+#include "backward_tables_launch.cuh"
 #include "gradient_launch.cuh"
 #include "middle_gradient.cuh"
 #include "middle_launch.cuh"

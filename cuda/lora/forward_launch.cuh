@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "forward_launch.h"
-#include "forward_slabs.cuh"
+#include "forward_slabs_launch.cuh"
 #include "middle_launch.cuh"
 #include "save_h.cuh"
 #include "shrink_mma.cuh"

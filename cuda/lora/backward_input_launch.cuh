@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "backward_tables.cuh"
+#include "backward_tables_launch.cuh"
 #include "gradient_launch.cuh"
 #include "quantized_launch.h"
 
