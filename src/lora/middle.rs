@@ -139,6 +139,11 @@ impl<'a, P: Element, Q: Queue> Middle<'a, P, Q> {
         Ok(MiddleProblem { ranks, scale, gate, core })
     }
 
+    /// Whether tokens differ in it.
+    pub(crate) fn has_gate(&self) -> bool {
+        self.gate.is_some()
+    }
+
     /// Whether B has as many ranks as A.
     pub(crate) fn keeps_rank(&self) -> bool {
         self.core.is_none()
