@@ -13,11 +13,17 @@ pub(crate) use problem::MergeProblem;
 /// Adapters that one [`merge`] can take: as many as a kernel's parameters hold.
 const MAX_ADAPTERS: usize = ffi::PK_LORA_MERGE_ADAPTERS as usize;
 
+/// An adapter, and what lies between its factors.
+struct Entry<'a, P, Q> {
+    adapter: Adapter<'a, P, Q>,
+    middle: Option<Middle<'a, P, Q>>,
+}
+
 /// The descriptor of a [`merge`] or [`unmerge`] call. `T` is the type of W; `P` that of A and B: the same, or f32 with 16-bit W.
 pub struct Merge<'a, T, P, Q> {
     source: Option<Mat<'a, T, Q>>,
     destination: MatMut<'a, T, Q>,
-    adapters: Vec<(Adapter<'a, P, Q>, Option<Middle<'a, P, Q>>)>,
+    adapters: Vec<Entry<'a, P, Q>>,
     row_scale: Option<Tensor<'a, f32, Q, 2>>,
     residual: Option<MatMut<'a, u16, Q>>,
     workspace: Workspace<'a, Q>,
@@ -47,13 +53,13 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
 
     /// Another adapter; at most 64. All of them are added up before the one rounding.
     pub fn adapter(mut self, adapter: Adapter<'a, P, Q>) -> Self {
-        self.adapters.push((adapter, None));
+        self.adapters.push(Entry { adapter, middle: None });
         self
     }
 
     /// Another adapter with what lies between its factors, which may have no gate: a gate belongs to tokens. Needs [`Merge::workspace`].
     pub fn adapter_with_middle(mut self, adapter: Adapter<'a, P, Q>, middle: Middle<'a, P, Q>) -> Self {
-        self.adapters.push((adapter, Some(middle)));
+        self.adapters.push(Entry { adapter, middle: Some(middle) });
         self
     }
 

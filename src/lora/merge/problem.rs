@@ -1,6 +1,6 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{MAX_ADAPTERS, Merge};
+use super::{Entry, MAX_ADAPTERS, Merge};
 use crate::check::{Check, LARGEST, Operand};
 use crate::lora::forward::{as_rows, input};
 use crate::lora::{AdapterProblem, Middle, MiddleProblem};
@@ -48,7 +48,7 @@ impl<T: Element, P: Element, Q: Queue> Merge<'_, T, P, Q> {
             return Err(Error::Argument { operation, argument: "the number of adapters", expected, got });
         }
         let (mut adapters, mut middles) = (Vec::new(), Vec::new());
-        for (adapter, middle) in &self.adapters {
+        for Entry { adapter, middle } in &self.adapters {
             let keeps_rank = middle.as_ref().is_none_or(Middle::keeps_rank);
             let adapter = adapter.problem_around(check, Some(shape), keeps_rank, queue, guards)?;
             middles.push(match middle {

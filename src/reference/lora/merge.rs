@@ -48,10 +48,10 @@ pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direc
     // SAFETY: the caller's; an element is read before it is written, by the one thread that writes it.
     unsafe {
         let middles = middles::<P>(problem, record);
-        if !merges && problem.residual.is_none() && problem.row_scale.is_some() {
-            if let Some(row) = (0..n).find(|&row| row_scale(problem, row) == 0.0) {
-                record.add(ffi::PK_FAILURE_ZERO_ROW_SCALE, row);
-            }
+        // Without a residual nothing comes back from under a scale of 0.
+        let scaled = if merges || problem.residual.is_some() || problem.row_scale.is_none() { 0 } else { n };
+        if let Some(row) = (0..scaled).find(|&row| row_scale(problem, row) == 0.0) {
+            record.add(ffi::PK_FAILURE_ZERO_ROW_SCALE, row);
         }
         each_delta::<P, f64>([n, k], &problem.adapters, &middles, |[row, column], delta| {
             let (index, g) = ([0, row, column], row_scale(problem, row));
