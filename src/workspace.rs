@@ -118,6 +118,7 @@ impl StatusRecord {
         const SAMPLE: u64 = ffi::PK_FAILURE_SAMPLE as u64;
         const LISTED_RANK: u64 = ffi::PK_FAILURE_RANK as u64;
         const ZERO_MAGNITUDE: u64 = ffi::PK_FAILURE_ZERO_MAGNITUDE as u64;
+        const ZERO_ROW_SCALE: u64 = ffi::PK_FAILURE_ZERO_ROW_SCALE as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
@@ -127,6 +128,7 @@ impl StatusRecord {
             SAMPLE => ("sample", "of rows that are not in order, or not there"),
             LISTED_RANK => ("the list of ranks", "no rank of the adapter, or one that the list has before"),
             ZERO_MAGNITUDE => ("row", "of magnitude 0"),
+            ZERO_ROW_SCALE => ("row", "of scale 0, from under which nothing comes back"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

@@ -27,6 +27,7 @@ PK_FAILURE_ZERO_NORM = 3
 PK_FAILURE_SAMPLE = 4
 PK_FAILURE_RANK = 5
 PK_FAILURE_ZERO_MAGNITUDE = 6
+PK_FAILURE_ZERO_ROW_SCALE = 7
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -379,6 +380,11 @@ class pk_lora_merge_descriptor(ctypes.Structure):
         ("adapter_element_type", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
         ("residual", pk_matrix),
+        ("middles", ctypes.POINTER(pk_lora_middle)),
+        ("row_scale", pk_matrix),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
     ]
 
 
@@ -584,6 +590,7 @@ FUNCTIONS = {
     "pk_lora_add_noise_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_add_noise_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
+    "pk_lora_merge_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_merge_descriptor), ctypes.c_void_p]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_weight_norm": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_weight_norm_descriptor)]),
     "pk_lora_weight_norm_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.c_void_p]),

@@ -3,6 +3,7 @@
 #include <vector>
 
 #include "../core/operations.h"
+#include "../lora/merge_plan.h"
 #include "adapters.h"
 #include "check.h"
 #include "lora_middle.h"
@@ -155,7 +156,7 @@ int32_t check_disjoint(const char* operation, const Forward& forward) {
 }
 
 AdapterList adapter_list(const pk_lora_merge_descriptor& descriptor) {
-  return {descriptor.adapters, descriptor.adapter_count, descriptor.adapter_element_type, descriptor.source.rows, descriptor.source.columns};
+  return {descriptor.adapters, descriptor.adapter_count, descriptor.adapter_element_type, descriptor.source.rows, descriptor.source.columns, descriptor.middles};
 }
 
 int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& descriptor) {
@@ -169,6 +170,9 @@ int32_t check_disjoint(const char* operation, const pk_lora_merge_descriptor& de
     residual.element_type = source.element_type;  // sixteen bits as well
     operands.output("residual", residual, 1);
   }
+  operands.output_bytes("workspace", descriptor.workspace, static_cast<uint64_t>(lora_merge_workspace_bytes(descriptor)));
+  operands.output_bytes("status", descriptor.status, descriptor.status != nullptr ? sizeof(pk_status_record) : 0);
+  if (lora_merge_scales_rows(descriptor)) operands.input("row_scale", descriptor.row_scale, 1);
   adapter_list(descriptor).add_inputs(operands);
   return operands.check_disjoint(operation);
 }
@@ -195,6 +199,8 @@ int32_t read_merge(const char* operation, const pk_lora_merge_descriptor* given,
   PK_TRY_API(check_matrix(operation, "destination", descriptor->destination, source.rows, source.columns));
   PK_TRY_API(check_output(operation, "destination", descriptor->destination));
   PK_TRY_API(check_residual(operation, *descriptor, needs_data));
+  if (descriptor->row_scale.data != nullptr || descriptor->row_scale.columns != 0) PK_TRY_API(check_input(operation, "row_scale", descriptor->row_scale, 1, source.rows, PK_F32, needs_data));
+  PK_TRY_API(check_pointer(operation, "status", descriptor->status, alignof(pk_status_record)));
   if (descriptor->destination.element_type != source.element_type) {
     return fail(PK_ERROR_ELEMENT_TYPE, "%s: destination has element type %s, expected %s", operation, element_type_name(descriptor->destination.element_type),
                 element_type_name(source.element_type));
@@ -216,6 +222,7 @@ int32_t merge(const char* operation, const pk_queue* queue, const pk_lora_merge_
   PK_TRY_API(chip_of(known_queue, &chip));
   PK_TRY_API(pick_merge(operation, descriptor, chip, &choice));
   descriptor.algorithm = choice.algorithm;
+  PK_TRY_API(check_workspace(operation, descriptor.workspace, descriptor.workspace_bytes, static_cast<uint64_t>(lora_merge_workspace_bytes(descriptor))));
   PK_TRY_API(check_disjoint(operation, descriptor));
   return PK_DISPATCH(known_queue, lora_merge(&known_queue, &descriptor, direction));
 }
@@ -261,6 +268,14 @@ int32_t pk_lora_forward_pick(const pk_chip* chip, const pk_lora_forward_descript
 int32_t pk_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_merge", queue, descriptor, +1); }
 
 int32_t pk_lora_unmerge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor) { return merge("pk_lora_unmerge", queue, descriptor, -1); }
+
+int32_t pk_lora_merge_workspace(const pk_lora_merge_descriptor* given, uint64_t* bytes) {
+  pk_lora_merge_descriptor descriptor;
+  if (bytes == nullptr) return fail(PK_ERROR_ARGUMENT, "pk_lora_merge_workspace: bytes is null");
+  PK_TRY_API(read_merge("pk_lora_merge_workspace", given, false, &descriptor));
+  *bytes = static_cast<uint64_t>(lora_merge_workspace_bytes(descriptor));
+  return PK_OK;
+}
 
 int32_t pk_lora_merge_pick(const pk_chip* chip, const pk_lora_merge_descriptor* given, pk_kernel_choice* choice) {
   pk_lora_merge_descriptor descriptor;

@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "../lora/merge_plan.h"
 #include "check.h"
 
 namespace peft_kernels_api {
@@ -185,8 +186,7 @@ uint64_t forward_workspace_bytes(const Forward& forward) {
 // A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.
 int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, const pk_chip& chip, pk_kernel_choice* choice) {
   const bool residual = descriptor.residual.data != nullptr || descriptor.residual.rows != 0;
-  int64_t max_rank = 0;
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
+  const int64_t max_rank = lora_largest_merge_rank(descriptor), others = lora_merge_other_rounding_steps(descriptor);
   const double tiles = static_cast<double>(up(descriptor.source.rows, kLoraMergeRows)) * static_cast<double>(up(descriptor.source.columns, kLoraMergeColumns));
   const bool fits = tiles <= INT32_MAX, possible = runs_on_tensor_cores(chip) && !residual && fits;
   int32_t algorithm = descriptor.algorithm;
@@ -203,10 +203,11 @@ int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descri
                 chip.compute_capability / 10, chip.compute_capability % 10, residual ? "a" : "no");
   }
   if (algorithm == PK_LORA_MERGE_SIMT) {
-    *choice = pk_kernel_choice{algorithm, 0, lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count), "lora_merge_simt"};
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count) + others, "lora_merge_simt"};
   } else {
-    const LoraMath math = descriptor.adapter_element_type == PK_F32 ? LoraMath::three_tf32 : LoraMath::exact16;
-    *choice = pk_kernel_choice{algorithm, 0, lora_merge_mma_rounding_steps(math, max_rank, descriptor.adapter_count), "lora_merge_mma"};
+    const bool in_f32 = descriptor.adapter_element_type == PK_F32 || lora_merge_widens(descriptor);
+    const LoraMath math = in_f32 ? LoraMath::three_tf32 : LoraMath::exact16;
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_mma_rounding_steps(math, max_rank, descriptor.adapter_count) + others, "lora_merge_mma"};
   }
   return PK_OK;
 }

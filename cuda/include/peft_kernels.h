@@ -84,6 +84,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
 #define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros */
 #define PK_FAILURE_ZERO_MAGNITUDE 6 /* a row of magnitude 0, whose gradient y does not tell; the index counts the rows of all batches */
+#define PK_FAILURE_ZERO_ROW_SCALE 7 /* a row of scale 0, from under which unmerge gets nothing back without a residual: it holds what the division makes */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -364,7 +365,7 @@ typedef struct pk_lora_add_noise_descriptor {
   int32_t reserved;
 } pk_lora_add_noise_descriptor;
 
-/* destination = source + sum over adapters of scale * B * A, rounded once. */
+/* destination = row_scale .* (source + sum over adapters of scale * B * middle * A), rounded once, the middle as a matrix: core * diag(its scale), of the ranks that it lists. */
 typedef struct pk_lora_merge_descriptor {
   uint64_t size;
   int32_t algorithm; /* 0: automatic */
@@ -377,6 +378,12 @@ typedef struct pk_lora_merge_descriptor {
   int32_t reserved;
   /* 16-bit element types only, or data = null: merge writes what unmerge needs to return the original bits. element_type is ignored. */
   pk_matrix residual;
+  /* Host, [adapter_count], what lies between the adapters' factors, or null: nothing. Without gates, which belong to tokens. With a core `rank` is that of A, and B has the core's rows as columns. */
+  const pk_lora_middle *middles;
+  pk_matrix row_scale; /* [1, n] of f32, any strides: DoRA's magnitude over norm; columns = 0: none */
+  void *workspace;     /* device; for middles alone */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null; for lists of ranks in device memory, and for rows of scale 0 of an unmerge */
 } pk_lora_merge_descriptor;
 
 #define PK_LORA_MERGE_ADAPTERS 64
@@ -400,8 +407,10 @@ PK_API int32_t pk_lora_add_noise(const pk_queue *queue, const pk_lora_add_noise_
 PK_API int32_t pk_lora_add_noise_pick(const pk_chip *chip, const pk_lora_add_noise_descriptor *descriptor, pk_kernel_choice *choice);
 
 PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
-/* destination = source - sum; with the residual of the merge that made the source: the original bits. */
+/* destination = source ./ row_scale - sum; with the residual of the merge that made the source: the original bits. */
 PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+/* Of both. 0 without middles. */
+PK_API int32_t pk_lora_merge_workspace(const pk_lora_merge_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* norm[i] = |row i of w + sum over adapters of scale * B * A| + eps, the sum never written to memory. */

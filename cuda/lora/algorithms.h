@@ -78,6 +78,27 @@ static inline int64_t lora_rank_after(const Target& target) {
   return lora_lists_ranks(target.middle) ? target.middle.rank_count : target.b.columns;
 }
 
+// An adapter of a list on the host and what lies between its factors, by the names of a target's.
+struct LoraListedAdapter {
+  pk_matrix a, b;
+  pk_lora_middle middle;
+  int32_t adapter_element_type;
+};
+
+static inline pk_matrix lora_matrix_a(const pk_lora_adapter& adapter, int64_t k, int32_t element_type) {
+  return {const_cast<void*>(adapter.a), adapter.rank, k, adapter.a_row_stride, adapter.a_column_stride, 0, element_type, 0};
+}
+
+static inline pk_matrix lora_matrix_b(const pk_lora_adapter& adapter, int64_t n, int64_t columns, int32_t element_type) {
+  return {const_cast<void*>(adapter.b), n, columns, adapter.b_row_stride, adapter.b_column_stride, 0, element_type, 0};
+}
+
+// Of weights [n, k]; `middle` may be null.
+static inline LoraListedAdapter lora_listed_adapter(const pk_lora_adapter& adapter, const pk_lora_middle* middle, int64_t n, int64_t k, int32_t element_type) {
+  const bool core = middle != nullptr && (middle->has & PK_LORA_MIDDLE_CORE) != 0;
+  return {lora_matrix_a(adapter, k, element_type), lora_matrix_b(adapter, n, core ? middle->core.rows : adapter.rank, element_type), middle != nullptr ? *middle : pk_lora_middle{}, element_type};
+}
+
 static constexpr int64_t lora_aligned(int64_t bytes) { return (bytes + PK_WORKSPACE_ALIGNMENT - 1) / PK_WORKSPACE_ALIGNMENT * PK_WORKSPACE_ALIGNMENT; }
 
 // What a target with a list of ranks needs of the workspace: the list, A's rows and B's columns.
@@ -186,7 +207,7 @@ static constexpr int64_t lora_forward_mma_rounding_steps(LoraMath base_math, Lor
   return (base > h ? base : h) + lora_mma_rounding_steps(LoraMath::three_tf32, rank) + 3;
 }
 
-// `rank` products of one adapter, its scale, the sum over adapters, and the sum with W.
+// `rank` products of one adapter, its scale, the sum over adapters, and the sum with W. A middle and a row scale have more.
 static constexpr int64_t lora_merge_simt_rounding_steps(int64_t rank, int64_t adapters) { return rank + 1 + adapters + 1; }
 static constexpr int64_t lora_merge_mma_rounding_steps(LoraMath math, int64_t rank, int64_t adapters) { return lora_mma_rounding_steps(math, rank) + 1 + adapters + 1; }
 

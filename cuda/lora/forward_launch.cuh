@@ -277,6 +277,11 @@ int32_t shrink(const pk_queue& queue, const Operands& operands, const ForwardPro
   return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, tf32, lora_shrink_columns(largest_rank(problem)), run);
 }
 
+template <class T>
+int32_t launch_middles(const pk_queue& queue, const Operands& operands, const MiddleProblem& problem) {
+  return launch_overlapping(queue, middle<T>(operands, problem));
+}
+
 namespace {
 
 // All but what is saved.

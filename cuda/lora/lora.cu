@@ -4,9 +4,12 @@
 
 #include "../core/dispatch.h"
 #include "../core/operations.h"
+#include "check_row_scale.cuh"
 #include "forward.cuh"
 #include "forward_launch.h"
+#include "merge_factors.h"
 #include "merge_launch.cuh"
+#include "merge_plan.h"
 #include "merge_simt.cuh"
 #include "quantized_launch.h"
 #include "ranks.h"
@@ -73,15 +76,29 @@ Operands merge_operands(const pk_lora_merge_descriptor& descriptor) {
     residual.element_type = source.element_type;  // sixteen bits as well
     operands.read_write("residual", residual, 1);
   }
+  if (lora_merge_scales_rows(descriptor)) operands.read("row_scale", descriptor.row_scale, 1);
   read_adapters(operands, descriptor.adapters, descriptor.adapter_count, source, descriptor.adapter_element_type);
   return operands;
 }
 
+// Without a residual what was in a row of scale 0 is lost.
+int32_t check_row_scale(const pk_queue& queue, const pk_lora_merge_descriptor& descriptor) {
+  const int64_t n = descriptor.source.rows;
+  if (!lora_merge_scales_rows(descriptor) || descriptor.residual.data != nullptr || descriptor.status == nullptr) return PK_OK;
+  Operands operands;
+  operands.read("row_scale", descriptor.row_scale, 1);
+  operands.read_write_bytes("status", descriptor.status, sizeof(pk_status_record));
+  const LaunchShape shape{"lora_check_row_scale", grid_of(tiles_of(n, kCheckRowScaleThreads)), kCheckRowScaleThreads, 0};
+  return launch(queue, shape, operands, lora_check_row_scale, batched<const float>(descriptor.row_scale).first, n, descriptor.status);
+}
+
+// Of factors as they are multiplied.
 template <class T, class P>
 int32_t merge(const pk_queue& queue, const pk_lora_merge_descriptor& descriptor, int32_t direction) {
   MergeProblem<T> problem = merge_problem<T>(descriptor.source, descriptor.adapters, descriptor.adapter_count, descriptor.adapter_element_type, direction);
   problem.destination = batched<T>(descriptor.destination).first;
   problem.residual = batched<uint16_t>(descriptor.residual).first;
+  if (lora_merge_scales_rows(descriptor)) problem.row_scale = batched<const float>(descriptor.row_scale).first;
   const bool simt = descriptor.algorithm == PK_LORA_MERGE_SIMT;
   const int64_t tile_rows = simt ? MergeSimtConfig::kRows : kLoraMergeRows, tile_columns = simt ? MergeSimtConfig::kColumns : kLoraMergeColumns;
   const int64_t tiles = tiles_of(problem.n, tile_rows) * tiles_of(problem.k, tile_columns);
@@ -91,6 +108,18 @@ int32_t merge(const pk_queue& queue, const pk_lora_merge_descriptor& descriptor,
   if (simt) return launch(queue, {"lora_merge_simt", grid, MergeSimtConfig::kThreads, 0}, operands, lora_merge_simt<T>, problem, tiles);
   using Config = MergeConfigOf<P>;
   return launch(queue, {"lora_merge_mma", grid, Config::Product::kThreads, shared_bytes<typename Config::Shared>()}, operands, lora_merge_mma<Config, T, P>, problem);
+}
+
+int32_t merge_all(const pk_queue& queue, pk_lora_merge_descriptor descriptor, int32_t direction) {
+  if (direction < 0) PK_TRY(check_row_scale(queue, descriptor));
+  std::vector<pk_lora_adapter> adapters(descriptor.adapters, descriptor.adapters + descriptor.adapter_count);
+  if (descriptor.middles != nullptr) {
+    PK_TRY(merge_factors(queue, descriptor, &adapters));
+    if (lora_merge_widens(descriptor)) descriptor.adapter_element_type = PK_F32;
+    descriptor.adapters = adapters.data();
+  }
+  return dispatch_types(descriptor.source.element_type, descriptor.adapter_element_type,
+                        [&](auto t, auto p) { return merge<typename decltype(t)::type, typename decltype(p)::type>(queue, descriptor, direction); });
 }
 
 template <class T, class P>
@@ -109,6 +138,7 @@ int32_t PK_OPERATION(lora_prepare)(void) {
   PK_TRY((prepare_forward<float>()));
   PK_TRY((prepare_forward<f16>()));
   PK_TRY((prepare_forward<bf16>()));
+  PK_TRY(prepare(lora_check_row_scale));
   PK_TRY((prepare_merge<float, float>()));
   PK_TRY((prepare_merge<f16, f16>()));
   PK_TRY((prepare_merge<f16, float>()));
@@ -130,9 +160,7 @@ int32_t PK_OPERATION(lora_forward)(const pk_queue* queue, const pk_lora_forward_
 }
 
 int32_t PK_OPERATION(lora_merge)(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction) {
-  return PK_BUILD::dispatch_types(descriptor->source.element_type, descriptor->adapter_element_type, [&](auto t, auto p) {
-    return PK_BUILD::merge<typename decltype(t)::type, typename decltype(p)::type>(*queue, *descriptor, direction);
-  });
+  return PK_BUILD::merge_all(*queue, *descriptor, direction);
 }
 
 }  // extern "C"

@@ -73,6 +73,7 @@ int32_t gather_ranks(const pk_queue& queue, int64_t batches, int64_t m, pk_statu
 
 template int32_t gather_ranks(const pk_queue&, int64_t, int64_t, pk_status_record*, char*, pk_lora_target*);
 template int32_t gather_ranks(const pk_queue&, int64_t, int64_t, pk_status_record*, char*, pk_lora_gradient_target*);
+template int32_t gather_ranks(const pk_queue&, int64_t, int64_t, pk_status_record*, char*, LoraListedAdapter*);
 
 }  // namespace PK_BUILD
 

@@ -26,6 +26,7 @@ pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_FAILURE_SAMPLE: i32 = 4;
 pub const PK_FAILURE_RANK: i32 = 5;
 pub const PK_FAILURE_ZERO_MAGNITUDE: i32 = 6;
+pub const PK_FAILURE_ZERO_ROW_SCALE: i32 = 7;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -923,10 +924,15 @@ pub struct pk_lora_merge_descriptor {
     pub adapter_element_type: i32,
     pub reserved: i32,
     pub residual: pk_matrix,
+    pub middles: *const pk_lora_middle,
+    pub row_scale: pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_merge_descriptor"][::core::mem::size_of::<pk_lora_merge_descriptor>() - 208usize];
+    ["Size of pk_lora_merge_descriptor"][::core::mem::size_of::<pk_lora_merge_descriptor>() - 296usize];
     ["Alignment of pk_lora_merge_descriptor"][::core::mem::align_of::<pk_lora_merge_descriptor>() - 8usize];
     ["Offset of field: pk_lora_merge_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_merge_descriptor, size) - 0usize];
@@ -948,6 +954,16 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_merge_descriptor, reserved) - 148usize];
     ["Offset of field: pk_lora_merge_descriptor::residual"]
         [::core::mem::offset_of!(pk_lora_merge_descriptor, residual) - 152usize];
+    ["Offset of field: pk_lora_merge_descriptor::middles"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, middles) - 208usize];
+    ["Offset of field: pk_lora_merge_descriptor::row_scale"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, row_scale) - 216usize];
+    ["Offset of field: pk_lora_merge_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, workspace) - 272usize];
+    ["Offset of field: pk_lora_merge_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, workspace_bytes) - 280usize];
+    ["Offset of field: pk_lora_merge_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, status) - 288usize];
 };
 impl Default for pk_lora_merge_descriptor {
     fn default() -> Self {
@@ -1569,6 +1585,7 @@ unsafe extern "C" {
     ) -> i32;
     pub fn pk_lora_merge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
     pub fn pk_lora_unmerge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
+    pub fn pk_lora_merge_workspace(descriptor: *const pk_lora_merge_descriptor, bytes: *mut u64) -> i32;
     pub fn pk_lora_merge_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_merge_descriptor,

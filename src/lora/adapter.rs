@@ -63,12 +63,26 @@ impl<P: Element, Q: Queue> Adapter<'_, P, Q> {
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<AdapterProblem> {
+        self.problem_around(check, shape, true, queue, guards)
+    }
+
+    /// Around what lies between the factors, which may leave B other ranks than A has.
+    pub(crate) fn problem_around<'s>(
+        &'s self,
+        check: Check,
+        shape: Option<[usize; 2]>,
+        keeps_rank: bool,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<AdapterProblem> {
         let [rank, k] = self.a.extents();
-        let [n, _] = self.b.extents();
+        let [n, columns] = self.b.extents();
         let [expected_n, expected_k] = shape.unwrap_or([n, k]);
+        let after = if keeps_rank { rank } else { columns };
         check.extents("a", [rank, k], [rank, expected_k])?;
-        check.extents("b", self.b.extents(), [expected_n, rank])?;
+        check.extents("b", [n, columns], [expected_n, after])?;
         check.rank(rank)?;
+        check.rank(after)?;
         let a = self.a.acquire(queue, guards)?;
         let b = self.b.acquire(queue, guards)?;
         for (name, elements) in [("a", &a), ("b", &b)] {

@@ -35,7 +35,7 @@ impl<Q> Copy for Ranks<'_, Q> {}
 ///
 /// **A prefix** of the ranks needs no list, nor does one rank alone: give [`Tensor::narrow`] views of A and B, whose rows stay as far apart as they are (DyLoRA).
 ///
-/// λ and R are of the adapter's type.
+/// λ and R are of the adapter's type. A middle without a gate can be merged: [`super::Merge::adapter_with_middle`].
 pub struct Middle<'a, P, Q> {
     ranks: Ranks<'a, Q>,
     scale: Option<Tensor<'a, P, Q, 2>>,
@@ -137,6 +137,11 @@ impl<'a, P: Element, Q: Queue> Middle<'a, P, Q> {
             Some(core) => Some(input(check, batches, "the core", core.acquire(queue, guards)?, [after, rank])?),
         };
         Ok(MiddleProblem { ranks, scale, gate, core })
+    }
+
+    /// Whether tokens differ in it.
+    pub(crate) fn has_gate(&self) -> bool {
+        self.gate.is_some()
     }
 
     /// Whether B has as many ranks as A.

@@ -5,9 +5,9 @@
 //! | [`forward`] | `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`, for one layer or several that share x, with one adapter or a table of them, and a row scale g and a [`Middle`] or none; W dense or [`Quantized`] |
 //! | [`backward`] | the gradients of x, A, B, the bias and the middle, any of them, overwritten or accumulated; of every adapter of a table |
 //! | [`double_backward`] | the backward of [`backward`]: Hessian-vector products, meta-learning, influence functions |
-//! | [`merge`] | `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once |
+//! | [`merge`] | `W' = g ⊙ (W + Σᵢ sᵢ·Bᵢ·midᵢ·Aᵢ)`, rounded once; a row scale and middles, or none |
 //! | [`quantize`], [`dequantize`] | W as codes of a few bits in blocks that share a scale (NF4), and back; [`forward`] and [`backward`] take them as they are: QLoRA |
-//! | [`unmerge`] | `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`, exact with the residual of the merge |
+//! | [`unmerge`] | `W = W' / g − Σᵢ sᵢ·Bᵢ·midᵢ·Aᵢ`, exact with the residual of the merge |
 //! | [`sample_norms`], [`clip_weights`], [`add_noise`] | the norm of each sample's gradients, what it is clipped by, and noise: differential privacy |
 //! | [`magnitude_gradient`] | the gradient of DoRA's magnitude, from y |
 //! | [`weight_norm`] | `|W + Σᵢ sᵢ·Bᵢ·Aᵢ|` of every row, for DoRA |
@@ -45,7 +45,7 @@ pub use gradient_table::{AdapterGradient, AdapterGradientEntry, GradientTable};
 pub use magnitude_gradient::{
     MagnitudeGradient, magnitude_gradient, magnitude_gradient_kernel, magnitude_gradient_workspace,
 };
-pub use merge::{Merge, merge, merge_kernel, unmerge};
+pub use merge::{Merge, merge, merge_kernel, merge_workspace, unmerge};
 pub use middle::Middle;
 pub use quantize::{
     BlockFormat, Dequantize, Quantize, dequantize, dequantize_kernel, quantize, quantize_kernel, quantize_workspace,

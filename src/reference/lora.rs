@@ -6,14 +6,14 @@ use std::sync::Mutex;
 use super::product::{TILE, Tile, View, for_each};
 use super::{Number, Terms, quantize};
 use crate::lora::{
-    AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, Merge, MergeProblem, RowChoice,
-    TableProblem, TargetProblem,
+    AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, RowChoice, TableProblem, TargetProblem,
 };
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
 mod double_backward;
 mod magnitude_gradient;
+mod merge;
 mod middle;
 mod samples;
 
@@ -23,6 +23,9 @@ pub(crate) use double_backward::double_backward;
 pub use double_backward::{DoubleBackwardTerms, double_backward_terms};
 pub(crate) use magnitude_gradient::magnitude_gradient;
 pub use magnitude_gradient::magnitude_gradient_terms;
+pub(super) use merge::each_delta;
+pub(crate) use merge::merge;
+pub use merge::merge_terms;
 use middle::Middle;
 pub(crate) use samples::{add_noise, clip_weights, sample_norms};
 pub use samples::{add_noise_terms, sample_norms_terms};
@@ -344,97 +347,4 @@ impl<N: Copy> SharedRows<N> {
         // SAFETY: the caller's.
         unsafe { self.address.add(row * self.pitch + column).read() }
     }
-}
-
-/// Value and Σ|terms| of every element that [`crate::lora::merge`] (`direction` 1) or [`crate::lora::unmerge`] without a residual (−1) would write, in row-major order. Writes nothing.
-///
-/// # Errors
-/// Those of [`crate::lora::merge`].
-pub fn merge_terms<T: Element, P: Element>(call: &Merge<'_, T, P, Cpu>, direction: f64) -> Result<Vec<Terms>> {
-    let mut guards = Vec::new();
-    let problem = call.problem("lora::merge_terms", Some(&Cpu), &mut guards)?;
-    let [_, n, k] = problem.source.extents;
-    let result = Mutex::new(vec![Terms::default(); n * k]);
-    let source = View::<T>::new(&problem.source);
-    // SAFETY: the call's views were proven, and nothing is written to them.
-    unsafe {
-        each_delta::<P, Terms>([n, k], &problem.adapters, |[row, column], delta| {
-            let mut terms = Terms::new(source.value([0, row, column]));
-            terms.add_product(delta, direction);
-            result.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[row * k + column] = terms;
-        });
-    }
-    Ok(result.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
-}
-
-/// What [`crate::lora::merge`] (`direction` 1) and [`crate::lora::unmerge`] (−1) do on [`Cpu`].
-///
-/// # Safety
-/// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else, but for a source that is the destination.
-pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direction: f64) {
-    let [_, n, k] = problem.source.extents;
-    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
-    // Sixteen-bit weights only: their bits, as the residual counts them.
-    let bits = |value: T| {
-        // SAFETY: a T of two bytes.
-        unsafe { (&raw const value).cast::<u16>().read_unaligned() }
-    };
-    // SAFETY: the caller's; an element is read before it is written, by the one thread that writes it.
-    unsafe {
-        each_delta::<P, f64>([n, k], &problem.adapters, |[row, column], delta| {
-            let index = [0, row, column];
-            let original = source.get(index);
-            let mut result = T::from_f64(original.to_f64() + direction * delta);
-            if let Some(residual) = &problem.residual {
-                let residual = View::<u16>::new(residual);
-                if direction > 0.0 {
-                    let recovered = T::from_f64(result.to_f64() - delta);
-                    residual.set(index, bits(original).wrapping_sub(bits(recovered)));
-                } else {
-                    let restored = bits(result).wrapping_add(residual.get(index));
-                    (&raw mut result).cast::<u16>().write_unaligned(restored);
-                }
-            }
-            destination.set(index, result);
-        });
-    }
-}
-
-/// Calls `write([row, column], Σᵢ sᵢ·(Bᵢ·Aᵢ)[row, column])` for every element.
-///
-/// # Safety
-/// The adapters are in ordinary memory, and nobody writes to them.
-pub(super) unsafe fn each_delta<P: Element, N: Number>(
-    [n, k]: [usize; 2],
-    adapters: &[AdapterProblem],
-    write: impl Fn([usize; 2], N) + Sync,
-) {
-    let ranks: usize = adapters.iter().map(AdapterProblem::rank).sum();
-    let column_tiles = k.div_ceil(TILE);
-    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
-    for_each(n.div_ceil(TILE) * column_tiles, (n * k).saturating_mul(ranks + 1), state, |(product, delta), work| {
-        let (rows, columns) = (tile(work / column_tiles, n), tile(work % column_tiles, k));
-        delta.fill(N::default());
-        for adapter in adapters.iter().filter(|adapter| adapter.rank() > 0) {
-            let (a, b) = (View::<P>::new(&adapter.a), View::<P>::new(&adapter.b));
-            // SAFETY: indices within the extents of A and B.
-            unsafe {
-                product.product(
-                    [rows.len(), columns.len(), adapter.rank()],
-                    |i, rank| N::new(b.value([0, rows.start + i, rank])),
-                    |j, rank| a.value([0, rank, columns.start + j]),
-                );
-            }
-            for i in 0..rows.len() {
-                for j in 0..columns.len() {
-                    delta[i * TILE + j].add_product(product.get(i, j), f64::from(adapter.scale));
-                }
-            }
-        }
-        for (i, row) in rows.clone().enumerate() {
-            for (j, column) in columns.clone().enumerate() {
-                write([row, column], delta[i * TILE + j]);
-            }
-        }
-    });
 }

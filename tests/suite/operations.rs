@@ -36,6 +36,7 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_add_noise_pick", None),
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
+    ("pk_lora_merge_workspace", None),
     ("pk_lora_merge_pick", None),
     ("pk_lora_weight_norm", Some(weight_norm)),
     ("pk_lora_weight_norm_workspace", None),

@@ -6,7 +6,7 @@ use crate::reference::product::View;
 use crate::{Element, StatusRecord};
 
 /// A target's middle, or that of a target without one.
-pub(super) struct Middle<P> {
+pub(in crate::reference) struct Middle<P> {
     /// For each column of H its rank, where they are listed.
     ranks: Option<Vec<Option<usize>>>,
     scale: Option<View<P>>,

@@ -109,6 +109,8 @@ pub const OPERATIONS: &[Operation] = &[
     Operation::new("pk_lora_add_noise", "a matrix", add_noise::exercise),
     Operation::new("pk_lora_merge", "two adapters", || merge::exercise::<bf16, bf16>(true)),
     Operation::new("pk_lora_unmerge", "two adapters", || merge::exercise::<f16, f32>(false)),
+    Operation::new("pk_lora_merge", "every form", || merge::exercise_of_forms::<bf16, bf16>(true)),
+    Operation::new("pk_lora_unmerge", "every form", || merge::exercise_of_forms::<f16, f32>(false)),
     Operation::new("pk_lora_weight_norm", "two adapters", weight_norm::exercise),
     Operation::new("pk_lora_magnitude_gradient", "a matrix", magnitude_gradient::exercise),
     Operation::new(FORWARD, "codes of W, decode", || quantized::forward::exercise(3)),

@@ -57,6 +57,7 @@ pub fn codyra<Q: HostQueue>(queue: &Q) -> Outcome {
     let list: Vec<i32> = left.iter().map(|&j| j as i32).collect();
     let listed = Middle::new().scale(w.view()).ranks_on_device(Vector::whole(&list));
     near("the ranks that are left", &layer.forward(queue, &x, Some(listed))?, &y)?;
+    near("those, merged", &product(queue, &x, &layer.merged(queue, listed)?)?, &y)?;
     let (a, b) = (layer.a.select_rows(&left), layer.b.select_columns(&left));
     let kept: Vec<f32> = left.iter().map(|&j| w.values[j]).collect();
     let history = Layer { w: layer.w.clone(), a: Matrix::diagonal(&kept).times(&a), b, scale: 1.0 };

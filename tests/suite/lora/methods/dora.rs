@@ -75,27 +75,28 @@ impl Layer {
         Ok(g)
     }
 
-    /// Of W, or of the merged weight, then without an adapter.
+    /// Of W, or of the merged weight, then without an adapter and a row scale.
     fn forward_call<'a, Q: HostQueue>(
         &'a self,
         w: &'a [f32],
-        adapter: bool,
-        g: &'a [f32],
+        g: Option<&'a [f32]>,
         y: &'a mut [f32],
     ) -> Outcome<Forward<'a, f32, f32, Q>> {
         let ([m, k, n, rank], [_, bias, a, b, _, x, _]) = (self.shape, &self.given);
         let y = MatMut::new(y, m, n).map_err(text)?;
         let target = Target::dense(Mat::new(w, n, k).map_err(text)?, y).bias(Vector::whole(bias));
-        let target = target.row_scale(Vector::whole(g));
         let (a, b) = (Mat::new(a, rank, k).map_err(text)?, Mat::new(b, n, rank).map_err(text)?);
-        let target = if adapter { target.adapter(a, b, self.scale) } else { target };
+        let target = match g {
+            Some(g) => target.adapter(a, b, self.scale).row_scale(Vector::whole(g)),
+            None => target,
+        };
         Ok(Forward::new(Mat::new(x, m, k).map_err(text)?).target(target))
     }
 
-    fn forward<Q: HostQueue>(&self, queue: &Q, w: &[f32], adapter: bool, g: &[f32]) -> Outcome<(Vec<f32>, usize)> {
+    fn forward<Q: HostQueue>(&self, queue: &Q, w: &[f32], g: Option<&[f32]>) -> Outcome<(Vec<f32>, usize)> {
         let [m, _, n, _] = self.shape;
         let mut y = vec![f32::NAN; m * n];
-        let call = self.forward_call(w, adapter, g, &mut y)?;
+        let call = self.forward_call(w, g, &mut y)?;
         let steps = lora::forward_kernel(queue, &call).map_err(text)?.rounding_steps;
         let mut scratch = vec![0u8; lora::forward_workspace(queue, &call).map_err(text)?];
         lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
@@ -166,19 +167,23 @@ impl Layer {
         Ok(())
     }
 
-    /// W + s·B·A, whose row scale stays beside it: its product is peft's merged weight, and forward makes the same y of it.
+    /// g ⊙ (W + s·B·A) is peft's merged weight, forward makes the same y of it, and W comes back from it.
     fn check_merged<Q: HostQueue>(&self, queue: &Q, g: &[f32], of_y: &[Terms]) -> Outcome {
         let ([_, k, n, rank], [w, ..]) = (self.shape, &self.given);
         let mut merged = vec![f32::NAN; n * k];
         let call = Merge::new(Mat::new(w, n, k).map_err(text)?, MatMut::new(&mut merged, n, k).map_err(text)?);
-        lora::merge(queue, call.adapter(self.adapter()?)).map_err(text)?;
+        lora::merge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
         let terms =
             |i: usize| Terms { value: self.expected[6][i], magnitude: (4.0 + rank as f64) * f64::from(g[i / k]) };
         let terms: Vec<_> = (0..n * k).map(terms).collect();
-        let scaled: Vec<f32> = merged.iter().enumerate().map(|(i, weight)| g[i / k] * weight).collect();
-        close("the merged weight", &scaled, &self.expected[6], &terms, self.scale_steps() + 4 * rank)?;
-        let (y, steps) = self.forward(queue, &merged, false, g)?;
-        close("y of the merged weight", &y, &self.expected[0], of_y, steps + 4 * rank + 2)
+        close("the merged weight", &merged, &self.expected[6], &terms, self.scale_steps() + 4 * rank)?;
+        let (y, steps) = self.forward(queue, &merged, None)?;
+        close("y of the merged weight", &y, &self.expected[0], of_y, steps + 4 * rank + 2)?;
+        let call = Merge::in_place(MatMut::new(&mut merged, n, k).map_err(text)?);
+        lora::unmerge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
+        let original: Vec<_> = w.iter().map(|&weight| f64::from(weight)).collect();
+        let terms: Vec<_> = original.iter().map(|&value| Terms { value, magnitude: 4.0 + rank as f64 }).collect();
+        close("the weight before", &merged, &original, &terms, 8 * rank + 8)
     }
 }
 
@@ -186,9 +191,9 @@ pub fn dora<Q: HostQueue>(queue: &Q) -> Outcome {
     assert_eq!(FIXTURES.lines().count(), 3);
     for layer in FIXTURES.lines().map(parse) {
         let g = layer.row_scale(queue)?;
-        let (y, steps) = layer.forward(queue, &layer.given[0], true, &g)?;
+        let (y, steps) = layer.forward(queue, &layer.given[0], Some(&g))?;
         let mut unused = vec![f32::NAN; y.len()];
-        let terms = layer.forward_call::<Cpu>(&layer.given[0], true, &g, &mut unused)?;
+        let terms = layer.forward_call::<Cpu>(&layer.given[0], Some(&g), &mut unused)?;
         let terms = reference::lora::forward_terms(&terms).map_err(text)?.remove(0);
         close("y", &y, &layer.expected[0], &terms, steps)?;
         let on_cpu = queue.place() == peft_kernels::Place::Cpu;

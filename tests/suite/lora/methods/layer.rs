@@ -1,6 +1,6 @@
 //! A layer with an adapter, and the two calls that train it.
 
-use peft_kernels::lora::{self, Backward, BackwardTarget, Forward, Gradient, Middle, Target};
+use peft_kernels::lora::{self, Adapter, Backward, BackwardTarget, Forward, Gradient, Merge, Middle, Target};
 use peft_kernels::{HostQueue, Workspace};
 
 use super::matrix::Matrix;
@@ -51,6 +51,16 @@ impl Layer {
         let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
         lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
         Ok(y)
+    }
+
+    /// W with the adapter and what lies between its factors.
+    pub fn merged<Q: HostQueue>(&self, queue: &Q, middle: Middle<'_, f32, Q>) -> Outcome<Matrix> {
+        let mut merged = self.w.clone();
+        let adapter = Adapter::new(self.a.view(), self.b.view(), self.scale);
+        let call = Merge::in_place(merged.view_mut()).adapter_with_middle(adapter, middle);
+        let mut scratch = vec![0; lora::merge_workspace(queue, &call).map_err(text)?];
+        lora::merge(queue, call.workspace(Workspace::new(&mut scratch))).map_err(text)?;
+        Ok(merged)
     }
 
     pub fn backward<Q: HostQueue>(

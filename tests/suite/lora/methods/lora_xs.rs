@@ -45,6 +45,7 @@ pub fn lora_xs<Q: HostQueue>(queue: &Q) -> Outcome {
     let y = layer.forward(queue, &x, Some(core(&r)))?;
     let delta = layer.b.times(&r).times(&layer.a).scaled(2.0);
     near("y", &y, &x.times(&w.plus(&delta).t()))?;
+    near("the merged layer", &product(queue, &x, &layer.merged(queue, core(&r))?)?, &y)?;
     apart("R the other way round", &layer.forward(queue, &x, Some(core(&r.t())))?, &y)?;
     let gradients = layer.backward(queue, &x, &dy, Some((core(&r), CORE)))?;
     let dw = dy.t().times(&x);

@@ -13,7 +13,7 @@ use crate::lora::gradient_case::{self, Mode, Weights};
 use crate::numbers::Numbers;
 use crate::queues::Trials;
 
-const MIDDLE: &str = "lora_middle";
+pub const MIDDLE: &str = "lora_middle";
 const GRADIENT: &str = "lora_middle_gradient";
 const CORE: &str = "lora_core_gradient";
 const GATHER: &str = "lora_gather_ranks";
@@ -56,7 +56,7 @@ impl Has {
 }
 
 /// The copies of listed ranks, of an adapter whose A has so many columns and B so many rows.
-fn gathered(middle: &MiddleSpec, rank: usize, [n, k]: [usize; 2], p: usize) -> Vec<Bytes> {
+pub fn gathered(middle: &MiddleSpec, rank: usize, [n, k]: [usize; 2], p: usize) -> Vec<Bytes> {
     let count = middle.ranks(rank).len();
     let of_list = match middle.ranks {
         Listed::All => return Vec::new(),

@@ -1,12 +1,12 @@
 //! What lies between A and B: scales, gates, cores and lists of ranks.
 
 pub mod case;
-mod counters;
+pub mod counters;
 mod derivatives;
 mod gradients;
 mod not_numbers;
-mod refused;
-mod values;
+pub mod refused;
+pub mod values;
 
 use crate::queues::Trials;
 

@@ -21,7 +21,7 @@ impl Operands {
     }
 }
 
-fn expect<T>(name: &str, result: Result<T>, expected: &str) -> std::result::Result<(), String> {
+pub fn expect<T>(name: &str, result: Result<T>, expected: &str) -> std::result::Result<(), String> {
     let got = result.err().map_or("accepted".into(), |error| error.to_string());
     let text = got.split("0x").next().unwrap_or_default();
     if text == expected { Ok(()) } else { Err(format!("{name}: {got}\n   expected {expected}")) }
