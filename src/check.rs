@@ -1,8 +1,9 @@
 //! What every operation checks on the host before anything is launched.
 
 use crate::layout::extents;
+use crate::storage::Guard;
 use crate::tensor::Elements;
-use crate::{Element, ElementType, Error, Result};
+use crate::{Element, ElementType, Error, Queue, Result, Vector};
 
 /// Rows, columns and elements beyond it are mistakes, and would overflow offsets.
 pub(crate) const LARGEST: usize = 1 << 48;
@@ -51,6 +52,22 @@ impl Check {
             return Ok(());
         }
         Err(Error::Stride { operation: self.0, argument, row_stride: 0, column_stride })
+    }
+
+    /// The address of a list of so many in the queue's memory, of what the host knows as well.
+    pub fn copy<'s, T: Copy + 'static, Q: Queue>(
+        self,
+        argument: &'static str,
+        list: &'s Vector<'_, T, Q>,
+        length: usize,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<u64> {
+        self.extents(argument, list.extents(), [length])?;
+        let elements = list.acquire(queue, guards)?;
+        self.contiguous(argument, &elements)?;
+        self.alignment(argument, &elements)?;
+        Ok(elements.address)
     }
 
     /// A rank that the kernels can count to.
@@ -111,6 +128,9 @@ impl Check {
 
     /// Each output shares no element with another output or with an input.
     pub fn all_disjoint(self, outputs: &[Operand], inputs: &[Operand]) -> Result<()> {
+        if !spans_meet(outputs, inputs) {
+            return Ok(());
+        }
         for (i, output) in outputs.iter().enumerate() {
             for other in outputs[i + 1..].iter().chain(inputs) {
                 self.disjoint(output, other)?;
@@ -210,6 +230,31 @@ fn runs_of(elements: &Elements<3>, batch: i128) -> Runs {
 fn span_of(elements: &Elements<3>, batches: i128) -> Runs {
     let first = runs_of(elements, 0);
     Runs { count: 1, pitch: 0, length: runs_of(elements, batches - 1).end() - first.first, ..first }
+}
+
+/// Whether an output's bytes, from its first to its last, reach among another operand's. Tables have many operands: a sweep is quicker than all pairs.
+fn spans_meet(outputs: &[Operand], inputs: &[Operand]) -> bool {
+    let span = |operand: &Operand, written: bool| {
+        let elements = &operand.elements;
+        if elements.extents.contains(&0) {
+            return None;
+        }
+        let batches = if elements.strides[0] == 0 { 1 } else { elements.extents[0] as i128 };
+        let span = span_of(elements, batches);
+        Some((span.first, span.end(), written))
+    };
+    let outputs = outputs.iter().filter_map(|output| span(output, true));
+    let mut spans: Vec<_> = outputs.chain(inputs.iter().filter_map(|input| span(input, false))).collect();
+    spans.sort_unstable();
+    let (mut end_of_all, mut end_of_outputs) = (i128::MIN, i128::MIN);
+    spans.into_iter().any(|(first, end, written)| {
+        let meets = first < if written { end_of_all } else { end_of_outputs };
+        end_of_all = end_of_all.max(end);
+        if written {
+            end_of_outputs = end_of_outputs.max(end);
+        }
+        meets
+    })
 }
 
 /// The address of an element that both have, if there is one. Decides on elements: matrices that interleave without meeting are disjoint.

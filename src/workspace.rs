@@ -102,11 +102,23 @@ impl StatusRecord {
         self.0.failure = self.0.failure.max(other.0.failure);
     }
 
+    /// On a host queue: what a call found in the data, into the caller's record, if there is one, and as the call's error.
+    pub(crate) fn returned(self, operation: &'static str, record: u64) -> Result<()> {
+        if record != 0 {
+            // SAFETY: the storage of a host queue is ordinary memory, and the view holds a record.
+            unsafe { (*(record as *mut StatusRecord)).merge(&self) };
+        }
+        self.into_result(operation)
+    }
+
     pub(crate) fn into_result(self, operation: &'static str) -> Result<()> {
         const INDEX: u64 = ffi::PK_FAILURE_ADAPTER_INDEX as u64;
         const RANK: u64 = ffi::PK_FAILURE_ADAPTER_RANK as u64;
         const ZERO_NORM: u64 = ffi::PK_FAILURE_ZERO_NORM as u64;
         const SAMPLE: u64 = ffi::PK_FAILURE_SAMPLE as u64;
+        const LISTED_RANK: u64 = ffi::PK_FAILURE_RANK as u64;
+        const ZERO_MAGNITUDE: u64 = ffi::PK_FAILURE_ZERO_MAGNITUDE as u64;
+        const ZERO_ROW_SCALE: u64 = ffi::PK_FAILURE_ZERO_ROW_SCALE as u64;
         let index = !self.0.failure >> 8;
         let (argument, problem) = match self.0.failure & 0xff {
             0 => return Ok(()),
@@ -114,6 +126,9 @@ impl StatusRecord {
             RANK => ("adapter of row", "of a rank outside 0..=max_rank"),
             ZERO_NORM => ("row", "of norm 0"),
             SAMPLE => ("sample", "of rows that are not in order, or not there"),
+            LISTED_RANK => ("the list of ranks", "no rank of the adapter, or one that the list has before"),
+            ZERO_MAGNITUDE => ("row", "of magnitude 0"),
+            ZERO_ROW_SCALE => ("row", "of scale 0, from under which nothing comes back"),
             _ => ("status", "a failure that this version does not know"),
         };
         Err(Error::Data { operation, argument, index, problem })

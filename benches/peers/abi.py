@@ -25,6 +25,9 @@ PK_FAILURE_ADAPTER_INDEX = 1
 PK_FAILURE_ADAPTER_RANK = 2
 PK_FAILURE_ZERO_NORM = 3
 PK_FAILURE_SAMPLE = 4
+PK_FAILURE_RANK = 5
+PK_FAILURE_ZERO_MAGNITUDE = 6
+PK_FAILURE_ZERO_ROW_SCALE = 7
 PK_WORKSPACE_ALIGNMENT = 256
 PK_FLAG_ALLOW_TF32 = 1
 PK_FLAG_ALLOW_ATOMICS = 2
@@ -32,11 +35,20 @@ PK_FLAG_BATCH_INVARIANT = 4
 PK_LORA_BASE_NONE = 0
 PK_LORA_BASE_DENSE = 1
 PK_LORA_BASE_IN_Y = 2
+PK_LORA_BASE_QUANTIZED = 3
+PK_LORA_MIDDLE_RANKS = 1
+PK_LORA_MIDDLE_HOST_RANKS = 2
+PK_LORA_MIDDLE_SCALE = 4
+PK_LORA_MIDDLE_GATE = 8
+PK_LORA_MIDDLE_CORE = 16
 PK_GRADIENT_NONE = 0
 PK_GRADIENT_OVERWRITE = 1
 PK_GRADIENT_ACCUMULATE = 2
 PK_LORA_BACKWARD_TARGETS = 8
 PK_LORA_MERGE_ADAPTERS = 64
+PK_LORA_COTANGENT_X = 1
+PK_LORA_COTANGENT_A = 2
+PK_LORA_COTANGENT_B = 4
 PK_HAAR_ALONG_COLUMNS = 1
 PK_HAAR_ALONG_ROWS = 2
 PK_HAAR_ALONG_BOTH = 3
@@ -140,6 +152,46 @@ class pk_samples(ctypes.Structure):
     ]
 
 
+class pk_lora_code_book(ctypes.Structure):
+    _fields_ = [
+        ("values", ctypes.c_void_p),
+        ("boundaries", ctypes.c_void_p),
+        ("codes", ctypes.c_void_p),
+        ("bits", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_quantized(ctypes.Structure):
+    _fields_ = [
+        ("codes", ctypes.c_void_p),
+        ("code_bytes", ctypes.c_int64),
+        ("absmax", ctypes.c_void_p),
+        ("absmax_count", ctypes.c_int64),
+        ("absmax_codes", ctypes.c_void_p),
+        ("absmax_code_count", ctypes.c_int64),
+        ("absmax_offset", ctypes.c_void_p),
+        ("book", pk_lora_code_book),
+        ("absmax_book", pk_lora_code_book),
+        ("block", ctypes.c_int32),
+        ("absmax_block", ctypes.c_int32),
+        ("short_block", ctypes.c_int32),
+        ("reserved", ctypes.c_int32),
+    ]
+
+
+class pk_lora_middle(ctypes.Structure):
+    _fields_ = [
+        ("has", ctypes.c_uint32),
+        ("reserved", ctypes.c_int32),
+        ("ranks", ctypes.c_void_p),
+        ("rank_count", ctypes.c_int64),
+        ("scale", pk_matrix),
+        ("gate", pk_matrix),
+        ("core", pk_matrix),
+    ]
+
+
 class pk_lora_target(ctypes.Structure):
     _fields_ = [
         ("base", ctypes.c_int32),
@@ -156,6 +208,8 @@ class pk_lora_target(ctypes.Structure):
         ("max_rank", ctypes.c_int64),
         ("saved_h", pk_matrix),
         ("row_scale", pk_matrix),
+        ("middle", pk_lora_middle),
+        ("quantized", pk_lora_quantized),
     ]
 
 
@@ -176,6 +230,18 @@ class pk_lora_forward_descriptor(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("status", ctypes.POINTER(pk_status_record)),
         ("dropout", pk_dropout),
+        ("slab_bytes", ctypes.c_int64),
+    ]
+
+
+class pk_lora_adapter_gradient(ctypes.Structure):
+    _fields_ = [
+        ("da", ctypes.c_void_p),
+        ("db", ctypes.c_void_p),
+        ("da_row_stride", ctypes.c_int64),
+        ("da_column_stride", ctypes.c_int64),
+        ("db_row_stride", ctypes.c_int64),
+        ("db_column_stride", ctypes.c_int64),
     ]
 
 
@@ -197,6 +263,20 @@ class pk_lora_gradient_target(ctypes.Structure):
         ("da", pk_matrix),
         ("db", pk_matrix),
         ("dbias", pk_matrix),
+        ("middle", pk_lora_middle),
+        ("scale_gradient", ctypes.c_int32),
+        ("gate_gradient", ctypes.c_int32),
+        ("core_gradient", ctypes.c_int32),
+        ("middle_reserved", ctypes.c_int32),
+        ("dscale", pk_matrix),
+        ("dgate", pk_matrix),
+        ("dcore", pk_matrix),
+        ("row_scale", pk_matrix),
+        ("quantized", pk_lora_quantized),
+        ("adapters", ctypes.POINTER(pk_lora_adapter)),
+        ("adapter_count", ctypes.c_int64),
+        ("max_rank", ctypes.c_int64),
+        ("gradients", ctypes.POINTER(pk_lora_adapter_gradient)),
     ]
 
 
@@ -218,6 +298,11 @@ class pk_lora_backward_descriptor(ctypes.Structure):
         ("workspace_bytes", ctypes.c_uint64),
         ("samples", pk_samples),
         ("sample_weights", ctypes.c_void_p),
+        ("status", ctypes.POINTER(pk_status_record)),
+        ("slab_bytes", ctypes.c_int64),
+        ("row_adapter", ctypes.c_void_p),
+        ("segments", ctypes.POINTER(pk_lora_segment)),
+        ("segment_count", ctypes.c_int64),
     ]
 
 
@@ -295,6 +380,11 @@ class pk_lora_merge_descriptor(ctypes.Structure):
         ("adapter_element_type", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
         ("residual", pk_matrix),
+        ("middles", ctypes.POINTER(pk_lora_middle)),
+        ("row_scale", pk_matrix),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
     ]
 
 
@@ -318,13 +408,53 @@ class pk_lora_weight_norm_descriptor(ctypes.Structure):
     ]
 
 
-class pk_lora_code_book(ctypes.Structure):
+class pk_lora_magnitude_gradient_descriptor(ctypes.Structure):
     _fields_ = [
-        ("values", ctypes.c_void_p),
-        ("boundaries", ctypes.c_void_p),
-        ("codes", ctypes.c_void_p),
-        ("bits", ctypes.c_int32),
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("dy", pk_matrix),
+        ("y", pk_matrix),
+        ("bias", pk_matrix),
+        ("magnitude", pk_matrix),
+        ("dmagnitude", pk_matrix),
+        ("mode", ctypes.c_int32),
         ("reserved", ctypes.c_int32),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
+        ("status", ctypes.POINTER(pk_status_record)),
+    ]
+
+
+class pk_lora_double_backward_descriptor(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint64),
+        ("algorithm", ctypes.c_int32),
+        ("flags", ctypes.c_uint32),
+        ("batch_count", ctypes.c_int64),
+        ("base", ctypes.c_int32),
+        ("adapter_element_type", ctypes.c_int32),
+        ("x", pk_matrix),
+        ("dy", pk_matrix),
+        ("w", pk_matrix),
+        ("a", pk_matrix),
+        ("b", pk_matrix),
+        ("scale", ctypes.c_float),
+        ("cotangents", ctypes.c_uint32),
+        ("ux", pk_matrix),
+        ("ua", pk_matrix),
+        ("ub", pk_matrix),
+        ("dy_gradient", ctypes.c_int32),
+        ("x_gradient", ctypes.c_int32),
+        ("a_gradient", ctypes.c_int32),
+        ("b_gradient", ctypes.c_int32),
+        ("ddy", pk_matrix),
+        ("dx", pk_matrix),
+        ("da", pk_matrix),
+        ("db", pk_matrix),
+        ("workspace", ctypes.c_void_p),
+        ("workspace_bytes", ctypes.c_uint64),
     ]
 
 
@@ -460,10 +590,17 @@ FUNCTIONS = {
     "pk_lora_add_noise_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_add_noise_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_merge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
     "pk_lora_unmerge": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_merge_descriptor)]),
+    "pk_lora_merge_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_merge_descriptor), ctypes.c_void_p]),
     "pk_lora_merge_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_merge_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_weight_norm": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_weight_norm_descriptor)]),
     "pk_lora_weight_norm_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.c_void_p]),
     "pk_lora_weight_norm_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_weight_norm_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_magnitude_gradient": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor)]),
+    "pk_lora_magnitude_gradient_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.c_void_p]),
+    "pk_lora_magnitude_gradient_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_magnitude_gradient_descriptor), ctypes.POINTER(pk_kernel_choice)]),
+    "pk_lora_double_backward": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_double_backward_descriptor)]),
+    "pk_lora_double_backward_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_double_backward_descriptor), ctypes.c_void_p]),
+    "pk_lora_double_backward_pick": (ctypes.c_int32, [ctypes.POINTER(pk_chip), ctypes.POINTER(pk_lora_double_backward_descriptor), ctypes.POINTER(pk_kernel_choice)]),
     "pk_lora_quantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_dequantize": (ctypes.c_int32, [ctypes.POINTER(pk_queue), ctypes.POINTER(pk_lora_quantize_descriptor)]),
     "pk_lora_quantize_workspace": (ctypes.c_int32, [ctypes.POINTER(pk_lora_quantize_descriptor), ctypes.c_void_p]),

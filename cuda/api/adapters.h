@@ -1,4 +1,4 @@
-// A list of adapters on the host, whose factors are in the queue's memory.
+// A list of adapters on the host, whose factors are in the queue's memory, as are the parts of what lies between them.
 #pragma once
 
 #include "overlap.h"
@@ -11,6 +11,7 @@ struct AdapterList {
   int64_t count;
   int32_t element_type;
   int64_t n, k;
+  const pk_lora_middle* middles = nullptr;  // or null: nothing between factors
 
   int32_t check(const char* operation, bool needs_data) const;
   void add_inputs(Operands& operands) const;

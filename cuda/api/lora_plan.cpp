@@ -4,6 +4,7 @@
 #include <cinttypes>
 #include <cstdio>
 
+#include "../lora/merge_plan.h"
 #include "check.h"
 
 namespace peft_kernels_api {
@@ -13,6 +14,7 @@ constexpr int64_t kMostMultiprocessors = 192;       // that a plan counts on, so
 constexpr int64_t kMostPartBytes = INT64_C(32) << 20;  // of the sums of a split tile's blocks
 constexpr int64_t kMostParts = 16;                  // of k, whose sums are added up one after the other
 constexpr int64_t kLeastStages = 4;                 // of the pipeline, in a part: less is all start
+constexpr int64_t kMostDecodedRows = 64;            // of x, of all batches, for which a quantised W is made where it is read
 
 struct Algorithm {
   int32_t number;
@@ -21,7 +23,9 @@ struct Algorithm {
 constexpr Algorithm kForward[] = {{PK_LORA_FORWARD_SIMT, "lora_forward_simt"},
                                   {PK_LORA_FORWARD_MMA_LARGE, "lora_forward_mma_large"},
                                   {PK_LORA_FORWARD_MMA_SMALL, "lora_forward_mma_small"},
-                                  {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"}};
+                                  {PK_LORA_FORWARD_MMA_DECODE, "lora_forward_mma_decode"},
+                                  {PK_LORA_FORWARD_QUANTIZED_SMALL, "lora_forward_quantized_small"},
+                                  {PK_LORA_FORWARD_QUANTIZED_DECODE, "lora_forward_quantized_decode"}};
 
 const Algorithm* find(int32_t number) {
   const auto* found = std::find_if(std::begin(kForward), std::end(kForward), [&](const Algorithm& entry) { return entry.number == number; });
@@ -41,16 +45,16 @@ double tiles_of(const Forward& forward, const LoraTile& tile) {
   return tiles;
 }
 
-// So many parts of `stages` that `blocks` fill the chip, each with enough to do.
-int32_t parts_of(double blocks, double wanted, int64_t stages) {
-  if (blocks < 1 || blocks >= wanted) return 1;
-  const auto parts = static_cast<int64_t>(wanted / blocks);
-  return static_cast<int32_t>(std::clamp<int64_t>(parts, 1, std::clamp<int64_t>(stages / kLeastStages, 1, kMostParts)));
-}
-
 int64_t largest_rank(const Forward& forward) {
   int64_t rank = 0;
   for (const pk_lora_target& target : forward.targets) rank = std::max(rank, target.max_rank);
+  return rank;
+}
+
+// Of what middles make of H, or H itself.
+int64_t largest_rank_after(const Forward& forward) {
+  int64_t rank = 0;
+  for (const pk_lora_target& target : forward.targets) rank = std::max(rank, target.adapters != nullptr ? target.max_rank : lora_rank_after(target));
   return rank;
 }
 
@@ -68,14 +72,25 @@ bool fits_grid(const Forward& forward, int32_t algorithm) {
   return algorithm == PK_LORA_FORWARD_SIMT || blocks * kMostParts <= INT32_MAX;
 }
 
-// The kernel for a chip of 8.0 or later.
-int32_t algorithm_of(const Forward& forward) {
+bool is_quantized(const Forward& forward) {
+  return std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.base == PK_LORA_BASE_QUANTIZED; });
+}
+
+// For a W in memory.
+int32_t algorithm_of_dense(const Forward& forward) {
   const pk_lora_forward_descriptor& descriptor = forward.descriptor;
   if ((descriptor.flags & PK_FLAG_BATCH_INVARIANT) != 0) return PK_LORA_FORWARD_MMA_SMALL;
   if (descriptor.x.rows <= 16) return PK_LORA_FORWARD_MMA_DECODE;
   int64_t widest = 0;
   for (const pk_lora_target& target : forward.targets) widest = std::max(widest, target.y.columns);
   return descriptor.x.rows <= 128 || widest <= 128 ? PK_LORA_FORWARD_MMA_SMALL : PK_LORA_FORWARD_MMA_LARGE;
+}
+
+// The kernel for a chip of 8.0 or later. A quantised W is made where it is read as long as all rows are in one tile, so that it is made once.
+int32_t algorithm_of(const Forward& forward) {
+  const int32_t of_dense = algorithm_of_dense(forward);
+  if (!is_quantized(forward) || forward.descriptor.batch_count * forward.descriptor.x.rows > kMostDecodedRows) return of_dense;
+  return of_dense == PK_LORA_FORWARD_MMA_DECODE ? PK_LORA_FORWARD_QUANTIZED_DECODE : PK_LORA_FORWARD_QUANTIZED_SMALL;
 }
 
 LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multiprocessors) {
@@ -85,9 +100,9 @@ LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multi
   const int64_t size = is_f32(forward) ? 4 : 2;
   const LoraTile tile = lora_forward_tile(algorithm, is_f32(forward));
   const double tiles = tiles_of(forward, tile), chips = static_cast<double>(std::min(multiprocessors, kMostMultiprocessors));
-  const bool dense = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.base == PK_LORA_BASE_DENSE; });
-  if (dense) {
-    const double wanted = algorithm == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
+  const bool has_w = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return lora_has_w(target.base); });
+  if (has_w) {
+    const double wanted = lora_forward_of_dense(algorithm) == PK_LORA_FORWARD_MMA_SMALL ? 2 * chips : chips;
     plan.splits = parts_of(tiles, wanted, up(descriptor.x.columns * size, tile.stage_bytes));
     const double bytes_of_one = tiles * tile.rows * tile.columns * 4;
     while (plan.splits > 1 && bytes_of_one * plan.splits > kMostPartBytes) --plan.splits;
@@ -107,17 +122,25 @@ uint64_t part_bytes(const Forward& forward, const LoraForwardPlan& plan) {
 }
 
 int64_t rounding_steps(const Forward& forward, const LoraForwardPlan& plan) {
-  const int64_t k = forward.descriptor.x.columns, rank = largest_rank(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
-  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.data != nullptr; });
-  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled;
+  const int64_t k = forward.descriptor.x.columns, rank = largest_rank_after(forward), dropout = forward.descriptor.dropout.probability > 0 ? 2 : 0;  // the scale's factor, and its product
+  int64_t middle = 0;
+  for (const pk_lora_target& target : forward.targets) middle = std::max(middle, lora_middle_rounding_steps(target));
+  const int64_t scaled = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.row_scale.columns > 0; });
+  if (plan.algorithm == PK_LORA_FORWARD_SIMT) return lora_forward_simt_rounding_steps(k, rank) + dropout + scaled + middle;
   const LoraMath of_f32 = plan.tf32 != 0 ? LoraMath::tf32 : LoraMath::three_tf32;
   const bool wide = std::any_of(forward.targets.begin(), forward.targets.end(), [](const pk_lora_target& target) { return target.adapter_element_type == PK_F32; });
   const LoraMath base = is_f32(forward) ? of_f32 : LoraMath::exact16;
   const LoraMath shrink = is_f32(forward) ? of_f32 : wide ? LoraMath::three_tf32 : LoraMath::exact16;
-  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout + scaled;
+  return lora_forward_mma_rounding_steps(base, shrink, k, rank, plan) + dropout + scaled + middle;
 }
 
 }  // namespace
+
+int32_t parts_of(double blocks, double wanted, int64_t stages) {
+  if (blocks < 1 || blocks >= wanted) return 1;
+  const auto parts = static_cast<int64_t>(wanted / blocks);
+  return static_cast<int32_t>(std::clamp<int64_t>(parts, 1, std::clamp<int64_t>(stages / kLeastStages, 1, kMostParts)));
+}
 
 bool runs_on_tensor_cores(const pk_chip& chip) { return chip.compute_capability >= 80 && chip.shared_memory_per_block >= kLoraSharedBytes; }
 
@@ -136,6 +159,9 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) needs compute capability 8.0 and %" PRId64 " bytes of shared memory a block, this chip has %d.%d and %" PRId64, operation,
                 algorithm, known->name, kLoraSharedBytes, chip.compute_capability / 10, chip.compute_capability % 10, chip.shared_memory_per_block);
   }
+  if (lora_forward_of_dense(algorithm) != algorithm && !is_quantized(forward)) {
+    return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) is for a quantised W, this call has none", operation, algorithm, known->name);
+  }
   if (!fits_grid(forward, algorithm)) {
     return fail(PK_ERROR_ALGORITHM, "%s: algorithm %d (%s) makes at most %d tiles, expected algorithm %d (%s) for a call of this size", operation, algorithm, known->name,
                 static_cast<int>(INT32_MAX / kMostParts), PK_LORA_FORWARD_SIMT, kForward[0].name);
@@ -149,19 +175,18 @@ int32_t plan_forward(const char* operation, const Forward& forward, const pk_chi
 
 // On a chip that the tensor cores' kernels do not run on, the plain ones may be picked: they need least.
 uint64_t forward_workspace_bytes(const Forward& forward) {
-  const int64_t rows = forward.descriptor.batch_count * forward.descriptor.x.rows;
   // One that does not exist is the call's to refuse.
   int32_t algorithm = find(forward.descriptor.algorithm) != nullptr ? forward.descriptor.algorithm : algorithm_of(forward);
   if (!fits_grid(forward, algorithm)) algorithm = PK_LORA_FORWARD_SIMT;
   const LoraForwardPlan plan = plan_of(forward, algorithm, kMostMultiprocessors);
-  return static_cast<uint64_t>(lora_h_bytes(plan, rows, forward.total_rank)) + part_bytes(forward, plan);
+  const LoraForwardLayout layout = lora_forward_layout(forward.descriptor, plan);
+  return static_cast<uint64_t>(layout.h + layout.after + layout.ranks + layout.slab) + part_bytes(forward, plan);
 }
 
 // A residual must be of the same bits wherever it is made and used: the order of a tensor core's sums is its own.
 int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descriptor, const pk_chip& chip, pk_kernel_choice* choice) {
   const bool residual = descriptor.residual.data != nullptr || descriptor.residual.rows != 0;
-  int64_t max_rank = 0;
-  for (int64_t i = 0; i < descriptor.adapter_count; ++i) max_rank = std::max<int64_t>(max_rank, descriptor.adapters[i].rank);
+  const int64_t max_rank = lora_largest_merge_rank(descriptor), others = lora_merge_other_rounding_steps(descriptor);
   const double tiles = static_cast<double>(up(descriptor.source.rows, kLoraMergeRows)) * static_cast<double>(up(descriptor.source.columns, kLoraMergeColumns));
   const bool fits = tiles <= INT32_MAX, possible = runs_on_tensor_cores(chip) && !residual && fits;
   int32_t algorithm = descriptor.algorithm;
@@ -178,10 +203,11 @@ int32_t pick_merge(const char* operation, const pk_lora_merge_descriptor& descri
                 chip.compute_capability / 10, chip.compute_capability % 10, residual ? "a" : "no");
   }
   if (algorithm == PK_LORA_MERGE_SIMT) {
-    *choice = pk_kernel_choice{algorithm, 0, lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count), "lora_merge_simt"};
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_simt_rounding_steps(max_rank, descriptor.adapter_count) + others, "lora_merge_simt"};
   } else {
-    const LoraMath math = descriptor.adapter_element_type == PK_F32 ? LoraMath::three_tf32 : LoraMath::exact16;
-    *choice = pk_kernel_choice{algorithm, 0, lora_merge_mma_rounding_steps(math, max_rank, descriptor.adapter_count), "lora_merge_mma"};
+    const bool in_f32 = descriptor.adapter_element_type == PK_F32 || lora_merge_widens(descriptor);
+    const LoraMath math = in_f32 ? LoraMath::three_tf32 : LoraMath::exact16;
+    *choice = pk_kernel_choice{algorithm, 0, lora_merge_mma_rounding_steps(math, max_rank, descriptor.adapter_count) + others, "lora_merge_mma"};
   }
   return PK_OK;
 }

@@ -5,6 +5,7 @@
 #include "../lora/algorithms.h"
 #include "check.h"
 #include "overlap.h"
+#include "quantized.h"
 
 using namespace peft_kernels_api;
 
@@ -46,11 +47,19 @@ int32_t check_list(const char* operation, const char* argument, const void* list
 
 int64_t blocks_of(const Descriptor& descriptor) { return (descriptor.matrix.rows * descriptor.matrix.columns + descriptor.block - 1) / descriptor.block; }
 
-bool nested(const Descriptor& descriptor) { return descriptor.absmax_codes != nullptr || descriptor.absmax_code_count != 0; }
+template <class Lists>
+bool nested(const Lists& lists) {
+  return lists.absmax_codes != nullptr || lists.absmax_code_count != 0;
+}
 
 uint64_t workspace_bytes(const Descriptor& descriptor) {
   const int64_t blocks = blocks_of(descriptor);
   return nested(descriptor) && blocks > 0 ? static_cast<uint64_t>(lora_absmax_bytes(blocks) + lora_absmax_chunks(blocks) * int64_t{sizeof(double)}) : 0;
+}
+
+pk_lora_quantized lists_of(const Descriptor& descriptor) {
+  const Descriptor& of = descriptor;
+  return {of.codes, of.code_bytes, of.absmax, of.absmax_count, of.absmax_codes, of.absmax_code_count, of.absmax_offset, of.book, of.absmax_book, of.block, of.absmax_block, of.short_block, 0};
 }
 
 int32_t read(const char* operation, const Descriptor* given, bool quantizes, bool needs_data, Descriptor* descriptor) {
@@ -61,49 +70,27 @@ int32_t read(const char* operation, const Descriptor* given, bool quantizes, boo
   PK_TRY_API(check_element_types(operation, matrix.element_type, matrix.element_type));
   PK_TRY_API(check_matrix(operation, "matrix", matrix, -1, -1));
   if (!quantizes) PK_TRY_API(check_output(operation, "matrix", matrix));
-  PK_TRY_API(check_block(operation, "block", descriptor->block));
-  if (matrix.columns > 0 && matrix.rows > kLoraQuantizeMostElements / matrix.columns) {
-    return fail(PK_ERROR_ARGUMENT, "%s: matrix is [%" PRId64 ", %" PRId64 "], expected at most 2^42 elements", operation, matrix.rows, matrix.columns);
-  }
-  const int64_t count = matrix.rows * matrix.columns, blocks = blocks_of(*descriptor);
-  if (descriptor->short_block != 0 && descriptor->short_block != 1) return fail(PK_ERROR_ARGUMENT, "%s: short_block is %d, expected 0 or 1", operation, descriptor->short_block);
-  if (descriptor->short_block == 0 && count % descriptor->block != 0) {
-    return fail(PK_ERROR_ARGUMENT, "%s: block is %d, expected one that divides %" PRId64 " elements, or short_block", operation, descriptor->block, count);
-  }
-  PK_TRY_API(check_book(operation, "book", descriptor->book, false, quantizes));
-  PK_TRY_API(check_count(operation, "code_bytes", descriptor->code_bytes, (count * descriptor->book.bits + 7) / 8));
-  int64_t absmax = blocks;
-  if (nested(*descriptor)) {
-    PK_TRY_API(check_book(operation, "absmax_book", descriptor->absmax_book, true, quantizes));
-    PK_TRY_API(check_block(operation, "absmax_block", descriptor->absmax_block));
-    PK_TRY_API(check_count(operation, "absmax_code_count", descriptor->absmax_code_count, blocks));
-    absmax = (blocks + descriptor->absmax_block - 1) / descriptor->absmax_block;
-  }
-  PK_TRY_API(check_count(operation, "absmax_count", descriptor->absmax_count, absmax));
-  if (!needs_data) return PK_OK;
-  PK_TRY_API(check_data(operation, "matrix", matrix));
-  PK_TRY_API(check_list(operation, "codes", descriptor->codes, descriptor->code_bytes, 1));
-  PK_TRY_API(check_list(operation, "absmax", descriptor->absmax, descriptor->absmax_count, alignof(float)));
-  if (!nested(*descriptor)) return PK_OK;
-  PK_TRY_API(check_list(operation, "absmax_codes", descriptor->absmax_codes, descriptor->absmax_code_count, 1));
-  return check_list(operation, "absmax_offset", descriptor->absmax_offset, 1, alignof(float));
+  if (needs_data) PK_TRY_API(check_data(operation, "matrix", matrix));
+  return check_quantized(operation, "matrix", matrix.rows, matrix.columns, lists_of(*descriptor), quantizes, needs_data);
 }
 
 int32_t check_disjoint(const char* operation, const Descriptor& descriptor, bool quantizes) {
   Operands operands;
+  if (!quantizes) {
+    operands.output("matrix", descriptor.matrix, 1);
+    add_quantized(operands, lists_of(descriptor));
+    return operands.check_disjoint(operation);
+  }
   const auto list = [&](const char* name, const void* data, int64_t bytes) {
-    if (data == nullptr) return;
-    if (quantizes) operands.output_bytes(name, data, static_cast<uint64_t>(bytes));
-    else operands.input_bytes(name, data, static_cast<uint64_t>(bytes));
+    if (data != nullptr) operands.output_bytes(name, data, static_cast<uint64_t>(bytes));
   };
-  if (quantizes) operands.input("matrix", descriptor.matrix, 1);
-  else operands.output("matrix", descriptor.matrix, 1);
+  operands.input("matrix", descriptor.matrix, 1);
   list("codes", descriptor.codes, descriptor.code_bytes);
   list("absmax", descriptor.absmax, descriptor.absmax_count * int64_t{sizeof(float)});
   if (nested(descriptor)) {
     list("absmax_codes", descriptor.absmax_codes, descriptor.absmax_code_count);
     list("absmax_offset", descriptor.absmax_offset, sizeof(float));
-    if (quantizes) list("workspace", descriptor.workspace, static_cast<int64_t>(workspace_bytes(descriptor)));
+    list("workspace", descriptor.workspace, static_cast<int64_t>(workspace_bytes(descriptor)));
   }
   return operands.check_disjoint(operation);
 }
@@ -130,6 +117,50 @@ int32_t begin(const char* operation, const pk_queue* queue, const Descriptor* gi
 }
 
 }  // namespace
+
+namespace peft_kernels_api {
+
+int32_t check_quantized(const char* operation, const char* matrix, int64_t rows, int64_t columns, const pk_lora_quantized& lists, bool quantizes, bool needs_data) {
+  PK_TRY_API(check_block(operation, "block", lists.block));
+  if (columns > 0 && rows > kLoraQuantizeMostElements / columns) {
+    return fail(PK_ERROR_ARGUMENT, "%s: %s is [%" PRId64 ", %" PRId64 "], expected at most 2^42 elements", operation, matrix, rows, columns);
+  }
+  const int64_t count = rows * columns, blocks = (count + lists.block - 1) / lists.block;
+  if (lists.short_block != 0 && lists.short_block != 1) return fail(PK_ERROR_ARGUMENT, "%s: short_block is %d, expected 0 or 1", operation, lists.short_block);
+  if (lists.short_block == 0 && count % lists.block != 0) {
+    return fail(PK_ERROR_ARGUMENT, "%s: block is %d, expected one that divides %" PRId64 " elements, or short_block", operation, lists.block, count);
+  }
+  PK_TRY_API(check_book(operation, "book", lists.book, false, quantizes));
+  PK_TRY_API(check_count(operation, "code_bytes", lists.code_bytes, (count * lists.book.bits + 7) / 8));
+  int64_t absmax = blocks;
+  if (nested(lists)) {
+    PK_TRY_API(check_book(operation, "absmax_book", lists.absmax_book, true, quantizes));
+    PK_TRY_API(check_block(operation, "absmax_block", lists.absmax_block));
+    PK_TRY_API(check_count(operation, "absmax_code_count", lists.absmax_code_count, blocks));
+    absmax = (blocks + lists.absmax_block - 1) / lists.absmax_block;
+  }
+  PK_TRY_API(check_count(operation, "absmax_count", lists.absmax_count, absmax));
+  if (!needs_data) return PK_OK;
+  PK_TRY_API(check_list(operation, "codes", lists.codes, lists.code_bytes, 1));
+  PK_TRY_API(check_list(operation, "absmax", lists.absmax, lists.absmax_count, alignof(float)));
+  if (!nested(lists)) return PK_OK;
+  PK_TRY_API(check_list(operation, "absmax_codes", lists.absmax_codes, lists.absmax_code_count, 1));
+  return check_list(operation, "absmax_offset", lists.absmax_offset, 1, alignof(float));
+}
+
+int32_t check_slab_bytes(const char* operation, int64_t slab_bytes) {
+  return slab_bytes >= 0 ? PK_OK : fail(PK_ERROR_ARGUMENT, "%s: slab_bytes is %" PRId64 ", expected at least 0", operation, slab_bytes);
+}
+
+void add_quantized(Operands& operands, const pk_lora_quantized& lists) {
+  operands.input_bytes("codes", lists.codes, static_cast<uint64_t>(lists.code_bytes));
+  operands.input_bytes("absmax", lists.absmax, static_cast<uint64_t>(lists.absmax_count) * sizeof(float));
+  if (!nested(lists)) return;
+  operands.input_bytes("absmax_codes", lists.absmax_codes, static_cast<uint64_t>(lists.absmax_code_count));
+  operands.input_bytes("absmax_offset", lists.absmax_offset, sizeof(float));
+}
+
+}  // namespace peft_kernels_api
 
 extern "C" {
 

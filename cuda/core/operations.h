@@ -5,6 +5,7 @@
 
 struct LoraForwardPlan;  // what a family's `pick` decided
 struct LoraBackwardPlan;
+struct LoraDoubleBackwardPlan;
 struct HaarWaraPlan;
 
 #define PK_DECLARE_OPERATIONS(build)                                                                                      \
@@ -16,12 +17,17 @@ struct HaarWaraPlan;
   int32_t pk_##build##_lora_clip_weights(const pk_queue* queue, const pk_lora_clip_weights_descriptor* descriptor);       \
   int32_t pk_##build##_lora_add_noise(const pk_queue* queue, const pk_lora_add_noise_descriptor* descriptor);             \
   int32_t pk_##build##_lora_noise_prepare(void);                                                                          \
+  int32_t pk_##build##_lora_ranks_prepare(void);                                                                          \
+  int32_t pk_##build##_lora_row_lists_prepare(void);                                                                      \
   int32_t pk_##build##_lora_sample_weights_prepare(void);                                                                 \
   int32_t pk_##build##_lora_merge(const pk_queue* queue, const pk_lora_merge_descriptor* descriptor, int32_t direction); \
   int32_t pk_##build##_lora_quantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);               \
   int32_t pk_##build##_lora_dequantize(const pk_queue* queue, const pk_lora_quantize_descriptor* descriptor);             \
   int32_t pk_##build##_lora_weight_norm(const pk_queue* queue, const pk_lora_weight_norm_descriptor* descriptor);         \
   int32_t pk_##build##_lora_weight_norm_prepare(void);                                                                    \
+  int32_t pk_##build##_lora_magnitude_gradient(const pk_queue* queue, const pk_lora_magnitude_gradient_descriptor* descriptor); \
+  int32_t pk_##build##_lora_magnitude_gradient_prepare(void);                                                             \
+  int32_t pk_##build##_lora_double_backward(const pk_queue* queue, const pk_lora_double_backward_descriptor* descriptor, const LoraDoubleBackwardPlan* plan); \
   int32_t pk_##build##_lora_quantize_prepare(void);                                                                       \
   int32_t pk_##build##_lora_prepare(void); /* loads the family's kernels on the current device */                          \
   int32_t pk_##build##_haar(const pk_queue* queue, const pk_haar_descriptor* descriptor, int32_t inverse);                   \

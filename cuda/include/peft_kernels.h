@@ -4,8 +4,8 @@
  * status is 0. No call allocates device memory, synchronises, or reads device memory on the host, so every call can be captured in a CUDA graph.
  *
  * Versions: the first field of a descriptor is its size in bytes. Fields are only ever appended, and zero means the behaviour before the field existed: a smaller descriptor is
- * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_samples, pk_haar_wara_adapter, pk_status_record
- * and pk_kernel_choice never change.
+ * zero-extended, a larger one is refused unless its tail is zero. pk_matrix, pk_lora_adapter, pk_lora_segment, pk_lora_middle, pk_lora_code_book, pk_lora_quantized,
+ * pk_lora_adapter_gradient, pk_samples, pk_haar_wara_adapter, pk_status_record and pk_kernel_choice never change.
  *
  * Strides are in elements. Pointers named "device" are memory of the queue: device memory on a CUDA stream, ordinary memory on the emulator.
  */
@@ -82,6 +82,9 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
+#define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros */
+#define PK_FAILURE_ZERO_MAGNITUDE 6 /* a row of magnitude 0, whose gradient y does not tell; the index counts the rows of all batches */
+#define PK_FAILURE_ZERO_ROW_SCALE 7 /* a row of scale 0, from under which unmerge gets nothing back without a residual: it holds what the division makes */
 
 #define PK_WORKSPACE_ALIGNMENT 256
 
@@ -139,9 +142,54 @@ typedef struct pk_samples {
   const int32_t *offsets; /* device, [count + 1], ascending, or null; 0 rows and more are a sample */
 } pk_samples;
 
-#define PK_LORA_BASE_NONE 0  /* y = branch + bias */
-#define PK_LORA_BASE_DENSE 1 /* y = x * W^T + branch + bias */
-#define PK_LORA_BASE_IN_Y 2  /* y = y + branch + bias */
+/* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
+typedef struct pk_lora_code_book {
+  const float *values;     /* 2^bits, by code */
+  const float *boundaries; /* 2^bits - 1, ascending; dequantize does not read them */
+  const uint8_t *codes;    /* 2^bits: the code of a number that is above so many boundaries. With 8 bits the numbers themselves, or null. Dequantize does not read them */
+  int32_t bits;            /* 2, 3, 4 or 8 */
+  int32_t reserved;
+} pk_lora_code_book;
+
+/* W [n, k] as pk_lora_quantize left it, one for all batches: what pk_lora_dequantize makes of it, rounded to the activations' type. */
+typedef struct pk_lora_quantized {
+  const uint8_t *codes; /* device: of the elements, one row after the other; blocks run on across rows */
+  int64_t code_bytes;
+  const float *absmax; /* device */
+  int64_t absmax_count;
+  const uint8_t *absmax_codes; /* device, nested; null: absmax is plain */
+  int64_t absmax_code_count;
+  const float *absmax_offset; /* device, nested: one */
+  pk_lora_code_book book;        /* of which the values are read */
+  pk_lora_code_book absmax_book; /* nested: of 8 bits */
+  int32_t block, absmax_block;
+  int32_t short_block; /* 1: the last block may be shorter */
+  int32_t reserved;
+} pk_lora_quantized;
+
+#define PK_LORA_BASE_NONE 0      /* y = branch + bias */
+#define PK_LORA_BASE_DENSE 1     /* y = x * W^T + branch + bias */
+#define PK_LORA_BASE_IN_Y 2      /* y = y + branch + bias */
+#define PK_LORA_BASE_QUANTIZED 3 /* as dense, of a quantised W, which is never in memory as a whole */
+
+/* What pk_lora_middle has, in the order in which it is applied. */
+#define PK_LORA_MIDDLE_RANKS 1u      /* a list of ranks in device memory */
+#define PK_LORA_MIDDLE_HOST_RANKS 2u /* or one in host memory, read during the call */
+#define PK_LORA_MIDDLE_SCALE 4u
+#define PK_LORA_MIDDLE_GATE 8u
+#define PK_LORA_MIDDLE_CORE 16u
+
+/* What lies between A and B: core * (gate .* (scale .* H)) in place of H = x * A^T. Of what `has` does not name nothing is read; all zero is none. With a list of ranks those rows of A and
+ * columns of B, of the scale and of the gate take part, and of the gradients the same are written; H has a column for each entry. */
+typedef struct pk_lora_middle {
+  uint32_t has; /* of PK_LORA_MIDDLE_* */
+  int32_t reserved;
+  const int32_t *ranks; /* [rank_count], each in 0 .. a.rows - 1 and no two the same; not with a core */
+  int64_t rank_count;
+  pk_matrix scale; /* [1, a.rows] of the adapter's type, any strides */
+  pk_matrix gate;  /* [m, a.rows] of f32. Where it is 0, so is what is made of H, whatever H is */
+  pk_matrix core;  /* [b.columns, a.rows] of the adapter's type; without one the two extents are the same */
+} pk_lora_middle;
 
 /* One linear layer of those that share x (q, k, v; gate, up). */
 typedef struct pk_lora_target {
@@ -162,9 +210,11 @@ typedef struct pk_lora_target {
    * is written, nor beyond its adapter's rank. */
   pk_matrix saved_h;
   pk_matrix row_scale; /* [1, n] of f32, any strides, which every row of W and the branch is multiplied by: DoRA's magnitude over norm; data = null: none */
+  pk_lora_middle middle; /* not with a table; saved_h is [m, ranks that take part], before the middle */
+  pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED only */
 } pk_lora_target;
 
-/* y_t = row_scale_t .* (x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
+/* y_t = row_scale_t .* (x * W_t^T + scale_t * middle_t(dropped x * A_t^T) * B_t^T) + bias_t for each target t. */
 typedef struct pk_lora_forward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_target) of the caller: the distance between two targets */
@@ -181,6 +231,7 @@ typedef struct pk_lora_forward_descriptor {
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
   pk_dropout dropout;
+  int64_t slab_bytes; /* where a quantised W is made in the workspace: of it at most so many bytes at a time, but 256 rows. 0: 64 MiB */
 } pk_lora_forward_descriptor;
 
 /* What becomes of a gradient. */
@@ -188,9 +239,16 @@ typedef struct pk_lora_forward_descriptor {
 #define PK_GRADIENT_OVERWRITE 1  /* written, whatever the buffer held */
 #define PK_GRADIENT_ACCUMULATE 2 /* added to what the buffer holds */
 
+/* Where the gradients of an adapter of a table go, as its A and B lie: [rank, k] and [n, rank]. An entry of a table in device memory. */
+typedef struct pk_lora_adapter_gradient {
+  void *da, *db; /* device, or null: not asked for */
+  int64_t da_row_stride, da_column_stride;
+  int64_t db_row_stride, db_column_stride;
+} pk_lora_adapter_gradient;
+
 /* One linear layer of those that share x, and the gradients of its parameters. */
 typedef struct pk_lora_gradient_target {
-  int32_t base;                 /* PK_LORA_BASE_NONE or PK_LORA_BASE_DENSE: whether dx has the part of W */
+  int32_t base;                 /* PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE or PK_LORA_BASE_QUANTIZED: whether dx has the part of W */
   int32_t adapter_element_type; /* of a, b, da and db, the same in all targets: x's, or PK_F32 */
   pk_matrix w;                  /* [n, k]; read with PK_LORA_BASE_DENSE for dx only */
   pk_matrix dy;                 /* [m, n], the gradient of y */
@@ -202,10 +260,28 @@ typedef struct pk_lora_gradient_target {
   int32_t reserved;
   pk_matrix da, db; /* as a and b: [rank, k], [n, rank]; where a or b is one for all batches, the sum over them */
   pk_matrix dbias;  /* [1, n], of x's type, any strides; batch stride 0: the sum over batches */
+  pk_lora_middle middle; /* of the forward call */
+  int32_t scale_gradient, gate_gradient, core_gradient; /* PK_GRADIENT_*, of what the middle has */
+  int32_t middle_reserved;
+  pk_matrix dscale; /* as the scale: [1, a.rows]; batch stride 0: the sum over batches */
+  pk_matrix dgate;  /* [m, a.rows] of f32, one for each batch */
+  pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
+  pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
+  pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED for dx only */
+  /* With a table of adapters, chosen per row by row_adapter or segments of the descriptor: a, b, scale, da and db above are not read, there is no middle, and h is [m, max_rank]. */
+  const pk_lora_adapter *adapters; /* device */
+  int64_t adapter_count;           /* less than 2^31 */
+  int64_t max_rank;
+  /* Device, [adapter_count]; not read where neither a_gradient nor b_gradient asks for them, which are those of all. The sums are over the adapter's rows, of all batches: of one without rows
+   * the gradient is 0, whatever its scale is, and adding it leaves the buffer as it is. Of an adapter of a rank outside 0 .. max_rank nothing is written. */
+  const pk_lora_adapter_gradient *gradients;
 } pk_lora_gradient_target;
 
-/* The gradients of y_t = x * W_t^T + scale_t * (dropped x * A_t^T) * B_t^T + bias_t, with s_t = scale_t / (1 - probability) and d the 0 or 1 of dropout:
- * dh_t = dy_t * B_t; dx = sum over t of dy_t * W_t + s_t * d .* (dh_t * A_t); da_t = s_t * dh_t^T * (d .* x); db_t = s_t * dy_t^T * h_t; dbias_t = the sum of dy_t's rows. */
+/* The gradients of y_t = g_t .* (x * W_t^T + scale_t * middle_t(h_t) * B_t^T) + bias_t, h_t = dropped x * A_t^T, with g_t the row scale or 1, s_t = scale_t / (1 - probability), d the 0 or 1 of
+ * dropout, and u_t = g_t .* dy_t: e_t = u_t * B_t; f_t = e_t * core_t; dh_t = f_t .* gate_t .* scale_t of the middle; dx = sum over t of u_t * W_t + s_t * d .* (dh_t * A_t);
+ * da_t = s_t * dh_t^T * (d .* x); db_t = s_t * u_t^T * middle_t(h_t); dbias_t = the sum of dy_t's rows; dcore_t = s_t * e_t^T * (gate_t .* scale_t .* h_t);
+ * dgate_t = s_t * f_t .* scale_t .* h_t; dscale_t = s_t * the sum of rows of f_t .* gate_t .* h_t.
+ * With tables of adapters a row has the A, B and scale of its adapter, or only u_t * W_t, and da and db of an adapter are sums over its rows. */
 typedef struct pk_lora_backward_descriptor {
   uint64_t size;
   uint64_t target_size; /* sizeof(pk_lora_gradient_target) of the caller */
@@ -221,9 +297,14 @@ typedef struct pk_lora_backward_descriptor {
   pk_dropout dropout; /* of the forward call */
   void *workspace;    /* device */
   uint64_t workspace_bytes;
-  /* samples.count > 0: in da, db and dbias, but not in dx, a row counts as often as its sample weighs, and one of no sample not at all. */
+  /* samples.count > 0: in da, db, dbias, dscale and dcore, but not in dx and dgate, a row counts as often as its sample weighs, and one of no sample not at all. */
   pk_samples samples;
   const float *sample_weights; /* device, [samples.count] */
+  pk_status_record *status;    /* device, or null; for lists of ranks in device memory, and for what rows choose from tables */
+  int64_t slab_bytes; /* of all quantised W in the workspace at most so many bytes at a time, but 256 columns. 0: 64 MiB */
+  const int32_t *row_adapter;      /* of the forward call: device, [batch_count * m], or null */
+  const pk_lora_segment *segments; /* device, sorted by row_begin and disjoint, or null */
+  int64_t segment_count;
 } pk_lora_backward_descriptor;
 
 #define PK_LORA_BACKWARD_TARGETS 8
@@ -284,7 +365,7 @@ typedef struct pk_lora_add_noise_descriptor {
   int32_t reserved;
 } pk_lora_add_noise_descriptor;
 
-/* destination = source + sum over adapters of scale * B * A, rounded once. */
+/* destination = row_scale .* (source + sum over adapters of scale * B * middle * A), rounded once, the middle as a matrix: core * diag(its scale), of the ranks that it lists. */
 typedef struct pk_lora_merge_descriptor {
   uint64_t size;
   int32_t algorithm; /* 0: automatic */
@@ -297,6 +378,12 @@ typedef struct pk_lora_merge_descriptor {
   int32_t reserved;
   /* 16-bit element types only, or data = null: merge writes what unmerge needs to return the original bits. element_type is ignored. */
   pk_matrix residual;
+  /* Host, [adapter_count], what lies between the adapters' factors, or null: nothing. Without gates, which belong to tokens. With a core `rank` is that of A, and B has the core's rows as columns. */
+  const pk_lora_middle *middles;
+  pk_matrix row_scale; /* [1, n] of f32, any strides: DoRA's magnitude over norm; columns = 0: none */
+  void *workspace;     /* device; for middles alone */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null; for lists of ranks in device memory, and for rows of scale 0 of an unmerge */
 } pk_lora_merge_descriptor;
 
 #define PK_LORA_MERGE_ADAPTERS 64
@@ -320,8 +407,10 @@ PK_API int32_t pk_lora_add_noise(const pk_queue *queue, const pk_lora_add_noise_
 PK_API int32_t pk_lora_add_noise_pick(const pk_chip *chip, const pk_lora_add_noise_descriptor *descriptor, pk_kernel_choice *choice);
 
 PK_API int32_t pk_lora_merge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
-/* destination = source - sum; with the residual of the merge that made the source: the original bits. */
+/* destination = source ./ row_scale - sum; with the residual of the merge that made the source: the original bits. */
 PK_API int32_t pk_lora_unmerge(const pk_queue *queue, const pk_lora_merge_descriptor *descriptor);
+/* Of both. 0 without middles. */
+PK_API int32_t pk_lora_merge_workspace(const pk_lora_merge_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_merge_pick(const pk_chip *chip, const pk_lora_merge_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* norm[i] = |row i of w + sum over adapters of scale * B * A| + eps, the sum never written to memory. */
@@ -347,14 +436,60 @@ PK_API int32_t pk_lora_weight_norm(const pk_queue *queue, const pk_lora_weight_n
 PK_API int32_t pk_lora_weight_norm_workspace(const pk_lora_weight_norm_descriptor *descriptor, uint64_t *bytes);
 PK_API int32_t pk_lora_weight_norm_pick(const pk_chip *chip, const pk_lora_weight_norm_descriptor *descriptor, pk_kernel_choice *choice);
 
-/* What the codes of a block-wise quantisation stand for. Host memory, read during the call. */
-typedef struct pk_lora_code_book {
-  const float *values;     /* 2^bits, by code */
-  const float *boundaries; /* 2^bits - 1, ascending; dequantize does not read them */
-  const uint8_t *codes;    /* 2^bits: the code of a number that is above so many boundaries. With 8 bits the numbers themselves, or null. Dequantize does not read them */
-  int32_t bits;            /* 2, 3, 4 or 8 */
+/* dmagnitude[i] = the sum over rows of dy[., i] * (y[., i] - bias[i]) / magnitude[i]: the gradient of DoRA's magnitude, whose norm is a constant, from the y that pk_lora_forward has written with
+ * row_scale = magnitude / norm. */
+typedef struct pk_lora_magnitude_gradient_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;  /* 0 is 1 */
+  pk_matrix dy, y;      /* [m, n], of one type */
+  pk_matrix bias;       /* [1, n], of y's type, any strides, that of the forward call; columns = 0: none */
+  pk_matrix magnitude;  /* [1, n] of f32, any strides */
+  pk_matrix dmagnitude; /* [1, n] of f32, any strides; batch stride 0: the sum over batches */
+  int32_t mode;         /* PK_GRADIENT_OVERWRITE or PK_GRADIENT_ACCUMULATE */
   int32_t reserved;
-} pk_lora_code_book;
+  void *workspace; /* device */
+  uint64_t workspace_bytes;
+  pk_status_record *status; /* device, or null */
+} pk_lora_magnitude_gradient_descriptor;
+
+PK_API int32_t pk_lora_magnitude_gradient(const pk_queue *queue, const pk_lora_magnitude_gradient_descriptor *descriptor);
+PK_API int32_t pk_lora_magnitude_gradient_workspace(const pk_lora_magnitude_gradient_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_magnitude_gradient_pick(const pk_chip *chip, const pk_lora_magnitude_gradient_descriptor *descriptor, pk_kernel_choice *choice);
+
+/* Which cotangents pk_lora_double_backward has. */
+#define PK_LORA_COTANGENT_X 1u
+#define PK_LORA_COTANGENT_A 2u
+#define PK_LORA_COTANGENT_B 4u
+
+/* The backward of pk_lora_backward of one layer without middle, row scale and dropout: the gradients of <ux, dX> + <ua, dA> + <ub, dB>, where dX, dA and dB are what pk_lora_backward makes of dy. With
+ * h = ux * A^T + x * ua^T: ddy = ux * W^T + scale * (h * B^T + (x * A^T) * ub^T); dx = scale * ((dy * ub) * A + (dy * B) * ua); da = scale * ((dy * B)^T * ux + (dy * ub)^T * x);
+ * db = scale * dy^T * h. A cotangent that is not there counts as 0. W is a constant. */
+typedef struct pk_lora_double_backward_descriptor {
+  uint64_t size;
+  int32_t algorithm; /* 0: automatic */
+  uint32_t flags;
+  int64_t batch_count;          /* 0 is 1 */
+  int32_t base;                 /* PK_LORA_BASE_NONE or PK_LORA_BASE_DENSE: whether dX has the part of W */
+  int32_t adapter_element_type; /* of a, b, ua, ub, da and db: x's, or PK_F32 */
+  pk_matrix x, dy;              /* [m, k], [m, n] */
+  pk_matrix w;                  /* [n, k]; read with PK_LORA_BASE_DENSE and ux for ddy only */
+  pk_matrix a, b;               /* [rank, k], [n, rank] */
+  float scale;
+  uint32_t cotangents; /* PK_LORA_COTANGENT_*, those that there are */
+  pk_matrix ux;        /* [m, k], of x's type: the cotangent of dX */
+  pk_matrix ua, ub;    /* as a and b, those of dA and dB */
+  int32_t dy_gradient, x_gradient, a_gradient, b_gradient; /* PK_GRADIENT_* */
+  pk_matrix ddy, dx; /* [m, n], [m, k], one for each batch */
+  pk_matrix da, db;  /* as a and b; batch stride 0: the sum over batches */
+  void *workspace;   /* device */
+  uint64_t workspace_bytes;
+} pk_lora_double_backward_descriptor;
+
+PK_API int32_t pk_lora_double_backward(const pk_queue *queue, const pk_lora_double_backward_descriptor *descriptor);
+PK_API int32_t pk_lora_double_backward_workspace(const pk_lora_double_backward_descriptor *descriptor, uint64_t *bytes);
+PK_API int32_t pk_lora_double_backward_pick(const pk_chip *chip, const pk_lora_double_backward_descriptor *descriptor, pk_kernel_choice *choice);
 
 /* Elements of `matrix`, one row after the other, in blocks. Quantize: absmax = the largest magnitude of a block, code = codes[boundaries below x * (1 / max(absmax, 1e-38))].
  * Dequantize: x = values[code] * absmax. Nested: absmax = absmax_book.values[absmax_code] * absmax[block / absmax_block] + absmax_offset, which is their mean. */

@@ -16,6 +16,8 @@ struct Factor {
   }
 };
 
+PK_HOST_DEVICE Factor transposed(const Factor& factor) { return {factor.data, factor.column_stride, factor.row_stride}; }
+
 // An element of a factor of T, or of f32.
 template <class T>
 PK_DEVICE float load_factor(const Factor& factor, bool in_f32, int64_t row, int64_t column) {
@@ -43,6 +45,7 @@ struct AdapterSet {
   int64_t count, max_rank;
   int32_t in_f32;  // whether factors are f32 where activations are not
   float factor;    // that the scales of the table are multiplied by, for what dropout leaves
+  int32_t exchanged;  // of a table: B transposed stands for A, and A transposed for B, as gradients read them
 };
 
 // The segment that holds a row, or -1: segments are sorted, so the last one that begins at or before it.
@@ -86,10 +89,12 @@ PK_DEVICE Adapter adapter_at(const AdapterSet& set, int32_t index, int64_t batch
     return adapter;
   }
   const pk_lora_adapter* entry = set.table + index;
-  return {{load_global(&entry->a), load_global(&entry->a_row_stride), load_global(&entry->a_column_stride)},
-          {load_global(&entry->b), load_global(&entry->b_row_stride), load_global(&entry->b_column_stride)},
-          load_global(&entry->rank),
-          load_global(&entry->scale) * set.factor};
+  const Factor a{load_global(&entry->a), load_global(&entry->a_row_stride), load_global(&entry->a_column_stride)};
+  const Factor b{load_global(&entry->b), load_global(&entry->b_row_stride), load_global(&entry->b_column_stride)};
+  const int64_t rank = load_global(&entry->rank);
+  const float scale = load_global(&entry->scale) * set.factor;
+  if (set.exchanged != 0) return {transposed(b), transposed(a), rank, scale};
+  return {a, b, rank, scale};
 }
 
 // Keeps the failure with the smallest index, whatever order the threads come in.

@@ -1,9 +1,11 @@
-// The backward kernels for activations of bf16.
+// The kernels of backward, and of its backward, for activations of bf16.
 #include "backward_launch.cuh"
+#include "double_backward_launch.cuh"
 
 namespace PK_BUILD {
 
 template int32_t backward<bf16>(const pk_queue&, const pk_lora_backward_descriptor&, const LoraBackwardPlan&);
 template int32_t prepare_backward<bf16>();
+template int32_t double_backward<bf16>(const pk_queue&, const pk_lora_double_backward_descriptor&, const LoraDoubleBackwardPlan&);
 
 }  // namespace PK_BUILD

@@ -16,6 +16,7 @@ struct ForwardTarget {
   AdapterSet adapters;
   Batched<const float> row_scale;  // of W's rows, which are y's columns; data = null: none
   float* h;  // H = x * A^T in the workspace: planes of [batches * m, max_rank], which add up to it
+  int64_t first, count;  // columns of y that the launch makes: all, or those whose rows of W are in the workspace's slab
 };
 
 template <class T>
@@ -27,6 +28,7 @@ struct ForwardProblem {
   RowAdapters rows;
   pk_status_record* status;
   Dropout dropout;  // of x as the adapters see it
+  Batched<const float> x_scale;  // of x's columns as lora_shrink_simt's adapters see them; data = null: none
   int32_t h_planes;
   // Where `splits` blocks share a tile of y, each summing a part of k: their sums, and a count of those that have arrived, which the shrink kernel clears.
   int32_t splits;
@@ -55,7 +57,7 @@ template <class Index, class T>
 PK_DEVICE ForwardTile forward_tile(const ForwardProblem<T>& problem, Index work, int tile_rows, int tile_columns) {
   constexpr Index kBand = 16;
   const auto batches = static_cast<Index>(problem.batches), rows = static_cast<Index>((problem.m + tile_rows - 1) / tile_rows);
-  const auto columns_of = [&](int32_t target) { return static_cast<Index>((problem.targets[target].n + tile_columns - 1) / tile_columns); };
+  const auto columns_of = [&](int32_t target) { return static_cast<Index>((problem.targets[target].count + tile_columns - 1) / tile_columns); };
   ForwardTile tile{0, 0, 0, 0};
   Index columns = columns_of(0);
   while (work >= batches * columns * rows) {
@@ -69,7 +71,7 @@ PK_DEVICE ForwardTile forward_tile(const ForwardProblem<T>& problem, Index work,
   const Index column = work / rows_of_band, row = band * kBand + (work - column * rows_of_band);
   tile.batch = batch;
   tile.row0 = static_cast<int64_t>(row) * tile_rows;
-  tile.column0 = static_cast<int64_t>(column) * tile_columns;
+  tile.column0 = problem.targets[tile.target].first + static_cast<int64_t>(column) * tile_columns;
   return tile;
 }
 

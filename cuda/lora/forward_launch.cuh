@@ -4,8 +4,8 @@
 #include <algorithm>
 
 #include "forward_launch.h"
-#include "forward_mma.cuh"
-#include "forward_simt.cuh"
+#include "forward_slabs_launch.cuh"
+#include "middle_launch.cuh"
 #include "save_h.cuh"
 #include "shrink_mma.cuh"
 #include "shrink_simt.cuh"
@@ -13,10 +13,10 @@
 namespace PK_BUILD {
 namespace {
 
-template <int32_t ALGORITHM, class Math, int ROW_WARPS, int COLUMN_WARPS, int DEPTH_WARPS, int STAGES, int BLOCKS_TOGETHER>
+template <int32_t ALGORITHM, class Math, int ROW_WARPS, int COLUMN_WARPS, int DEPTH_WARPS, int STAGES, int BLOCKS_TOGETHER, class BOOKS = NoBooks>
 struct ForwardMmaOf {
   static constexpr LoraTile tile = lora_forward_tile(ALGORITHM, sizeof(typename Math::Element) == 4);
-  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, ROW_WARPS, COLUMN_WARPS, DEPTH_WARPS, STAGES>, BLOCKS_TOGETHER>;
+  using Config = ForwardMmaConfig<ProductConfig<Math, tile.rows, tile.columns, ROW_WARPS, COLUMN_WARPS, DEPTH_WARPS, STAGES>, BLOCKS_TOGETHER, BOOKS>;
   static_assert(Config::Product::kStageDepth * sizeof(typename Math::Element) == tile.stage_bytes, "as the plan counts stages");
 };
 
@@ -26,6 +26,12 @@ template <class Math>
 using ForwardMmaSmall = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_SMALL, Math, 2, 2, 1, 4, std::is_same<Math, ThreeTf32>::value ? 3 : 4>::Config;
 template <class Math>
 using ForwardMmaDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math, 1, 1, 8, 3, 1>::Config;
+
+// Of the same sums; codes on their way need registers.
+template <class Math>
+using ForwardQuantizedSmall = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_SMALL, Math, 2, 2, 1, 4, std::is_same<Math, ThreeTf32>::value ? 2 : 3, QuantizedBooks::Shared>::Config;
+template <class Math>
+using ForwardQuantizedDecode = typename ForwardMmaOf<PK_LORA_FORWARD_MMA_DECODE, Math, 1, 1, 8, 3, 1, QuantizedBooks::Shared>::Config;
 
 // What multiplies activations of T with weights and factors of P.
 template <class T, class P>
@@ -48,20 +54,18 @@ Operands forward_operands(const ForwardLaunch& call) {
       operands.write("y", target->y, batches);
     }
     if (target->base == PK_LORA_BASE_DENSE) operands.read("w", target->w, batches);
+    if (target->base == PK_LORA_BASE_QUANTIZED) read_quantized(operands, target->quantized);
     if (target->bias.data != nullptr) operands.read("bias", target->bias, batches);
     if (target->saved_h.data != nullptr) operands.write("saved h", target->saved_h, batches);
     if (target->row_scale.data != nullptr) operands.read("row_scale", target->row_scale, batches);
+    read_middle(operands, target->middle, batches);
     if (target->adapters == nullptr) {
-      operands.read("a", target->a, batches);
-      operands.read("b", target->b, batches);
-    } else {
-      operands.read_bytes("adapters", target->adapters, target->adapter_count * sizeof(pk_lora_adapter));
-      const pk_lora_adapter* table = operands.visible(target->adapters);
-      for (int64_t i = 0; table != nullptr && i < target->adapter_count; ++i) {
-        if (table[i].rank < 0 || table[i].rank > target->max_rank) continue;  // never read
-        operands.read("a", matrix_a(table[i], descriptor.x.columns, target->adapter_element_type), 1);
-        operands.read("b", matrix_b(table[i], target->y.columns, target->adapter_element_type), 1);
+      if (!lora_lists_ranks(target->middle)) {  // of which copies are in the workspace
+        operands.read("a", target->a, batches);
+        operands.read("b", target->b, batches);
       }
+    } else {
+      read_table(operands, *target, target->y.columns, descriptor.x.columns);
     }
   }
   return operands;
@@ -72,7 +76,7 @@ AdapterSet adapter_set(const pk_lora_target& target, int32_t element_type, const
   const Factor a{target.a.data, target.a.row_stride, target.a.column_stride}, b{target.b.data, target.b.row_stride, target.b.column_stride};
   const bool in_f32 = target.adapter_element_type == PK_F32 && element_type != PK_F32;
   return {{a, b, target.max_rank, scale_with_dropout(target.scale, dropout)}, target.a.batch_stride * bytes, target.b.batch_stride * bytes, target.adapters, target.adapter_count,
-          target.max_rank, in_f32, scale_with_dropout(1.0f, dropout)};
+          target.max_rank, in_f32, scale_with_dropout(1.0f, dropout), 0};
 }
 
 template <class T>
@@ -93,17 +97,10 @@ ForwardProblem<T> forward_problem(const ForwardLaunch& call) {
   for (int32_t i = 0; i < call.count; ++i) {
     const pk_lora_target& target = call.targets[i];
     problem.targets[i] = {target.base, batched<const T>(target.w), batched<const T>(target.bias), batched<T>(target.y), target.y.columns, adapter_set(target, descriptor.x.element_type, descriptor.dropout),
-                          batched<const float>(target.row_scale), h};
+                          batched<const float>(target.row_scale), h, 0, target.y.columns};
     h += call.plan.h_planes * problem.batches * problem.m * target.max_rank;
   }
   return problem;
-}
-
-template <class T>
-int64_t forward_tiles(const ForwardProblem<T>& problem, const LoraTile& tile) {
-  int64_t tiles = 0;
-  for (int32_t i = 0; i < problem.target_count; ++i) tiles += problem.batches * tiles_of(problem.m, tile.rows) * tiles_of(problem.targets[i].n, tile.columns);
-  return tiles;
 }
 
 template <class T>
@@ -111,6 +108,38 @@ int64_t largest_rank(const ForwardProblem<T>& problem) {
   int64_t rank = 0;
   for (int32_t i = 0; i < problem.target_count; ++i) rank = std::max(rank, problem.targets[i].adapters.max_rank);
   return rank;
+}
+
+// ---- middle --------------------------------------------------------------------------------------------------------------------------------------------------
+
+// The problem as the product has it: with what the middles make of H in its place.
+template <class T>
+ForwardProblem<T> after_middles(const ForwardLaunch& call, ForwardProblem<T> problem) {
+  problem.h_planes = 1;
+  float* h = call.after;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const int64_t rank = lora_rank_after(call.targets[i]);
+    ForwardTarget<T>& target = problem.targets[i];
+    target.adapters.one.rank = target.adapters.max_rank = rank;
+    target.h = h;
+    h += problem.batches * problem.m * rank;
+  }
+  return problem;
+}
+
+template <class T>
+auto middles(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const ForwardProblem<T>& after) {
+  MiddleProblem middles{};
+  middles.batches = problem.batches;
+  middles.m = problem.m;
+  middles.target_count = call.count;
+  const int64_t rows = problem.batches * problem.m;
+  for (int32_t i = 0; i < call.count; ++i) {
+    const int64_t rank = call.targets[i].max_rank;
+    const Intermediate h{problem.targets[i].h, problem.m * rank, rank, 1, 1, problem.h_planes, rows * rank};
+    middles.targets[i] = {middle_of(call.targets[i], call.descriptor.x.element_type, h), after.targets[i].h};
+  }
+  return middle<T>(operands, middles);
 }
 
 // ---- shrink --------------------------------------------------------------------------------------------------------------------------------------------------
@@ -166,32 +195,65 @@ template <class T>
 int32_t forward_simt(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
   const int64_t tiles = forward_tiles(problem, lora_forward_tile(PK_LORA_FORWARD_SIMT, sizeof(T) == 4));
   if (tiles == 0) return PK_OK;
-  const LaunchShape shape{"lora_forward_simt", grid_of(tiles), ForwardSimtConfig::kThreads, shared_bytes<ForwardSimtConfig::Shared>()};
-  return launch(call.queue, shape, operands, lora_forward_simt<T>, problem, tiles);
+  constexpr int kThreads = ForwardSimtConfig::kThreads;
+  if (has_quantized(call)) {
+    const LaunchShape shape{"lora_forward_simt", grid_of(tiles), kThreads, shared_bytes<ForwardQuantizedSimtConfig::Shared>()};
+    return launch(call.queue, shape, operands, lora_forward_quantized_simt<T>, problem, quantized_bases(call), tiles);
+  }
+  return launch(call.queue, {"lora_forward_simt", grid_of(tiles), kThreads, shared_bytes<ForwardSimtConfig::Shared>()}, operands, lora_forward_simt<T>, problem, tiles);
 }
 
 // Calls run(name, Config) for the kernel of an algorithm.
 template <class Math, class Run>
 int32_t with_forward_mma(int32_t algorithm, Run run) {
-  switch (algorithm) {
+  switch (lora_forward_of_dense(algorithm)) {
     case PK_LORA_FORWARD_MMA_LARGE: return run("lora_forward_mma_large", ForwardMmaLarge<Math>());
     case PK_LORA_FORWARD_MMA_SMALL: return run("lora_forward_mma_small", ForwardMmaSmall<Math>());
     default: return run("lora_forward_mma_decode", ForwardMmaDecode<Math>());
   }
 }
 
-// After the shrink kernel, where there is one.
-template <class Math, class T, class... Shrink>
-int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Shrink&... shrink) {
-  return with_forward_mma<Math>(call.plan.algorithm, [&](const char* name, auto config) {
+template <class Math, class Run>
+int32_t with_forward_quantized(int32_t algorithm, Run run) {
+  if (algorithm == PK_LORA_FORWARD_QUANTIZED_SMALL) return run("lora_forward_quantized_small", ForwardQuantizedSmall<Math>());
+  return run("lora_forward_quantized_decode", ForwardQuantizedDecode<Math>());
+}
+
+// After the launches that come before it, where there are such.
+template <class Launch, class... Before>
+int32_t launch_after(const ForwardLaunch& call, int64_t tiles, const Launch& forward, const Before&... before) {
+  if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, before..., forward);
+  int32_t status = PK_OK;
+  ((status = status == PK_OK ? launch_overlapping(call.queue, before) : status), ...);
+  return status == PK_OK && tiles > 0 ? launch_overlapping(call.queue, forward) : status;
+}
+
+// After the shrink kernel and the middles', where there are such.
+template <class Math, class T, class... Before>
+int32_t forward_mma(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem, const Before&... before) {
+  const int32_t algorithm = call.plan.algorithm;
+  const bool quantized = has_quantized(call);
+  if (quantized && lora_forward_decodes(algorithm)) {
+    return with_forward_quantized<Math>(algorithm, [&](const char* name, auto config) {
+      using Config = decltype(config);
+      const int64_t tiles = forward_tiles(problem, lora_forward_tile(algorithm, sizeof(T) == 4));
+      const LaunchShape shape{name, grid_of(tiles * problem.splits), Config::Product::kThreads, shared_bytes<typename Config::Shared>()};
+      return launch_after(call, tiles, prepared(shape, operands, lora_forward_quantized<Config, T>, problem, quantized_bases(call)), before...);
+    });
+  }
+  return with_forward_mma<Math>(algorithm, [&](const char* name, auto config) {
     using Config = decltype(config);
     using Product = typename Config::Product;
-    const int64_t tiles = forward_tiles(problem, {Product::kTileRows, Product::kTileColumns, 0});
-    const LaunchShape shape{name, grid_of(tiles * problem.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
-    const auto forward = prepared(shape, operands, lora_forward_mma<Config, T>, problem);
-    if (tiles > 0 && call.plan.overlaps != 0) return launch_overlapping(call.queue, shrink..., forward);
-    if constexpr (sizeof...(shrink) > 0) PK_TRY(launch_overlapping(call.queue, shrink...));
-    return tiles > 0 ? launch_overlapping(call.queue, forward) : PK_OK;
+    const LoraTile tile{Product::kTileRows, Product::kTileColumns, 0};
+    const auto of = [&](const ForwardProblem<T>& part) {
+      const LaunchShape shape{name, grid_of(forward_tiles(part, tile) * part.splits), Product::kThreads, shared_bytes<typename Config::Shared>()};
+      return prepared(shape, operands, lora_forward_mma<Config, T>, part);
+    };
+    if (!quantized) return launch_after(call, forward_tiles(problem, tile), of(problem), before...);
+    int32_t status = PK_OK;
+    ((status = status == PK_OK ? launch_overlapping(call.queue, before) : status), ...);
+    if (status != PK_OK) return status;
+    return each_slab(call, problem, tile, [&](const ForwardProblem<T>& part) { return forward_tiles(part, tile) > 0 ? launch_overlapping(call.queue, of(part)) : PK_OK; });
   });
 }
 
@@ -199,6 +261,9 @@ template <class Math, class T>
 int32_t prepare_forward_mma() {
   for (const int32_t algorithm : {PK_LORA_FORWARD_MMA_LARGE, PK_LORA_FORWARD_MMA_SMALL, PK_LORA_FORWARD_MMA_DECODE}) {
     PK_TRY((with_forward_mma<Math>(algorithm, [](const char*, auto config) { return prepare(lora_forward_mma<decltype(config), T>); })));
+  }
+  for (const int32_t algorithm : {PK_LORA_FORWARD_QUANTIZED_SMALL, PK_LORA_FORWARD_QUANTIZED_DECODE}) {
+    PK_TRY((with_forward_quantized<Math>(algorithm, [](const char*, auto config) { return prepare(lora_forward_quantized<decltype(config), T>); })));
   }
   return PK_OK;
 }
@@ -212,28 +277,36 @@ int32_t shrink(const pk_queue& queue, const Operands& operands, const ForwardPro
   return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, tf32, lora_shrink_columns(largest_rank(problem)), run);
 }
 
+template <class T>
+int32_t launch_middles(const pk_queue& queue, const Operands& operands, const MiddleProblem& problem) {
+  return launch_overlapping(queue, middle<T>(operands, problem));
+}
+
 namespace {
 
 // All but what is saved.
 template <class T>
 int32_t forward_values(const ForwardLaunch& call, const Operands& operands, const ForwardProblem<T>& problem) {
-  const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT;
-  bool branch = false;  // or tables, of which the shrink kernel reports what is wrong
+  const bool simt = call.plan.algorithm == PK_LORA_FORWARD_SIMT, with_middles = call.after != nullptr;
+  const ForwardProblem<T> product = with_middles ? after_middles(call, problem) : problem;
+  bool branch = with_middles;  // or tables, of which the shrink kernel reports what is wrong
   for (int32_t i = 0; i < problem.target_count; ++i) branch = branch || problem.targets[i].adapters.max_rank > 0 || problem.targets[i].adapters.table != nullptr;
   if (simt) {
     if (branch) PK_TRY(launch_overlapping(call.queue, shrink_simt(operands, problem)));
-    return forward_simt(call, operands, problem);
+    if (with_middles) PK_TRY(launch_overlapping(call.queue, middles(call, operands, problem, product)));
+    return forward_simt(call, operands, product);
   }
-  // With or without a launch before it.
-  const auto with_base = [&](const auto&... shrink) {
-    if constexpr (sizeof(T) == 4) return call.plan.tf32 != 0 ? forward_mma<Tf32>(call, operands, problem, shrink...) : forward_mma<ThreeTf32>(call, operands, problem, shrink...);
-    else return forward_mma<Exact16<T>>(call, operands, problem, shrink...);
+  // With or without launches before it.
+  const auto with_base = [&](const auto&... before) {
+    if constexpr (sizeof(T) == 4) return call.plan.tf32 != 0 ? forward_mma<Tf32>(call, operands, product, before...) : forward_mma<ThreeTf32>(call, operands, product, before...);
+    else return forward_mma<Exact16<T>>(call, operands, product, before...);
   };
+  const auto after_shrink = [&](const auto& shrink) { return with_middles ? with_base(shrink, middles(call, operands, problem, product)) : with_base(shrink); };
   if (largest_rank(problem) > 0) {
-    const auto run = [&](auto math, auto factor, auto columns) { return with_base(shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
+    const auto run = [&](auto math, auto factor, auto columns) { return after_shrink(shrink_mma<decltype(math), T, decltype(factor), columns>(operands, problem)); };
     return with_shrink_mma<T>(problem.targets[0].adapters.in_f32 != 0, call.plan.tf32 != 0, lora_shrink_columns(largest_rank(problem)), run);
   }
-  return branch || problem.arrival_count > 0 ? with_base(shrink_simt(operands, problem)) : with_base();
+  return branch || problem.arrival_count > 0 ? after_shrink(shrink_simt(operands, problem)) : with_base();
 }
 
 }  // namespace
@@ -257,7 +330,9 @@ template <class T>
 int32_t prepare_forward() {
   PK_TRY((prepare(lora_shrink_simt<T>)));
   PK_TRY((prepare(lora_save_h<T>)));
+  PK_TRY((prepare(lora_middle<T>)));
   PK_TRY((prepare(lora_forward_simt<T>)));
+  PK_TRY((prepare(lora_forward_quantized_simt<T>)));
   for (const bool in_f32 : {false, true}) {
     for (const bool tf32 : {false, true}) {
       for (const int32_t columns : {16, 64}) {

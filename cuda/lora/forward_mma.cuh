@@ -15,7 +15,10 @@
 
 namespace PK_BUILD {
 
-template <class PRODUCT, int BLOCKS_TOGETHER>
+// What a W in memory needs of shared memory beyond its tiles.
+struct NoBooks {};
+
+template <class PRODUCT, int BLOCKS_TOGETHER, class BOOKS = NoBooks>
 struct ForwardMmaConfig {
   using Product = PRODUCT;
   static constexpr int kBlocksTogether = BLOCKS_TOGETHER;  // that should fit a multiprocessor
@@ -24,6 +27,7 @@ struct ForwardMmaConfig {
     typename Product::Shared product;
     SharedArray<int32_t, Product::kTileRows> adapters;  // of each row, -1: none
     SharedArray<uint32_t, 4> arrived;
+    BOOKS books;
   };
 };
 
@@ -79,20 +83,16 @@ PK_DEVICE void store_tile(const typename Product::Sums& sums, typename Product::
     if (!y.has(row, column)) return;
     Vector<float, 4> values = sum;
     if (base_in_y) values = values + convert<float>(y.load(row, column));
-    if (has_row_scale) {
-      const auto scales = row_scale.load(0, column);
-#pragma unroll
-      for (int i = 0; i < 4; ++i) values.values[i] *= scales.values[i];
-    }
+    if (has_row_scale) values = values * row_scale.load(0, column);
     if (has_bias) values = values + convert<float>(bias.load(0, column));
     y.store(row, column, convert<T>(values));
   });
 }
 
-template <class Config, class T>
-PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_forward_mma(ForwardProblem<T> problem) {
+// A block's tile of y. add_base(sums, tile, depth_begin, depth_end) adds x * W^T of this depth.
+template <class Config, class T, class AddBase>
+PK_DEVICE void make_tile(typename Config::Shared& shared, const ForwardProblem<T>& problem, AddBase add_base) {
   using Product = typename Config::Product;
-  PK_SHARED(typename Config::Shared, shared);
   const auto splits = static_cast<uint32_t>(problem.splits);
   const uint32_t work = block_index().x / splits;
   const auto split = static_cast<int32_t>(block_index().x % splits);
@@ -108,13 +108,11 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   // What a base in y is added to: -0 leaves all its bits.
   typename Product::Sums sums;
   fill<Product>(sums, target.base == PK_LORA_BASE_IN_Y ? -0.0f : 0.0f);
-  if (target.base == PK_LORA_BASE_DENSE) {
+  if (target.base == PK_LORA_BASE_DENSE || target.base == PK_LORA_BASE_QUANTIZED) {
     const int64_t stages = (problem.k + Product::kStageDepth - 1) / Product::kStageDepth;
     const int64_t depth_begin = stages * split / problem.splits * Product::kStageDepth;
     const int64_t depth_end = minimum(stages * (split + 1) / problem.splits * Product::kStageDepth, problem.k);
-    const auto x = product_operand<typename Product::Element>(problem.x.batch(tile.batch), problem.m);
-    const auto w = product_operand<typename Product::Element>(target.w.batch(tile.batch), target.n);
-    accumulate_product<Product>(sums, shared.product, x, w, tile.row0, tile.column0, depth_begin, depth_end);
+    add_base(sums, tile, depth_begin, depth_end);
   }
   add_depth_warps<Product>(sums, shared.product);
   wait_for_previous_launch();  // H is there, and arrivals are cleared: until here the shrink kernel may still run
@@ -127,6 +125,18 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   if (problem.splits > 1 && !add_splits<Config>(sums, shared, problem, work, split)) return;
   barrier();  // operands and partial sums have been read
   store_tile<Product>(sums, shared.product, problem, target, tile);
+}
+
+template <class Config, class T>
+PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogether) lora_forward_mma(ForwardProblem<T> problem) {
+  using Product = typename Config::Product;
+  PK_SHARED(typename Config::Shared, shared);
+  make_tile<Config>(shared, problem, [&](typename Product::Sums& sums, const ForwardTile& tile, int64_t depth_begin, int64_t depth_end) {
+    const ForwardTarget<T>& target = problem.targets[tile.target];
+    const auto x = product_operand<typename Product::Element>(problem.x.batch(tile.batch), problem.m);
+    const auto w = product_operand<typename Product::Element>(target.w.batch(tile.batch), target.n);
+    accumulate_product<Product>(sums, shared.product, x, w, tile.row0, tile.column0, depth_begin, depth_end);
+  });
 }
 
 }  // namespace PK_BUILD

@@ -25,14 +25,14 @@ struct ForwardSimtConfig {
   };
 };
 
-// base += x * W^T for the tile at (row0, column0).
-template <class T>
-PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& shared, const Matrix<const T>& x, const Matrix<const T>& w, int64_t row0, int64_t column0, int64_t m,
-                               int64_t n, int64_t k_extent, int thread_row, int thread_column) {
+// base += x * W^T for a tile from row0 of x on, with the tile of W that load_tile(k0) leaves in shared.w for columns k0 ... .
+template <class T, class LoadTile>
+PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& shared, const Matrix<const T>& x, int64_t row0, int64_t m, int64_t k_extent, int thread_row, int thread_column,
+                               LoadTile load_tile) {
   using Config = ForwardSimtConfig;
   for (int64_t k0 = 0; k0 < k_extent; k0 += Config::kDepth) {
     load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.x, x, row0, k0, m, k_extent);
-    load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.w, w, column0, k0, n, k_extent);
+    load_tile(k0);
     barrier();
 #pragma unroll
     for (int k = 0; k < Config::kDepth; ++k) {
@@ -52,12 +52,18 @@ PK_DEVICE void accumulate_base(float (&base)[4][4], ForwardSimtConfig::Shared& s
   }
 }
 
-template <class T>
-PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_simt(ForwardProblem<T> problem, int64_t tiles) {
+// A tile of a W in memory, its columns scaled.
+template <class T, class Scale = NoColumnScale>
+PK_DEVICE void load_w(ForwardSimtConfig::Shared& shared, const Matrix<const T>& w, int64_t column0, int64_t n, int64_t k0, int64_t k_extent, Scale scale = {}) {
   using Config = ForwardSimtConfig;
-  PK_SHARED(Config::Shared, shared);
-  const int thread = static_cast<int>(thread_index().x);
+  load_transposed<Config::kTile, Config::kDepth, Config::kPitch, Config::kThreads>(shared.w, w, column0, k0, n, k_extent, scale);
+}
 
+// Tiles of y, a block's one after the other. load_tile(tile, k0) loads the tile of W.
+template <class T, class LoadTile>
+PK_DEVICE void make_simt_tiles(ForwardSimtConfig::Shared& shared, const ForwardProblem<T>& problem, int64_t tiles, LoadTile load_tile) {
+  using Config = ForwardSimtConfig;
+  const int thread = static_cast<int>(thread_index().x);
   for (int64_t work = block_index().x; work < tiles; work += grid_extent().x) {
     const ForwardTile tile = forward_tile(problem, work, Config::kTile, Config::kTile);
     const ForwardTarget<T>& target = problem.targets[tile.target];
@@ -68,8 +74,8 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
     const int thread_column = y.row_major() ? thread % Config::kSide : thread / Config::kSide;
 
     float base[4][4] = {};
-    if (target.base == PK_LORA_BASE_DENSE) {
-      accumulate_base(base, shared, problem.x.batch(batch), target.w.batch(batch), row0, column0, problem.m, target.n, problem.k, thread_row, thread_column);
+    if (target.base == PK_LORA_BASE_DENSE || target.base == PK_LORA_BASE_QUANTIZED) {
+      accumulate_base(base, shared, problem.x.batch(batch), row0, problem.m, problem.k, thread_row, thread_column, [&](int64_t k0) { load_tile(tile, k0); });
     }
 
 #pragma unroll
@@ -103,6 +109,15 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_sim
       }
     }
   }
+}
+
+template <class T>
+PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_forward_simt(ForwardProblem<T> problem, int64_t tiles) {
+  PK_SHARED(ForwardSimtConfig::Shared, shared);
+  make_simt_tiles(shared, problem, tiles, [&](const ForwardTile& tile, int64_t k0) {
+    const ForwardTarget<T>& target = problem.targets[tile.target];
+    load_w(shared, target.w.batch(tile.batch), tile.column0, target.n, k0, problem.k);
+  });
 }
 
 }  // namespace PK_BUILD

@@ -1,13 +1,15 @@
-// dx = the sum over targets of dY * W + d .* (scale * dH * A) with tensor cores, with d what dropout leaves and dH of lora_outer_mma.
+// dx = the sum over targets of dY * (g .* W) + d .* (scale * dH * A) with tensor cores, with g the row scale, or 1, d what dropout leaves and dH of lora_outer_mma.
 //
 // dY [m, n], W [n, k], A [rank, k], dH [m, rank], dx [m, k]. The product and the branch are those of lora_forward_mma with W and A transposed, which for operands of any order is a matter of
-// strides; all targets are added up in one tile's registers.
-// Loads, in elements, of each target: dY m * n * ceil(k / tile columns), W n * k * ceil(m / tile rows), dH m * rank * ceil(k / tile columns), A k * rank * ceil(m / tile rows); dx m * k where it is
-// added to. Stores: dx m * k. 2 * m * k * (n + rank) flops a target.
-// Roundings of an element of dx: those of dH and of its ranks, n + n / 16 a target (27 / 8 * n where f32 is multiplied in parts), one sum with what was there, and the one to dx's type.
-// Any rank, stride, order and alignment.
+// strides; all targets are added up in one tile's registers. Where a target has a row scale, another instance of the kernel multiplies W's fragments by it (and by 1 for targets without one):
+// g .* W is about the merged weight, where g .* dY may be beyond f16.
+// Loads, in elements, of each target: dY m * n * ceil(k / tile columns), W n * k * ceil(m / tile rows), dH m * rank * ceil(k / tile columns), A k * rank * ceil(m / tile rows), g n for each tile;
+// dx m * k where it is added to. Stores: dx m * k. 2 * m * k * (n + rank) flops a target.
+// Roundings of an element of dx: g .* W's to W's type; those of dH and of its ranks, n + n / 16 a target (27 / 8 * n where f32 is multiplied in parts), one sum with what was there, and the one to
+// dx's type. With a table, A and dH are those of each row's adapter: 4 bytes say which for each row of a tile, and A is read once for each adapter that its rows have. Any rank, stride, order and alignment.
 #pragma once
 
+#include "../tile/depth_scales.cuh"
 #include "forward_mma.cuh"
 #include "input_gradient.cuh"
 
@@ -49,21 +51,32 @@ PK_DEVICE void drop_sums(typename Product::Sums& sums, typename Product::Shared&
   barrier();  // before the base's copies
 }
 
-template <class PRODUCT, int BLOCKS_TOGETHER>
+template <class PRODUCT, int BLOCKS_TOGETHER, class SCALES>
 struct InputGradientMmaConfig {
   using Product = PRODUCT;
+  using Scales = SCALES;  // Unscaled, or DepthScales
   static constexpr int kBlocksTogether = BLOCKS_TOGETHER;  // that should fit a multiprocessor
 
   struct Shared {
     typename Product::Shared product;
     SharedArray<int32_t, Product::kTileRows> adapters;  // of each row, -1: none
     SharedArray<int64_t, 3> place;                      // of the tile, which large tiles' registers have no room for: batch, row, column
+    typename Scales::Shared scales;
   };
 };
 
 template <class Shared>
 PK_DEVICE ForwardTile place_of(const Shared& shared) {
   return {0, shared.place.load(0), shared.place.load(1), shared.place.load(2)};
+}
+
+// The adapters of a tile's rows; of rows that there are not, none. A barrier must follow.
+template <class Product, class T, class Adapters>
+PK_DEVICE void store_adapters(Adapters& adapters, const InputGradientProblem<T>& problem, int32_t target, const ForwardTile& tile) {
+#pragma unroll 1
+  for (int row = static_cast<int>(thread_index().x); row < Product::kTileRows; row += Product::kThreads) {
+    adapters.store(static_cast<uint32_t>(row), tile.row0 + row < problem.of.m ? problem.adapter_of(target, tile.batch * problem.of.m + tile.row0 + row) : -1);
+  }
 }
 
 template <class Config, class T>
@@ -75,8 +88,6 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   {
     const ForwardTile tile = forward_tile(of, block_index().x, Product::kTileRows, Product::kTileColumns);
     if (thread_index().x == 0) shared.place.store(0, tile.batch), shared.place.store(1, tile.row0), shared.place.store(2, tile.column0);
-    // One adapter for every row; of rows that there are not, nothing is stored.
-    for (int row = static_cast<int>(thread_index().x); row < Product::kTileRows; row += Product::kThreads) shared.adapters.store(static_cast<uint32_t>(row), 0);
     barrier();
   }
 
@@ -85,7 +96,12 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   const float none = problem.dx.base == PK_LORA_BASE_IN_Y ? -0.0f : 0.0f;
   fill<Product>(sums, none);
   // The branches come first, so that what is dropped of them is not dropped of the base.
-  for (int32_t t = 0; t < of.target_count; ++t) add_branch<Product>(sums, shared.product, shared.adapters, of, of.targets[t], place_of(shared), 0);
+  for (int32_t t = 0; t < of.target_count; ++t) {
+    if (of.targets[t].adapters.max_rank == 0) continue;
+    store_adapters<Product>(shared.adapters, problem, t, place_of(shared));
+    add_branch<Product>(sums, shared.product, shared.adapters, of, of.targets[t], place_of(shared), 0);
+    barrier();  // before the next target's adapters
+  }
   if (of.dropout.threshold != 0) {
     const ForwardTile tile = place_of(shared);
     drop_sums<Product>(sums, shared.product, none, of.dropout, tile.batch * of.m + tile.row0, tile.column0);
@@ -95,7 +111,8 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
     const ForwardTile tile = place_of(shared);
     const auto dy = product_operand<typename Product::Element>(problem.dy[t].batch(tile.batch), of.m);
     const auto w = product_operand<typename Product::Element>(of.targets[t].w.batch(tile.batch), problem.dx.n);
-    accumulate_product<Product>(sums, shared.product, dy, w, tile.row0, tile.column0, 0, problem.depth[t]);
+    const typename Config::Scales scales(shared.scales, of.targets[t].row_scale.batch(tile.batch));
+    accumulate_product<Product>(sums, shared.product, dy, w, tile.row0, tile.column0, 0, problem.depth[t], scales);
     barrier();  // before the next target's copies, or the sums'
   }
   store_tile<Product>(sums, shared.product, of, problem.dx, place_of(shared));

@@ -8,8 +8,8 @@ namespace PK_BUILD {
 
 inline void read_adapters(Operands& operands, const pk_lora_adapter* adapters, int64_t count, const pk_matrix& weights, int32_t element_type) {
   for (int64_t i = 0; i < count; ++i) {
-    operands.read("a", matrix_a(adapters[i], weights.columns, element_type), 1);
-    operands.read("b", matrix_b(adapters[i], weights.rows, element_type), 1);
+    operands.read("a", lora_matrix_a(adapters[i], weights.columns, element_type), 1);
+    operands.read("b", lora_matrix_b(adapters[i], weights.rows, adapters[i].rank, element_type), 1);
   }
 }
 

@@ -1,8 +1,8 @@
-// destination = source + direction * sum over adapters of scale * B * A with tensor cores, rounded once.
+// destination = g .* (source + sum over adapters of scale * B * A), or source ./ g less that sum, with tensor cores, rounded once.
 //
 // source, destination [n, k], A [rank, k], B [n, rank]. A block makes a tile of 64 x 128: its part of source waits in registers while the product is made, so that memory is busy all along.
-// Loads, in elements: source n * k, of each adapter A rank * k * ceil(n / 64) and B n * rank * ceil(k / 128). Stores: destination n * k. 2 * n * k * (sum of ranks) flops.
-// Roundings of an element: rank + rank / 16 for an adapter (27 / 8 * rank where f32 is multiplied in parts), one per adapter, one with the source, then the one to the destination's type.
+// Loads, in elements: source n * k, of each adapter A rank * k * ceil(n / 64) and B n * rank * ceil(k / 128); a row scale n * ceil(k / 4) (from cache). Stores: destination n * k. 2 * n * k * (sum of ranks) flops.
+// Roundings of an element: rank + rank / 16 for an adapter (27 / 8 * rank where f32 is multiplied in parts), one per adapter, one with the source, one with a row scale, then the one to the destination's type.
 // For matrices without a residual, which must be made of the same bits on every chip. Any rank, stride, order and alignment.
 #pragma once
 
@@ -66,7 +66,12 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(Config::Product::kThreads, Config::kBlocksTogeth
   multiply_adapters<Config, P>(sums, shared.product, problem, row0, column0);
 
   each_quad<Product>(sums, shared.product, by_rows, [&](int i, int row, int column, const Vector<float, 4>& sum) {
-    if (destination.has(row0 + row, column0 + column)) destination.store(row0 + row, column0 + column, convert<T>(sum + convert<float>(weights[i])));
+    if (!destination.has(row0 + row, column0 + column)) return;
+    const float g = problem.scale_of_row(row0 + row);
+    Vector<float, 4> result;
+#pragma unroll
+    for (int e = 0; e < 4; ++e) result.values[e] = with_delta(problem.merges(), g, to_float(weights[i].values[e]), sum.values[e]);
+    destination.store(row0 + row, column0 + column, convert<T>(result));
   });
 }
 

@@ -1,9 +1,9 @@
-// destination = source + direction * sum over adapters of scale * B * A, rounded once.
+// destination = g .* (source + sum over adapters of scale * B * A), or source ./ g less that sum, rounded once.
 //
 // source, destination [n, k], A [rank, k], B [n, rank]. A block makes a 16 x 64 tile, a thread 4 elements; A and B come from cache.
-// Loads, in elements: source n * k, of each adapter A and B n * k * rank each, the residual n * k when unmerging.
+// Loads, in elements: source n * k, of each adapter A and B n * k * rank each, the residual n * k when unmerging; a row scale n * k (from cache).
 // Stores: destination n * k, the residual n * k when merging. 2 * n * k * (sum of ranks) flops.
-// Roundings of an element: rank + 1 for an adapter, one per adapter, one with the source, then the one to the destination's type.
+// Roundings of an element: rank + 1 for an adapter, one per adapter, one with the source, one with a row scale, then the one to the destination's type.
 // The residual holds, modulo 2^16, the original bits less those that unmerge computes from the merged weight alone: adding it back gives the original, whatever was lost.
 #pragma once
 
@@ -57,10 +57,11 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(MergeSimtConfig::kThreads) lora_merge_simt(Merge
 
       const float delta = problem.direction * merge_delta(problem, row, column);
       const T original = load_global(problem.source.at(row, column));
-      T result = from_float<T>(to_float(original) + delta);
+      const float g = problem.scale_of_row(row);
+      T result = from_float<T>(with_delta(problem.merges(), g, to_float(original), delta));
       if (problem.residual.data != nullptr) {
-        if (problem.direction > 0) {
-          const T recovered = from_float<T>(to_float(result) - delta);
+        if (problem.merges()) {
+          const T recovered = from_float<T>(with_delta(false, g, to_float(result), -delta));
           store_global(problem.residual.at(row, column), static_cast<uint16_t>(bits_of(original) - bits_of(recovered)));
         } else {
           add_bits(result, load_global(problem.residual.at(row, column)));

@@ -3,23 +3,9 @@
 
 #include "backward_plan.h"
 #include "dropout.cuh"
-#include "adapter.cuh"
+#include "intermediate.cuh"
 
 namespace PK_BUILD {
-
-// H or dH, in the workspace or as the caller saved it.
-struct Intermediate {
-  const void* data;
-  int64_t batch_stride, row_stride, column_stride;  // in elements
-  int32_t in_f32;                                   // where activations are not
-  int32_t planes;                                   // which add up to it, f32
-  int64_t plane_stride;
-
-  template <class P>
-  PK_DEVICE Matrix<const P> matrix(int64_t batch, int32_t plane) const {
-    return {static_cast<const P*>(data) + batch * batch_stride + plane * plane_stride, row_stride, column_stride};
-  }
-};
 
 template <class T>
 struct OuterProblem {
@@ -34,6 +20,7 @@ struct OuterProblem {
   Factor b;  // [columns, rank]
   int64_t b_batch_bytes;
   int32_t b_in_f32;
+  Batched<const float> b_scale;  // [1, columns], of b's rows; data = null: none
   float* dh;
   float* sums;       // [groups * parts, columns, rank]
   float* bias_sums;  // [groups * parts, columns], the sums of left's columns, or null
@@ -43,8 +30,9 @@ struct OuterProblem {
 struct OuterPart {
   int64_t begin, end;
 
-  template <class T>
-  PK_DEVICE OuterPart(const OuterProblem<T>& problem, int64_t part) {
+  // Of a problem with batches, m and such a plan.
+  template <class Problem>
+  PK_DEVICE OuterPart(const Problem& problem, int64_t part) {
     const int64_t tiles = problem.batches * ((problem.m + kLoraOuterRows - 1) / kLoraOuterRows) / problem.plan.groups;
     const int64_t group = part / problem.plan.parts, of_group = part - group * problem.plan.parts;
     begin = group * tiles + tiles * of_group / problem.plan.parts;

@@ -1,12 +1,13 @@
-// One pass over left with tensor cores: sums = left^T * h, dh = left * b, and the sums of left's columns. With left = dY it makes the parts of dB, dH and the bias' gradient, with left = x those of dA.
+// One pass over left with tensor cores: sums = left^T * h, dh = left * (scale .* b), and the sums of left's columns. With left = dY it makes the parts of dB, dH and the bias' gradient, with left = x
+// those of dA.
 //
 // left [m, columns], h [m, rank], b [columns, rank]. A block goes through a part of the rows, 64 at a time, for 128 or 256 columns and 16 or 64 ranks. It lays each 64 x 64 of left down twice, by rows
 // for left * b and by columns for left^T * h, so that memory is read once for both products. Sums over its rows stay in registers; those over columns are added to in dh, by the thread that wrote
 // them: planes of dh are as many as its size allows, and a block with several such column tiles goes through them one after the other.
-// Loads, in elements: left m * columns * ceil(rank / tile ranks), h m * rank * ceil(columns / tile columns), b columns * rank * parts, dh m * rank for each column tile but the first of a plane (in
-// L2). Stores, of f32: sums parts * columns * rank, bias sums parts * columns, dh m * rank for each column tile. 4 * m * columns * rank flops.
-// Everything is multiplied as f32 in two parts of tf32, f32 factors and intermediates are not rounded to 16 bits. Roundings of a sum: 27 / 8 of the rows of its part; of dh: 27 / 8 of the columns and
-// one for each 64 of them. Any rank, stride, order and alignment.
+// Loads, in elements: left m * columns * ceil(rank / tile ranks), h m * rank * ceil(columns / tile columns), b columns * rank * parts, scale columns * tile ranks * parts (from cache), dh m * rank for
+// each column tile but the first of a plane (in L2). Stores, of f32: sums parts * columns * rank, bias sums parts * columns, dh m * rank for each column tile. 4 * m * columns * rank flops.
+// Everything is multiplied as f32 in two parts of tf32, f32 factors and intermediates are not rounded to 16 bits. Roundings of a sum: 27 / 8 of the rows of its part; of dh: b's
+// scale, 27 / 8 of the columns and one for each 64 of them. Any rank, stride, order and alignment.
 #pragma once
 
 #include "../tile/quads.cuh"
@@ -57,31 +58,36 @@ PK_DEVICE void lay_down(typename Config::Shared& shared, const OuterProblem<T>& 
   });
 }
 
+// Four ranks of a row of h.
+template <class T>
+PK_DEVICE Vector<float, 4> h_quad(const Intermediate& h, int64_t m, int64_t ranks, int64_t batch, int64_t row, int64_t rank) {
+  if (!std::is_same<T, float>::value && h.in_f32 == 0) return convert<float>(Quads<const T>(h.matrix<T>(batch, 0), m, ranks).load(row, rank));
+  auto values = Quads<const float>(h.matrix<float>(batch, 0), m, ranks).load(row, rank);
+  for (int32_t plane = 1; plane < h.planes; ++plane) values = values + Quads<const float>(h.matrix<float>(batch, plane), m, ranks).load(row, rank);
+  return values;
+}
+
 // 64 rows of h.
 template <class Config, class T>
 PK_DEVICE void lay_down_h(typename Config::Shared& shared, const OuterProblem<T>& problem, int64_t batch, int64_t row0, int64_t rank0) {
   constexpr int kQuads = Config::kRanks / 4;
-  const Intermediate& h = problem.h;
 #pragma unroll 1
   for (int at = static_cast<int>(thread_index().x); at < kLoraOuterRows * kQuads; at += Config::kThreads) {
     const int row = at / kQuads, quad = at % kQuads;
-    Vector<float, 4> values;
-    if (std::is_same<T, float>::value || h.in_f32 != 0) {
-      values = Quads<const float>(h.matrix<float>(batch, 0), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad);
-      for (int32_t plane = 1; plane < h.planes; ++plane) values = values + Quads<const float>(h.matrix<float>(batch, plane), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad);
-    } else {
-      values = convert<float>(Quads<const T>(h.matrix<T>(batch, 0), problem.m, problem.rank).load(row0 + row, rank0 + 4 * quad));
-    }
+    const auto values = h_quad<T>(problem.h, problem.m, problem.rank, batch, row0 + row, rank0 + 4 * quad);
     shared.h[row / Config::kDepth].template store_vector<4>(Config::H::at(row % Config::kDepth, quad), words_of(values));
   }
 }
 
-// 64 columns of b from `column0` on, transposed.
+// 64 rows of b from `column0` on, scaled and transposed.
 template <class Config, class P, class T>
 PK_DEVICE void lay_down_b(OperandTile<Config::kRanks> (&tiles)[Config::kTiles], const OuterProblem<T>& problem, int64_t batch, int64_t column0, int64_t rank0) {
   const auto* data = reinterpret_cast<const P*>(static_cast<const char*>(problem.b.data) + batch * problem.b_batch_bytes);
   const auto b = product_operand<float>(Matrix<const P>{data, problem.b.column_stride, problem.b.row_stride}, problem.rank);
-  gather_operand<typename Config::B, Config::kTiles, Config::kThreads, float>(b, rank0, column0, problem.columns, [&](int tile, int row, int chunk, const auto& values) {
+  const Quads<const float> scales(problem.b_scale.batch(batch), 1, problem.columns);
+  const bool scaled = problem.b_scale.first.data != nullptr;
+  gather_operand<typename Config::B, Config::kTiles, Config::kThreads, float>(b, rank0, column0, problem.columns, [&](int tile, int row, int chunk, auto values) {
+    if (scaled) values = values * scales.load(0, column0 + tile * Config::B::kDepth + chunk * Config::B::kChunk);
     tiles[tile].template store_vector<4>(Config::B::at(row, chunk), words_of(values));
   });
 }

@@ -16,14 +16,6 @@ struct OuterSimtConfig {
 };
 
 template <class T>
-PK_DEVICE float load_intermediate(const Intermediate& h, int64_t batch, int64_t row, int64_t rank) {
-  if (!std::is_same<T, float>::value && h.in_f32 == 0) return to_float(load_global(h.matrix<T>(batch, 0).at(row, rank)));
-  float sum = load_global(h.matrix<float>(batch, 0).at(row, rank));
-  for (int32_t plane = 1; plane < h.planes; ++plane) sum += load_global(h.matrix<float>(batch, plane).at(row, rank));
-  return sum;
-}
-
-template <class T>
 PK_KERNEL void PK_LAUNCH_BOUNDS(OuterSimtConfig::kThreads) lora_outer_simt(OuterProblem<T> problem) {
   using Config = OuterSimtConfig;
   const int64_t rank = problem.makes_sums != 0 ? problem.rank : 0, ranks = rank + (problem.bias_sums != nullptr ? 1 : 0);

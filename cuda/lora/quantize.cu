@@ -2,18 +2,12 @@
 #include "../core/dispatch.h"
 #include "../core/operations.h"
 #include "../ptx/launch.cuh"
-#include "quantize.cuh"
+#include "quantized_launch.h"
 
 namespace PK_BUILD {
 namespace {
 
 using Descriptor = pk_lora_quantize_descriptor;
-
-int32_t log2_of(int32_t value) {
-  int32_t bits = 0;
-  while (1 << bits < value) ++bits;
-  return bits;
-}
 
 template <class T>
 BlockedMatrix<T> blocked(const pk_matrix& matrix, int32_t block) {
@@ -137,6 +131,7 @@ int32_t prepare_all() {
   PK_TRY((prepare(lora_quantize<T, 3>)));
   PK_TRY((prepare(lora_quantize<T, 4>)));
   PK_TRY((prepare(lora_quantize<T, 8>)));
+  PK_TRY((prepare(lora_dequantize_slab<T>)));
   PK_TRY((prepare(lora_dequantize<T, 2>)));
   PK_TRY((prepare(lora_dequantize<T, 3>)));
   PK_TRY((prepare(lora_dequantize<T, 4>)));
@@ -157,6 +152,25 @@ int32_t dispatch_bits(const Descriptor& descriptor, Run run) {
 }
 
 }  // namespace
+
+template <class T>
+int32_t dequantize_slab(const pk_queue& queue, const pk_lora_quantized& lists, int64_t columns, const QuantizedSlab& slab, T* to) {
+  using Config = DequantizeSlabConfig;
+  const int64_t elements = slab.rows * slab.pitch, a_block = Config::kThreads * Config::kPieces * (16 / sizeof(T));
+  if (elements == 0) return PK_OK;
+  Operands operands;
+  read_quantized(operands, lists);
+  operands.write_bytes("workspace", to, static_cast<uint64_t>(elements) * sizeof(T));
+  const int64_t blocks = (elements + a_block - 1) / a_block;
+  const Extent3 grid{static_cast<uint32_t>(blocks < INT32_MAX ? blocks : INT32_MAX), 1, 1};
+  const LaunchShape shape{"lora_dequantize_slab", grid, Config::kThreads, shared_bytes<Config::Shared>()};
+  return launch(queue, shape, operands, lora_dequantize_slab<T>, quantized_matrix(lists, columns), quantized_books(lists), slab, to);
+}
+
+template int32_t dequantize_slab(const pk_queue&, const pk_lora_quantized&, int64_t, const QuantizedSlab&, float*);
+template int32_t dequantize_slab(const pk_queue&, const pk_lora_quantized&, int64_t, const QuantizedSlab&, f16*);
+template int32_t dequantize_slab(const pk_queue&, const pk_lora_quantized&, int64_t, const QuantizedSlab&, bf16*);
+
 }  // namespace PK_BUILD
 
 extern "C" {

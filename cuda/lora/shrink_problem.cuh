@@ -12,8 +12,6 @@ static inline int64_t bytes_of(int32_t element_type) { return element_type == PK
 
 static inline Factor factor_of(const pk_matrix& matrix) { return {matrix.data, matrix.row_stride, matrix.column_stride}; }
 
-static inline Factor transposed(const Factor& factor) { return {factor.data, factor.column_stride, factor.row_stride}; }
-
 // h [batches * m, row_stride] = x * a^T, in its first `rank` columns.
 template <class T>
 ForwardProblem<T> shrink_problem(const pk_matrix& x, int64_t batches, const Factor& a, int64_t a_batch_bytes, int64_t rank, int64_t row_stride, int32_t adapter_element_type, float* h) {

@@ -1,9 +1,9 @@
-// H = x * A^T for every row of every target, each row with the adapter that it uses.
+// H = x * A^T for every row of every target, each row with the adapter that it uses; x's columns scaled where it is dY, of which a row scale makes dH.
 //
 // x [m, k], A [rank, k], H [m, rank] in f32 (never rounded to 16 bits, so that it cannot overflow where y is finite).
 // One warp a row and target: lanes run along k with 8 ranks in registers, then a fixed tree of shuffles adds the lanes up.
 // Loads, in elements: x m * k * ceil(rank / 8), A m * k * rank (from L2). Stores: H m * rank. 2 * m * k * rank flops.
-// Roundings of an element of H: ceil(k / 32) + 5. Any rank, stride and order; the fallback of every chip from 8.0 on.
+// Roundings of an element of H: ceil(k / 32) + 5, and a scale's product. Any rank, stride and order; the fallback of every chip from 8.0 on.
 #pragma once
 
 #include "../ptx/overlap.cuh"
@@ -38,12 +38,14 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ShrinkSimtConfig::kThreads) lora_shrink_simt(For
     const Adapter adapter = adapter_at(target.adapters, index, row / problem.m);
     const bool in_f32 = target.adapters.in_f32 != 0;
     const Matrix<const T> x = problem.x.batch(row / problem.m);
+    const Matrix<const float> x_scale = problem.x_scale.batch(row / problem.m);
 
     for (int64_t rank0 = 0; rank0 < adapter.rank; rank0 += Config::kRanks) {
       float sum[Config::kRanks] = {};
 #pragma unroll 2  // dropout's draws and more would not fit the registers
       for (int64_t k = lane; k < problem.k; k += 32) {
-        const float x_value = problem.dropout.keeps(row, k) ? to_float(load_global(x.at(row % problem.m, k))) : 0.0f;
+        float x_value = problem.dropout.keeps(row, k) ? to_float(load_global(x.at(row % problem.m, k))) : 0.0f;
+        if (problem.x_scale.first.data != nullptr) x_value *= load_global(x_scale.at(0, k));
 #pragma unroll
         for (int j = 0; j < Config::kRanks; ++j) {
           if (rank0 + j < adapter.rank) sum[j] = fma(x_value, load_factor<T>(adapter.a, in_f32, rank0 + j, k), sum[j]);

@@ -42,6 +42,15 @@ PK_DEVICE int lowest_bit(uint64_t bits) {
 #endif
 }
 
+// popc.b32
+PK_DEVICE int set_bits(uint32_t bits) {
+#if PK_EMULATED
+  return __builtin_popcount(bits);
+#else
+  return __popc(bits);
+#endif
+}
+
 // The int that is nearest: for what counts no more than a tile has.
 PK_HOST_DEVICE int nearest_int(int64_t value) { return static_cast<int>(value < INT32_MIN ? INT32_MIN : value > INT32_MAX ? INT32_MAX : value); }
 

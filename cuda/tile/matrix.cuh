@@ -45,10 +45,15 @@ PK_DEVICE Vector<T, COUNT> convert(const Vector<S, COUNT>& vector) {
   return converted;
 }
 
-// tile(column, row) = source(row0 + row, column0 + column) as f32, zero outside rows x columns. Tile is [COLUMNS][PITCH], so that a column of it is contiguous: the operand order of an outer
-// product. Neighbouring threads read neighbouring elements in either order of the source.
-template <int ROWS, int COLUMNS, int PITCH, int THREADS, class T, class Shared>
-PK_DEVICE void load_transposed(Shared& tile, const Matrix<const T>& source, int64_t row0, int64_t column0, int64_t rows, int64_t columns) {
+// A scale of columns that leaves them as they are.
+struct NoColumnScale {
+  PK_DEVICE float operator()(int64_t) const { return 1.0f; }
+};
+
+// tile(column, row) = scale(column0 + column) * source(row0 + row, column0 + column) as f32, zero outside rows x columns. Tile is [COLUMNS][PITCH], so that a column of it is contiguous: the operand
+// order of an outer product. Neighbouring threads read neighbouring elements in either order of the source.
+template <int ROWS, int COLUMNS, int PITCH, int THREADS, class T, class Shared, class Scale = NoColumnScale>
+PK_DEVICE void load_transposed(Shared& tile, const Matrix<const T>& source, int64_t row0, int64_t column0, int64_t rows, int64_t columns, Scale scale = {}) {
   static_assert(ROWS * COLUMNS % THREADS == 0, "every thread copies as many elements");
   static_assert(PITCH >= ROWS, "a column fits its pitch");
   const int thread = static_cast<int>(thread_index().x);
@@ -57,7 +62,7 @@ PK_DEVICE void load_transposed(Shared& tile, const Matrix<const T>& source, int6
     const int row = row_major ? i / COLUMNS : i % ROWS;
     const int column = row_major ? i % COLUMNS : i / ROWS;
     const bool inside = row0 + row < rows && column0 + column < columns;
-    tile.store(column * PITCH + row, inside ? to_float(load_global(source.at(row0 + row, column0 + column))) : 0.0f);
+    tile.store(column * PITCH + row, inside ? scale(column0 + column) * to_float(load_global(source.at(row0 + row, column0 + column))) : 0.0f);
   }
 }
 

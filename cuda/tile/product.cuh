@@ -66,15 +66,30 @@ PK_DEVICE void add_scaled(typename Config::Sums& sums, float scale, const typena
   }
 }
 
-// sums += left * right^T over `depth`. Every thread of the block calls it; what it leaves in `shared` may still be read by other warps. copy_stage(stage, depth) copies what comes next, of
+// What right is multiplied by along its depth: nothing.
+struct Unscaled {
+  struct Shared {};
+
+  Unscaled() = default;
+  PK_DEVICE Unscaled(Shared&, const Matrix<const float>&) {}
+  PK_DEVICE void copy(int, int64_t) {}
+  template <int COLUMNS>
+  PK_DEVICE void apply(uint32_t (&)[COLUMNS][2], int, int) const {}
+};
+
+// Whether scales, too, leave no registers for two steps at once, nor for the places of every order: with the largest tiles.
+template <class Config, class Scales>
+constexpr bool kCrowded = !std::is_same<Scales, Unscaled>::value && Config::kSums >= 128;
+
+// sums += left * (right * scales)^T over `depth`. Every thread of the block calls it; what it leaves in `shared` may still be read by other warps. copy_stage(stage, depth) copies what comes next, of
 // which `depth` is left in all, to shared.left[stage] and shared.right[stage].
-template <class Config, class LeftLayout, class RightLayout, class CopyStage>
-PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::Shared& shared, int64_t depth, CopyStage copy_stage) {
+template <class Config, class LeftLayout, class RightLayout, class CopyStage, class Scales = Unscaled>
+PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::Shared& shared, int64_t depth, CopyStage copy_stage, Scales scales = {}) {
   const int warp_row = Config::warp_row(), warp_column = Config::warp_column(), depth_warp = Config::depth_warp();
-  [[maybe_unused]] constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value ? 1 : 2;  // parts of two steps would not fit the registers
+  [[maybe_unused]] constexpr int kUnrolled = std::is_same<typename Config::Math, ThreeTf32>::value || kCrowded<Config, Scales> ? 1 : 2;  // parts of two steps would not fit the registers
   int64_t left_to_copy = depth;
   const auto copy_next = [&](int stage) {
-    if (left_to_copy > 0) copy_stage(stage, left_to_copy);
+    if (left_to_copy > 0) copy_stage(stage, left_to_copy), scales.copy(stage, left_to_copy);
     left_to_copy -= Config::kStageDepth;
     commit_group();
   };
@@ -97,6 +112,7 @@ PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::S
         load_right<RightLayout>(pair, shared.right[stage][depth_warp], warp_column + 8 * j, step);
         b[j][0] = pair[0][0], b[j][1] = pair[0][1], b[j + 1][0] = pair[1][0], b[j + 1][1] = pair[1][1];
       }
+      scales.apply(b, stage, step);
       multiply<typename Config::Math>(sums, a, b);
     }
     stage = stage == Config::kStages - 1 ? 0 : stage + 1;
@@ -104,45 +120,55 @@ PK_DEVICE void accumulate_stages(typename Config::Sums& sums, typename Config::S
 }
 
 // For operands of the tiles' type whose chunks are contiguous and aligned, in either order.
-template <class Config, bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, class T>
+template <class Config, bool LEFT_TRANSPOSED, bool RIGHT_TRANSPOSED, class T, class Scales = Unscaled>
 PK_DEVICE void accumulate_streams(typename Config::Sums& sums, typename Config::Shared& shared, const ProductOperand<T>& left, const ProductOperand<T>& right, int64_t row0, int64_t column0,
-                                  int64_t depth_begin, int64_t depth_end) {
+                                  int64_t depth_begin, int64_t depth_end, const Scales& scales = {}) {
   using Left = typename Config::template Left<LEFT_TRANSPOSED>;
   using Right = typename Config::template Right<RIGHT_TRANSPOSED>;
   OperandStream<Left, Config::kDepthWarps, Config::kThreads, T> left_stream(left, row0, depth_begin);
   OperandStream<Right, Config::kDepthWarps, Config::kThreads, T> right_stream(right, column0, depth_begin);
-  accumulate_stages<Config, Left, Right>(sums, shared, depth_end - depth_begin, [&](int stage, int64_t depth) {
+  const auto copy_stage = [&](int stage, int64_t depth) {
     left_stream.copy(shared.left[stage], depth);
     right_stream.copy(shared.right[stage], depth);
-  });
+  };
+  accumulate_stages<Config, Left, Right>(sums, shared, depth_end - depth_begin, copy_stage, scales);
 }
 
 // For any operands.
-template <class Config, class L, class R>
+template <class Config, class L, class R, class Scales = Unscaled>
 PK_DEVICE void accumulate_gathered(typename Config::Sums& sums, typename Config::Shared& shared, const ProductOperand<L>& left, const ProductOperand<R>& right, int64_t row0, int64_t column0,
-                                   int64_t depth_begin, int64_t depth_end) {
+                                   int64_t depth_begin, int64_t depth_end, const Scales& scales = {}) {
   using Element = typename Config::Element;
   using Left = typename Config::template Left<false>;
   using Right = typename Config::template Right<false>;
-  accumulate_stages<Config, Left, Right>(sums, shared, depth_end - depth_begin, [&](int stage, int64_t depth) {
+  const auto copy_stage = [&](int stage, int64_t depth) {
     gather_operand<Left, Config::kDepthWarps, Config::kThreads, Element>(left, row0, depth_end - depth, depth_end, [&](int tile, int row, int chunk, const auto& values) {
       shared.left[stage][tile].template store_vector<4>(Left::at(row, chunk), words_of(values));
     });
     gather_operand<Right, Config::kDepthWarps, Config::kThreads, Element>(right, column0, depth_end - depth, depth_end, [&](int tile, int row, int chunk, const auto& values) {
       shared.right[stage][tile].template store_vector<4>(Right::at(row, chunk), words_of(values));
     });
-  });
+  };
+  accumulate_stages<Config, Left, Right>(sums, shared, depth_end - depth_begin, copy_stage, scales);
 }
 
 // The fastest of these that there is.
-template <class Config, class T>
+template <class Config, class T, class Scales = Unscaled>
 PK_DEVICE void accumulate_product(typename Config::Sums& sums, typename Config::Shared& shared, const ProductOperand<T>& left, const ProductOperand<T>& right, int64_t row0, int64_t column0,
-                                  int64_t depth_begin, int64_t depth_end) {
-  if (!left.vectors || !right.vectors) accumulate_gathered<Config>(sums, shared, left, right, row0, column0, depth_begin, depth_end);
-  else if (left.transposed() && right.transposed()) accumulate_streams<Config, true, true>(sums, shared, left, right, row0, column0, depth_begin, depth_end);
-  else if (left.transposed()) accumulate_streams<Config, true, false>(sums, shared, left, right, row0, column0, depth_begin, depth_end);
-  else if (right.transposed()) accumulate_streams<Config, false, true>(sums, shared, left, right, row0, column0, depth_begin, depth_end);
-  else accumulate_streams<Config, false, false>(sums, shared, left, right, row0, column0, depth_begin, depth_end);
+                                  int64_t depth_begin, int64_t depth_end, const Scales& scales = {}) {
+  if (!left.vectors || !right.vectors || (kCrowded<Config, Scales> && left.transposed())) {
+    accumulate_gathered<Config>(sums, shared, left, right, row0, column0, depth_begin, depth_end, scales);
+    return;
+  }
+  if constexpr (!kCrowded<Config, Scales>) {
+    if (left.transposed()) {
+      if (right.transposed()) accumulate_streams<Config, true, true>(sums, shared, left, right, row0, column0, depth_begin, depth_end, scales);
+      else accumulate_streams<Config, true, false>(sums, shared, left, right, row0, column0, depth_begin, depth_end, scales);
+      return;
+    }
+  }
+  if (right.transposed()) accumulate_streams<Config, false, true>(sums, shared, left, right, row0, column0, depth_begin, depth_end, scales);
+  else accumulate_streams<Config, false, false>(sums, shared, left, right, row0, column0, depth_begin, depth_end, scales);
 }
 
 // The sums of warps that share a part of the tile, all added to those of the first of them.

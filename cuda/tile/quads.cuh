@@ -54,6 +54,13 @@ PK_DEVICE Vector<float, 4> operator+(const Vector<float, 4>& left, const Vector<
   return sum;
 }
 
+PK_DEVICE Vector<float, 4> operator*(const Vector<float, 4>& left, const Vector<float, 4>& right) {
+  Vector<float, 4> product;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) product.values[i] = left.values[i] * right.values[i];
+  return product;
+}
+
 // The quads of a tile that a thread has, in the order of the fragments: for the same fragment of all warps `kOfFragment`, then for the next.
 template <class Config>
 struct QuadWalk {

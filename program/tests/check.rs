@@ -31,12 +31,14 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
         for (op, kernels) in [
             ("lora.forward", &["simt", "mma_large", "mma_small", "mma_decode"][..]),
             ("lora.backward", &["simt", "mma_large", "mma_small"]),
+            ("lora.double_backward", &["simt", "mma_large", "mma_small"]),
             ("lora.merge", &["simt", "mma"]),
             ("lora.unmerge", &["simt", "mma"]),
             ("lora.weight_norm", &["mma"]),
             ("lora.sample_norms", &["simt"]),
         ] {
-            let stem = op.replace('.', "_").replace("unmerge", "merge").replace("backward", "input_gradient");
+            let stem = op.replace('.', "_").replace("unmerge", "merge").replace("double_", "");
+            let stem = stem.replace("backward", "input_gradient");
             let kernels = kernels.iter().map(|kernel| ("emulator", format!("{stem}_{kernel}")));
             for (queue, kernel) in kernels.chain([("cpu", "reference".into())]) {
                 let row = [op, &kernel, queue, element_type].map(String::from);
@@ -66,6 +68,7 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
             ("lora.quantize", "lora_quantize"),
             ("lora.dequantize", "lora_dequantize"),
             ("lora.add_noise", "lora_add_noise"),
+            ("lora.magnitude_gradient", "lora_magnitude_gradient_simt"),
         ] {
             for (queue, kernel) in [("cpu", "reference"), ("emulator", kernel)] {
                 let row = [op, kernel, queue, element_type].map(String::from);
@@ -77,7 +80,7 @@ fn every_operation_type_and_queue_passes_on_real_weights() {
         assert!(seen.contains(&["lora.clip_weights", kernel, queue, "f32"].map(String::from)), "{queue}");
     }
     let shapes: BTreeSet<_> = rows.iter().map(|row| row["shape"].as_str().unwrap_or_default()).collect();
-    for variant in ["W transposed", "2 targets", "base in y", "by row"] {
+    for variant in ["W transposed", "2 targets", "base in y", "by row", "row scale"] {
         assert!(shapes.iter().any(|shape| shape.contains(variant)), "{variant} in {shapes:?}");
     }
     assert!(run.stderr.starts_with(&format!("{} passed, 0 failed", rows.len())), "{}", run.stderr);

@@ -24,6 +24,9 @@ pub const PK_FAILURE_ADAPTER_INDEX: i32 = 1;
 pub const PK_FAILURE_ADAPTER_RANK: i32 = 2;
 pub const PK_FAILURE_ZERO_NORM: i32 = 3;
 pub const PK_FAILURE_SAMPLE: i32 = 4;
+pub const PK_FAILURE_RANK: i32 = 5;
+pub const PK_FAILURE_ZERO_MAGNITUDE: i32 = 6;
+pub const PK_FAILURE_ZERO_ROW_SCALE: i32 = 7;
 pub const PK_WORKSPACE_ALIGNMENT: i32 = 256;
 pub const PK_FLAG_ALLOW_TF32: i32 = 1;
 pub const PK_FLAG_ALLOW_ATOMICS: i32 = 2;
@@ -31,11 +34,20 @@ pub const PK_FLAG_BATCH_INVARIANT: i32 = 4;
 pub const PK_LORA_BASE_NONE: i32 = 0;
 pub const PK_LORA_BASE_DENSE: i32 = 1;
 pub const PK_LORA_BASE_IN_Y: i32 = 2;
+pub const PK_LORA_BASE_QUANTIZED: i32 = 3;
+pub const PK_LORA_MIDDLE_RANKS: i32 = 1;
+pub const PK_LORA_MIDDLE_HOST_RANKS: i32 = 2;
+pub const PK_LORA_MIDDLE_SCALE: i32 = 4;
+pub const PK_LORA_MIDDLE_GATE: i32 = 8;
+pub const PK_LORA_MIDDLE_CORE: i32 = 16;
 pub const PK_GRADIENT_NONE: i32 = 0;
 pub const PK_GRADIENT_OVERWRITE: i32 = 1;
 pub const PK_GRADIENT_ACCUMULATE: i32 = 2;
 pub const PK_LORA_BACKWARD_TARGETS: i32 = 8;
 pub const PK_LORA_MERGE_ADAPTERS: i32 = 64;
+pub const PK_LORA_COTANGENT_X: i32 = 1;
+pub const PK_LORA_COTANGENT_A: i32 = 2;
+pub const PK_LORA_COTANGENT_B: i32 = 4;
 pub const PK_HAAR_ALONG_COLUMNS: i32 = 1;
 pub const PK_HAAR_ALONG_ROWS: i32 = 2;
 pub const PK_HAAR_ALONG_BOTH: i32 = 3;
@@ -256,6 +268,117 @@ impl Default for pk_samples {
     }
 }
 #[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_code_book {
+    pub values: *const f32,
+    pub boundaries: *const f32,
+    pub codes: *const u8,
+    pub bits: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_code_book"][::core::mem::size_of::<pk_lora_code_book>() - 32usize];
+    ["Alignment of pk_lora_code_book"][::core::mem::align_of::<pk_lora_code_book>() - 8usize];
+    ["Offset of field: pk_lora_code_book::values"][::core::mem::offset_of!(pk_lora_code_book, values) - 0usize];
+    ["Offset of field: pk_lora_code_book::boundaries"][::core::mem::offset_of!(pk_lora_code_book, boundaries) - 8usize];
+    ["Offset of field: pk_lora_code_book::codes"][::core::mem::offset_of!(pk_lora_code_book, codes) - 16usize];
+    ["Offset of field: pk_lora_code_book::bits"][::core::mem::offset_of!(pk_lora_code_book, bits) - 24usize];
+    ["Offset of field: pk_lora_code_book::reserved"][::core::mem::offset_of!(pk_lora_code_book, reserved) - 28usize];
+};
+impl Default for pk_lora_code_book {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_quantized {
+    pub codes: *const u8,
+    pub code_bytes: i64,
+    pub absmax: *const f32,
+    pub absmax_count: i64,
+    pub absmax_codes: *const u8,
+    pub absmax_code_count: i64,
+    pub absmax_offset: *const f32,
+    pub book: pk_lora_code_book,
+    pub absmax_book: pk_lora_code_book,
+    pub block: i32,
+    pub absmax_block: i32,
+    pub short_block: i32,
+    pub reserved: i32,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_quantized"][::core::mem::size_of::<pk_lora_quantized>() - 136usize];
+    ["Alignment of pk_lora_quantized"][::core::mem::align_of::<pk_lora_quantized>() - 8usize];
+    ["Offset of field: pk_lora_quantized::codes"][::core::mem::offset_of!(pk_lora_quantized, codes) - 0usize];
+    ["Offset of field: pk_lora_quantized::code_bytes"][::core::mem::offset_of!(pk_lora_quantized, code_bytes) - 8usize];
+    ["Offset of field: pk_lora_quantized::absmax"][::core::mem::offset_of!(pk_lora_quantized, absmax) - 16usize];
+    ["Offset of field: pk_lora_quantized::absmax_count"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_count) - 24usize];
+    ["Offset of field: pk_lora_quantized::absmax_codes"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_codes) - 32usize];
+    ["Offset of field: pk_lora_quantized::absmax_code_count"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_code_count) - 40usize];
+    ["Offset of field: pk_lora_quantized::absmax_offset"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_offset) - 48usize];
+    ["Offset of field: pk_lora_quantized::book"][::core::mem::offset_of!(pk_lora_quantized, book) - 56usize];
+    ["Offset of field: pk_lora_quantized::absmax_book"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_book) - 88usize];
+    ["Offset of field: pk_lora_quantized::block"][::core::mem::offset_of!(pk_lora_quantized, block) - 120usize];
+    ["Offset of field: pk_lora_quantized::absmax_block"]
+        [::core::mem::offset_of!(pk_lora_quantized, absmax_block) - 124usize];
+    ["Offset of field: pk_lora_quantized::short_block"]
+        [::core::mem::offset_of!(pk_lora_quantized, short_block) - 128usize];
+    ["Offset of field: pk_lora_quantized::reserved"][::core::mem::offset_of!(pk_lora_quantized, reserved) - 132usize];
+};
+impl Default for pk_lora_quantized {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_middle {
+    pub has: u32,
+    pub reserved: i32,
+    pub ranks: *const i32,
+    pub rank_count: i64,
+    pub scale: pk_matrix,
+    pub gate: pk_matrix,
+    pub core: pk_matrix,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_middle"][::core::mem::size_of::<pk_lora_middle>() - 192usize];
+    ["Alignment of pk_lora_middle"][::core::mem::align_of::<pk_lora_middle>() - 8usize];
+    ["Offset of field: pk_lora_middle::has"][::core::mem::offset_of!(pk_lora_middle, has) - 0usize];
+    ["Offset of field: pk_lora_middle::reserved"][::core::mem::offset_of!(pk_lora_middle, reserved) - 4usize];
+    ["Offset of field: pk_lora_middle::ranks"][::core::mem::offset_of!(pk_lora_middle, ranks) - 8usize];
+    ["Offset of field: pk_lora_middle::rank_count"][::core::mem::offset_of!(pk_lora_middle, rank_count) - 16usize];
+    ["Offset of field: pk_lora_middle::scale"][::core::mem::offset_of!(pk_lora_middle, scale) - 24usize];
+    ["Offset of field: pk_lora_middle::gate"][::core::mem::offset_of!(pk_lora_middle, gate) - 80usize];
+    ["Offset of field: pk_lora_middle::core"][::core::mem::offset_of!(pk_lora_middle, core) - 136usize];
+};
+impl Default for pk_lora_middle {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq)]
 pub struct pk_lora_target {
     pub base: i32,
@@ -272,10 +395,12 @@ pub struct pk_lora_target {
     pub max_rank: i64,
     pub saved_h: pk_matrix,
     pub row_scale: pk_matrix,
+    pub middle: pk_lora_middle,
+    pub quantized: pk_lora_quantized,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 432usize];
+    ["Size of pk_lora_target"][::core::mem::size_of::<pk_lora_target>() - 760usize];
     ["Alignment of pk_lora_target"][::core::mem::align_of::<pk_lora_target>() - 8usize];
     ["Offset of field: pk_lora_target::base"][::core::mem::offset_of!(pk_lora_target, base) - 0usize];
     ["Offset of field: pk_lora_target::adapter_element_type"]
@@ -293,6 +418,8 @@ const _: () = {
     ["Offset of field: pk_lora_target::max_rank"][::core::mem::offset_of!(pk_lora_target, max_rank) - 312usize];
     ["Offset of field: pk_lora_target::saved_h"][::core::mem::offset_of!(pk_lora_target, saved_h) - 320usize];
     ["Offset of field: pk_lora_target::row_scale"][::core::mem::offset_of!(pk_lora_target, row_scale) - 376usize];
+    ["Offset of field: pk_lora_target::middle"][::core::mem::offset_of!(pk_lora_target, middle) - 432usize];
+    ["Offset of field: pk_lora_target::quantized"][::core::mem::offset_of!(pk_lora_target, quantized) - 624usize];
 };
 impl Default for pk_lora_target {
     fn default() -> Self {
@@ -321,10 +448,11 @@ pub struct pk_lora_forward_descriptor {
     pub workspace_bytes: u64,
     pub status: *mut pk_status_record,
     pub dropout: pk_dropout,
+    pub slab_bytes: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 176usize];
+    ["Size of pk_lora_forward_descriptor"][::core::mem::size_of::<pk_lora_forward_descriptor>() - 184usize];
     ["Alignment of pk_lora_forward_descriptor"][::core::mem::align_of::<pk_lora_forward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_forward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, size) - 0usize];
@@ -356,8 +484,44 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_forward_descriptor, status) - 144usize];
     ["Offset of field: pk_lora_forward_descriptor::dropout"]
         [::core::mem::offset_of!(pk_lora_forward_descriptor, dropout) - 152usize];
+    ["Offset of field: pk_lora_forward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_forward_descriptor, slab_bytes) - 176usize];
 };
 impl Default for pk_lora_forward_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq, Eq)]
+pub struct pk_lora_adapter_gradient {
+    pub da: *mut ::core::ffi::c_void,
+    pub db: *mut ::core::ffi::c_void,
+    pub da_row_stride: i64,
+    pub da_column_stride: i64,
+    pub db_row_stride: i64,
+    pub db_column_stride: i64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_adapter_gradient"][::core::mem::size_of::<pk_lora_adapter_gradient>() - 48usize];
+    ["Alignment of pk_lora_adapter_gradient"][::core::mem::align_of::<pk_lora_adapter_gradient>() - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da"][::core::mem::offset_of!(pk_lora_adapter_gradient, da) - 0usize];
+    ["Offset of field: pk_lora_adapter_gradient::db"][::core::mem::offset_of!(pk_lora_adapter_gradient, db) - 8usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_row_stride) - 16usize];
+    ["Offset of field: pk_lora_adapter_gradient::da_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, da_column_stride) - 24usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_row_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_row_stride) - 32usize];
+    ["Offset of field: pk_lora_adapter_gradient::db_column_stride"]
+        [::core::mem::offset_of!(pk_lora_adapter_gradient, db_column_stride) - 40usize];
+};
+impl Default for pk_lora_adapter_gradient {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -385,10 +549,24 @@ pub struct pk_lora_gradient_target {
     pub da: pk_matrix,
     pub db: pk_matrix,
     pub dbias: pk_matrix,
+    pub middle: pk_lora_middle,
+    pub scale_gradient: i32,
+    pub gate_gradient: i32,
+    pub core_gradient: i32,
+    pub middle_reserved: i32,
+    pub dscale: pk_matrix,
+    pub dgate: pk_matrix,
+    pub dcore: pk_matrix,
+    pub row_scale: pk_matrix,
+    pub quantized: pk_lora_quantized,
+    pub adapters: *const pk_lora_adapter,
+    pub adapter_count: i64,
+    pub max_rank: i64,
+    pub gradients: *const pk_lora_adapter_gradient,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 480usize];
+    ["Size of pk_lora_gradient_target"][::core::mem::size_of::<pk_lora_gradient_target>() - 1080usize];
     ["Alignment of pk_lora_gradient_target"][::core::mem::align_of::<pk_lora_gradient_target>() - 8usize];
     ["Offset of field: pk_lora_gradient_target::base"][::core::mem::offset_of!(pk_lora_gradient_target, base) - 0usize];
     ["Offset of field: pk_lora_gradient_target::adapter_element_type"]
@@ -414,6 +592,34 @@ const _: () = {
     ["Offset of field: pk_lora_gradient_target::db"][::core::mem::offset_of!(pk_lora_gradient_target, db) - 368usize];
     ["Offset of field: pk_lora_gradient_target::dbias"]
         [::core::mem::offset_of!(pk_lora_gradient_target, dbias) - 424usize];
+    ["Offset of field: pk_lora_gradient_target::middle"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, middle) - 480usize];
+    ["Offset of field: pk_lora_gradient_target::scale_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, scale_gradient) - 672usize];
+    ["Offset of field: pk_lora_gradient_target::gate_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, gate_gradient) - 676usize];
+    ["Offset of field: pk_lora_gradient_target::core_gradient"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, core_gradient) - 680usize];
+    ["Offset of field: pk_lora_gradient_target::middle_reserved"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, middle_reserved) - 684usize];
+    ["Offset of field: pk_lora_gradient_target::dscale"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dscale) - 688usize];
+    ["Offset of field: pk_lora_gradient_target::dgate"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dgate) - 744usize];
+    ["Offset of field: pk_lora_gradient_target::dcore"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, dcore) - 800usize];
+    ["Offset of field: pk_lora_gradient_target::row_scale"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, row_scale) - 856usize];
+    ["Offset of field: pk_lora_gradient_target::quantized"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, quantized) - 912usize];
+    ["Offset of field: pk_lora_gradient_target::adapters"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapters) - 1048usize];
+    ["Offset of field: pk_lora_gradient_target::adapter_count"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, adapter_count) - 1056usize];
+    ["Offset of field: pk_lora_gradient_target::max_rank"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, max_rank) - 1064usize];
+    ["Offset of field: pk_lora_gradient_target::gradients"]
+        [::core::mem::offset_of!(pk_lora_gradient_target, gradients) - 1072usize];
 };
 impl Default for pk_lora_gradient_target {
     fn default() -> Self {
@@ -443,10 +649,15 @@ pub struct pk_lora_backward_descriptor {
     pub workspace_bytes: u64,
     pub samples: pk_samples,
     pub sample_weights: *const f32,
+    pub status: *mut pk_status_record,
+    pub slab_bytes: i64,
+    pub row_adapter: *const i32,
+    pub segments: *const pk_lora_segment,
+    pub segment_count: i64,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 232usize];
+    ["Size of pk_lora_backward_descriptor"][::core::mem::size_of::<pk_lora_backward_descriptor>() - 272usize];
     ["Alignment of pk_lora_backward_descriptor"][::core::mem::align_of::<pk_lora_backward_descriptor>() - 8usize];
     ["Offset of field: pk_lora_backward_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, size) - 0usize];
@@ -480,6 +691,16 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_backward_descriptor, samples) - 208usize];
     ["Offset of field: pk_lora_backward_descriptor::sample_weights"]
         [::core::mem::offset_of!(pk_lora_backward_descriptor, sample_weights) - 224usize];
+    ["Offset of field: pk_lora_backward_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, status) - 232usize];
+    ["Offset of field: pk_lora_backward_descriptor::slab_bytes"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, slab_bytes) - 240usize];
+    ["Offset of field: pk_lora_backward_descriptor::row_adapter"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, row_adapter) - 248usize];
+    ["Offset of field: pk_lora_backward_descriptor::segments"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segments) - 256usize];
+    ["Offset of field: pk_lora_backward_descriptor::segment_count"]
+        [::core::mem::offset_of!(pk_lora_backward_descriptor, segment_count) - 264usize];
 };
 impl Default for pk_lora_backward_descriptor {
     fn default() -> Self {
@@ -703,10 +924,15 @@ pub struct pk_lora_merge_descriptor {
     pub adapter_element_type: i32,
     pub reserved: i32,
     pub residual: pk_matrix,
+    pub middles: *const pk_lora_middle,
+    pub row_scale: pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_merge_descriptor"][::core::mem::size_of::<pk_lora_merge_descriptor>() - 208usize];
+    ["Size of pk_lora_merge_descriptor"][::core::mem::size_of::<pk_lora_merge_descriptor>() - 296usize];
     ["Alignment of pk_lora_merge_descriptor"][::core::mem::align_of::<pk_lora_merge_descriptor>() - 8usize];
     ["Offset of field: pk_lora_merge_descriptor::size"]
         [::core::mem::offset_of!(pk_lora_merge_descriptor, size) - 0usize];
@@ -728,6 +954,16 @@ const _: () = {
         [::core::mem::offset_of!(pk_lora_merge_descriptor, reserved) - 148usize];
     ["Offset of field: pk_lora_merge_descriptor::residual"]
         [::core::mem::offset_of!(pk_lora_merge_descriptor, residual) - 152usize];
+    ["Offset of field: pk_lora_merge_descriptor::middles"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, middles) - 208usize];
+    ["Offset of field: pk_lora_merge_descriptor::row_scale"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, row_scale) - 216usize];
+    ["Offset of field: pk_lora_merge_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, workspace) - 272usize];
+    ["Offset of field: pk_lora_merge_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, workspace_bytes) - 280usize];
+    ["Offset of field: pk_lora_merge_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_merge_descriptor, status) - 288usize];
 };
 impl Default for pk_lora_merge_descriptor {
     fn default() -> Self {
@@ -803,24 +1039,156 @@ impl Default for pk_lora_weight_norm_descriptor {
 }
 #[repr(C)]
 #[derive(Debug, Copy, Clone, PartialEq, Eq)]
-pub struct pk_lora_code_book {
-    pub values: *const f32,
-    pub boundaries: *const f32,
-    pub codes: *const u8,
-    pub bits: i32,
+pub struct pk_lora_magnitude_gradient_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub dy: pk_matrix,
+    pub y: pk_matrix,
+    pub bias: pk_matrix,
+    pub magnitude: pk_matrix,
+    pub dmagnitude: pk_matrix,
+    pub mode: i32,
     pub reserved: i32,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+    pub status: *mut pk_status_record,
 }
 #[allow(clippy::unnecessary_operation, clippy::identity_op)]
 const _: () = {
-    ["Size of pk_lora_code_book"][::core::mem::size_of::<pk_lora_code_book>() - 32usize];
-    ["Alignment of pk_lora_code_book"][::core::mem::align_of::<pk_lora_code_book>() - 8usize];
-    ["Offset of field: pk_lora_code_book::values"][::core::mem::offset_of!(pk_lora_code_book, values) - 0usize];
-    ["Offset of field: pk_lora_code_book::boundaries"][::core::mem::offset_of!(pk_lora_code_book, boundaries) - 8usize];
-    ["Offset of field: pk_lora_code_book::codes"][::core::mem::offset_of!(pk_lora_code_book, codes) - 16usize];
-    ["Offset of field: pk_lora_code_book::bits"][::core::mem::offset_of!(pk_lora_code_book, bits) - 24usize];
-    ["Offset of field: pk_lora_code_book::reserved"][::core::mem::offset_of!(pk_lora_code_book, reserved) - 28usize];
+    ["Size of pk_lora_magnitude_gradient_descriptor"]
+        [::core::mem::size_of::<pk_lora_magnitude_gradient_descriptor>() - 336usize];
+    ["Alignment of pk_lora_magnitude_gradient_descriptor"]
+        [::core::mem::align_of::<pk_lora_magnitude_gradient_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::dy"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, dy) - 24usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::y"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, y) - 80usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::bias"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, bias) - 136usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::magnitude"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, magnitude) - 192usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::dmagnitude"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, dmagnitude) - 248usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::mode"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, mode) - 304usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::reserved"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, reserved) - 308usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, workspace) - 312usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, workspace_bytes) - 320usize];
+    ["Offset of field: pk_lora_magnitude_gradient_descriptor::status"]
+        [::core::mem::offset_of!(pk_lora_magnitude_gradient_descriptor, status) - 328usize];
 };
-impl Default for pk_lora_code_book {
+impl Default for pk_lora_magnitude_gradient_descriptor {
+    fn default() -> Self {
+        let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
+        unsafe {
+            ::core::ptr::write_bytes(s.as_mut_ptr(), 0, 1);
+            s.assume_init()
+        }
+    }
+}
+#[repr(C)]
+#[derive(Debug, Copy, Clone, PartialEq)]
+pub struct pk_lora_double_backward_descriptor {
+    pub size: u64,
+    pub algorithm: i32,
+    pub flags: u32,
+    pub batch_count: i64,
+    pub base: i32,
+    pub adapter_element_type: i32,
+    pub x: pk_matrix,
+    pub dy: pk_matrix,
+    pub w: pk_matrix,
+    pub a: pk_matrix,
+    pub b: pk_matrix,
+    pub scale: f32,
+    pub cotangents: u32,
+    pub ux: pk_matrix,
+    pub ua: pk_matrix,
+    pub ub: pk_matrix,
+    pub dy_gradient: i32,
+    pub x_gradient: i32,
+    pub a_gradient: i32,
+    pub b_gradient: i32,
+    pub ddy: pk_matrix,
+    pub dx: pk_matrix,
+    pub da: pk_matrix,
+    pub db: pk_matrix,
+    pub workspace: *mut ::core::ffi::c_void,
+    pub workspace_bytes: u64,
+}
+#[allow(clippy::unnecessary_operation, clippy::identity_op)]
+const _: () = {
+    ["Size of pk_lora_double_backward_descriptor"]
+        [::core::mem::size_of::<pk_lora_double_backward_descriptor>() - 744usize];
+    ["Alignment of pk_lora_double_backward_descriptor"]
+        [::core::mem::align_of::<pk_lora_double_backward_descriptor>() - 8usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::size"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, size) - 0usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::algorithm"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, algorithm) - 8usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::flags"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, flags) - 12usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::batch_count"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, batch_count) - 16usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::base"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, base) - 24usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::adapter_element_type"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, adapter_element_type) - 28usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::x"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, x) - 32usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dy"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dy) - 88usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::w"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, w) - 144usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::a"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, a) - 200usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::b"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, b) - 256usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::scale"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, scale) - 312usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::cotangents"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, cotangents) - 316usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ux"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ux) - 320usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ua"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ua) - 376usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ub"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ub) - 432usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dy_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dy_gradient) - 488usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::x_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, x_gradient) - 492usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::a_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, a_gradient) - 496usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::b_gradient"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, b_gradient) - 500usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::ddy"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, ddy) - 504usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::dx"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, dx) - 560usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::da"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, da) - 616usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::db"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, db) - 672usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::workspace"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, workspace) - 728usize];
+    ["Offset of field: pk_lora_double_backward_descriptor::workspace_bytes"]
+        [::core::mem::offset_of!(pk_lora_double_backward_descriptor, workspace_bytes) - 736usize];
+};
+impl Default for pk_lora_double_backward_descriptor {
     fn default() -> Self {
         let mut s = ::core::mem::MaybeUninit::<Self>::uninit();
         unsafe {
@@ -1217,6 +1585,7 @@ unsafe extern "C" {
     ) -> i32;
     pub fn pk_lora_merge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
     pub fn pk_lora_unmerge(queue: *const pk_queue, descriptor: *const pk_lora_merge_descriptor) -> i32;
+    pub fn pk_lora_merge_workspace(descriptor: *const pk_lora_merge_descriptor, bytes: *mut u64) -> i32;
     pub fn pk_lora_merge_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_merge_descriptor,
@@ -1227,6 +1596,32 @@ unsafe extern "C" {
     pub fn pk_lora_weight_norm_pick(
         chip: *const pk_chip,
         descriptor: *const pk_lora_weight_norm_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient(
+        queue: *const pk_queue,
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient_workspace(
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
+        bytes: *mut u64,
+    ) -> i32;
+    pub fn pk_lora_magnitude_gradient_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_magnitude_gradient_descriptor,
+        choice: *mut pk_kernel_choice,
+    ) -> i32;
+    pub fn pk_lora_double_backward(
+        queue: *const pk_queue,
+        descriptor: *const pk_lora_double_backward_descriptor,
+    ) -> i32;
+    pub fn pk_lora_double_backward_workspace(
+        descriptor: *const pk_lora_double_backward_descriptor,
+        bytes: *mut u64,
+    ) -> i32;
+    pub fn pk_lora_double_backward_pick(
+        chip: *const pk_chip,
+        descriptor: *const pk_lora_double_backward_descriptor,
         choice: *mut pk_kernel_choice,
     ) -> i32;
     pub fn pk_lora_quantize(queue: *const pk_queue, descriptor: *const pk_lora_quantize_descriptor) -> i32;

@@ -3,7 +3,7 @@
 use crate::check::Check;
 use crate::storage::Guard;
 use crate::tensor::Elements;
-use crate::{Element, Mat, Queue, Result, ffi};
+use crate::{Element, Mat, Queue, Result, Vector, ffi};
 
 /// One adapter, `ΔW = scale·B·A`.
 pub struct Adapter<'a, P, Q> {
@@ -63,12 +63,26 @@ impl<P: Element, Q: Queue> Adapter<'_, P, Q> {
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<AdapterProblem> {
+        self.problem_around(check, shape, true, queue, guards)
+    }
+
+    /// Around what lies between the factors, which may leave B other ranks than A has.
+    pub(crate) fn problem_around<'s>(
+        &'s self,
+        check: Check,
+        shape: Option<[usize; 2]>,
+        keeps_rank: bool,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<AdapterProblem> {
         let [rank, k] = self.a.extents();
-        let [n, _] = self.b.extents();
+        let [n, columns] = self.b.extents();
         let [expected_n, expected_k] = shape.unwrap_or([n, k]);
+        let after = if keeps_rank { rank } else { columns };
         check.extents("a", [rank, k], [rank, expected_k])?;
-        check.extents("b", self.b.extents(), [expected_n, rank])?;
+        check.extents("b", [n, columns], [expected_n, after])?;
         check.rank(rank)?;
+        check.rank(after)?;
         let a = self.a.acquire(queue, guards)?;
         let b = self.b.acquire(queue, guards)?;
         for (name, elements) in [("a", &a), ("b", &b)] {
@@ -118,9 +132,9 @@ impl Segment {
 /// can be replayed with other adapters.
 pub struct AdapterTable<'a, P, Q> {
     entries: Vec<AdapterEntry>,
-    pub(crate) adapters: Vec<AdapterProblem>,
-    pub(crate) shape: [usize; 2],
-    pub(crate) max_rank: usize,
+    adapters: Vec<AdapterProblem>,
+    shape: [usize; 2],
+    max_rank: usize,
     _guards: Vec<Guard<'a>>,
     _factors: std::marker::PhantomData<(Mat<'a, P, Q>, *const ())>,
 }
@@ -146,6 +160,33 @@ impl<'a, P: Element, Q: Queue> AdapterTable<'a, P, Q> {
             _guards: guards,
             _factors: std::marker::PhantomData,
         })
+    }
+}
+
+/// A table as the kernels and the reference take it.
+pub(crate) struct TableProblem {
+    /// Of the entries in the queue's memory.
+    pub address: u64,
+    /// As the host knows them.
+    pub adapters: Vec<AdapterProblem>,
+    pub max_rank: usize,
+}
+
+impl<P: Element, Q: Queue> AdapterTable<'_, P, Q> {
+    /// Checks it against `[n, k]`, and the copy of its entries in the queue's memory.
+    pub(crate) fn problem<'s>(
+        &self,
+        check: Check,
+        shape: [usize; 2],
+        device: &'s Vector<'_, AdapterEntry, Q>,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<TableProblem> {
+        if !self.entries.is_empty() {
+            check.extents("table", self.shape, shape)?;
+        }
+        let address = check.copy("table on the device", device, self.entries.len(), queue, guards)?;
+        Ok(TableProblem { address, adapters: self.adapters.clone(), max_rank: self.max_rank })
     }
 }
 

@@ -1,6 +1,6 @@
-//! `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias`.
+//! `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias`.
 
-use super::{AdapterEntry, AdapterTable, Dropout, Segment};
+use super::{AdapterEntry, AdapterTable, Dropout, Middle, Quantized, Rows, Segment};
 use crate::workspace::ALIGNMENT;
 use crate::{
     Element, Error, HostQueue, Kernel, Place, Queue, Result, Status, StatusRecord, Tensor, TensorMut, Vector,
@@ -9,7 +9,7 @@ use crate::{
 
 mod problem;
 
-pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, RowChoice, TargetProblem, as_rows, broadcast};
+pub(crate) use problem::{AdapterChoice, BaseKind, ForwardProblem, TargetProblem, as_rows, broadcast, input};
 
 const OPERATION: &str = "lora::forward";
 
@@ -17,6 +17,7 @@ const OPERATION: &str = "lora::forward";
 enum Base<'a, T, Q> {
     None,
     Dense(Tensor<'a, T, Q, 3>),
+    Quantized(Quantized<'a, Q>),
     InY,
 }
 
@@ -38,6 +39,7 @@ enum SaveH<'a, T, Q> {
 pub struct Target<'a, T, P, Q> {
     base: Base<'a, T, Q>,
     adapters: Adapters<'a, P, Q>,
+    middle: Option<Middle<'a, P, Q>>,
     bias: Option<Tensor<'a, T, Q, 2>>,
     row_scale: Option<Tensor<'a, f32, Q, 2>>,
     saved_h: SaveH<'a, T, Q>,
@@ -46,12 +48,25 @@ pub struct Target<'a, T, P, Q> {
 
 impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     fn new(base: Base<'a, T, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
-        Self { base, adapters: Adapters::None, bias: None, row_scale: None, saved_h: SaveH::None, y: y.into() }
+        Self {
+            base,
+            adapters: Adapters::None,
+            middle: None,
+            bias: None,
+            row_scale: None,
+            saved_h: SaveH::None,
+            y: y.into(),
+        }
     }
 
     /// `y = x·Wᵀ + branch + bias` with `w` [n, k] and `y` [m, n]. (For weights stored [k, n], give `w.t()`.)
     pub fn dense(w: impl Into<Tensor<'a, T, Q, 3>>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
         Self::new(Base::Dense(w.into()), y)
+    }
+
+    /// `y = x·Wᵀ + branch + bias` with `w` [n, k] as codes, one for all batches: what [`super::dequantize`] makes of them in x's type, which is never in memory as a whole (QLoRA).
+    pub fn quantized(w: &Quantized<'a, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
+        Self::new(Base::Quantized(*w), y)
     }
 
     /// `y = branch + bias`: no base.
@@ -67,6 +82,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     /// One adapter for every row: `a` [rank, k], `b` [n, rank], `scale` (α/rank, or α/√rank for rsLoRA). Rank 0 is the base alone.
     pub fn adapter(mut self, a: impl Into<Tensor<'a, P, Q, 3>>, b: impl Into<Tensor<'a, P, Q, 3>>, scale: f32) -> Self {
         self.adapters = Adapters::One { a: a.into(), b: b.into(), scale };
+        self
+    }
+
+    /// What lies between the one adapter's A and B; not with a table.
+    pub fn middle(mut self, middle: Middle<'a, P, Q>) -> Self {
+        self.middle = Some(middle);
         self
     }
 
@@ -105,7 +126,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         self
     }
 
-    /// Keeps `H = x̃·Aᵀ` [m, rank] for [`super::backward`], in x's type: before the scale, and with dropout before the factor `1 / (1 − p)`. With a table [m, its largest rank], of which nothing is
+    /// Keeps `H = x̃·Aᵀ` [m, rank] for [`super::backward`], in x's type: before a middle and the scale, and with dropout before the factor `1 / (1 − p)`. With a table [m, its largest rank], of which nothing is
     /// written for a row without an adapter, nor beyond the rank of its adapter.
     pub fn save_h(mut self, h: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
         self.saved_h = SaveH::Own(h.into());
@@ -119,13 +140,6 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
     }
 }
 
-/// Which adapter of its tables a row uses.
-enum Rows<'a, Q> {
-    Same,
-    Index(Vector<'a, i32, Q>),
-    Segments(Vector<'a, Segment, Q>),
-}
-
 /// The descriptor of a [`forward`] call.
 ///
 /// `T` is the type of x, W, bias and y; `P` that of A and B: the same, or f32 with 16-bit x.
@@ -137,13 +151,14 @@ pub struct Forward<'a, T, P, Q> {
     dropout: Option<Dropout>,
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
 impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     /// With activations `x` [m, k] or [batches, m, k], and no layer yet.
     pub fn new(x: impl Into<Tensor<'a, T, Q, 3>>) -> Self {
         let (x, targets) = (x.into(), Vec::new());
-        Self { x, targets, rows: Rows::Same, status: None, dropout: None, algorithm: 0, flags: 0 }
+        Self { x, targets, rows: Rows::Same, status: None, dropout: None, algorithm: 0, flags: 0, slab_bytes: 0 }
     }
 
     /// Another layer that reads x. Layers that share x cost less together (q, k and v; gate and up).
@@ -189,6 +204,12 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         self
     }
 
+    /// Where a quantised W is made in the workspace, in slabs of its rows: of it at most so many bytes at a time, but 256 rows; 0, as without it, is 64 MiB. The bits do not depend on it.
+    pub fn slab_bytes(mut self, bytes: usize) -> Self {
+        self.slab_bytes = bytes;
+        self
+    }
+
     /// Asks for a row's bits to be the same in a batch of any size and among any other rows; small batches are slower then. (y of more than 2²⁷ tiles of 64 × 64 is the plain kernel's, whose
     /// bits are others.)
     pub fn batch_invariant(mut self) -> Self {
@@ -197,25 +218,29 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
     }
 }
 
-/// `y = g ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`], or without.
+/// `y = g ⊙ (x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ) + bias` for every target of the call, with `g` of [`Target::row_scale`] and `mid` of [`Target::middle`], or without.
 ///
 /// x is [m, k], W [n, k], A [rank, k], B [n, rank], bias `[n]`, g `[n]` in f32, y [m, n], with any strides of which one is 1, and optionally batched. Any rank; 0 is the base alone. The base is dense,
-/// none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
+/// quantised, none, or already in y. A row uses the target's one adapter, or the one of its table that [`Forward::row_adapter`] or [`Forward::segments`] names.
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to y's type: the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the
 /// [`Kernel::rounding_steps`]. `x·Aᵀ` is kept in f32: it does not overflow where y is finite. NaN and infinities pass through as arithmetic says (`s = 0` times infinity is NaN).
 /// The same bits on every run on the same kind of chip: how many parts k is summed in depends on the chip's size. f32 is multiplied as sums of two numbers of 11 bits: factors below 2⁻¹¹⁷ have
 /// fewer bits than the bound assumes, as has tf32 where it is allowed, which also takes the largest 2⁻¹¹ of f32's range for infinity;
 /// an infinity times a factor below 2⁻¹³⁶ gives NaN.
+/// Of a quantised W every element is rounded to x's type, as [`super::dequantize`] rounds it, and the bits of y are those of the call with that W.
 ///
-/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target; x, W, A, B read and y written once, as far as the caches reach. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
+/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a [`Middle`] another launch, which reads and writes [m, rank] of f32;
+/// with a list of ranks two more, which copy those rows of A and columns of B. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
+/// A quantised W is read as codes, 0.56 bytes an element of NF4 with blocks of 64, and for at most 64 rows it is made in shared memory alone, once for each 64 rows (16 where there are no more).
+/// For more rows it is made in the workspace, in slabs of [`Forward::slab_bytes`], each written and read once more than a W in memory is read: two launches a slab.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (y or a saved H with another operand), [`Error::Alignment`], [`Error::Workspace`], [`Error::Argument`],
-/// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
-/// everything else was written. On a stream give a [`Status`] to learn of it.
+/// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written; of a quantised W as [`super::dequantize`]. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an adapter index that no table has: that row was treated as the base alone,
+/// everything else was written; or for an entry of a list of ranks, which counted as a rank of zeros. On a stream give a [`Status`] to learn of it.
 ///
 /// # Example
 /// ```
@@ -230,6 +255,19 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 ///         .adapter(Mat::new(&a, 1, 2)?, Mat::new(&b, 2, 1)?, 0.5));
 /// lora::forward(&Cpu, call, Workspace::none())?;
 /// assert_eq!(y, [2.5, 0.5]); // x + 0.5 · 3 · [1, −1]
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
+/// A quantised W:
+/// ```
+/// use peft_kernels::{Cpu, Mat, MatMut, Vector, Workspace, lora};
+/// let (codes, absmax) = ([0xf7u8, 0x70, 0x77, 0x77, 0x77, 0x77, 0x77, 0x77], [2.0f32]); // NF4 of [2, 8], in which 7 is 0
+/// let w = lora::Quantized::new(Vector::whole(&codes), Vector::whole(&absmax)).format(lora::BlockFormat::default().block(16));
+/// let x = [1.0f32, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0];
+/// let mut y = [0.0f32; 2];
+/// let call = lora::Forward::<f32, f32, _>::new(Mat::new(&x, 1, 8)?)
+///     .target(lora::Target::quantized(&w, MatMut::new(&mut y, 1, 2)?));
+/// lora::forward(&Cpu, call, Workspace::none())?;
+/// assert_eq!(y, [2.0 - 8.0, 0.0]); // 2 · x₀ − 2 · x₃
 /// # Ok::<(), peft_kernels::Error>(())
 /// ```
 pub fn forward<T: Element, P: Element, Q: Queue>(
@@ -251,7 +289,7 @@ pub fn forward<T: Element, P: Element, Q: Queue>(
         let mut record = StatusRecord::default();
         // SAFETY: the storage of the CPU queue is ordinary memory, the views' bounds were proven, and the outputs are disjoint from all other operands.
         unsafe { reference::lora::forward::<T, P>(&problem, &mut record) };
-        return finish(&problem, record);
+        return record.returned(OPERATION, problem.status);
     }
     let descriptor = place.descriptor(OPERATION)?;
     let bytes = problem.workspace()?;
@@ -265,17 +303,7 @@ pub fn forward<T: Element, P: Element, Q: Queue>(
         problem.status = &raw mut record as u64;
     }
     problem.with_descriptor(address, bytes, |forward| ffi::call!(OPERATION, pk_lora_forward(&descriptor, forward)))?;
-    problem.status = given;
-    if matches!(place, Place::Emulator { .. }) { finish(&problem, record) } else { Ok(()) }
-}
-
-/// On a host queue: what the call found in the data, into the caller's record and as the call's error.
-fn finish(problem: &ForwardProblem, record: StatusRecord) -> Result<()> {
-    if problem.status != 0 {
-        // SAFETY: the storage of a host queue is ordinary memory, and the view holds a record.
-        unsafe { (*(problem.status as *mut StatusRecord)).merge(&record) };
-    }
-    record.into_result(OPERATION)
+    if matches!(place, Place::Emulator { .. }) { record.returned(OPERATION, given) } else { Ok(()) }
 }
 
 /// Bytes that [`forward`] needs as its workspace for this descriptor, on any kernel that could be picked; alignment is included. 0 on [`crate::Cpu`].

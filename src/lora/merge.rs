@@ -1,20 +1,33 @@
-//! `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, and back.
+//! `W' = g ⊙ (W + Σᵢ sᵢ·Bᵢ·midᵢ·Aᵢ)`, and back.
 
-use super::{Adapter, AdapterProblem};
-use crate::check::{Check, Operand};
-use crate::storage::Guard;
-use crate::tensor::Elements;
-use crate::{Element, ElementType, Error, Kernel, Mat, MatMut, Place, Queue, Result, ffi, reference};
+use super::{Adapter, Middle};
+use crate::workspace::ALIGNMENT;
+use crate::{
+    Element, Error, Kernel, Mat, MatMut, Place, Queue, Result, Status, StatusRecord, Tensor, Workspace, ffi, reference,
+};
+
+mod problem;
+
+pub(crate) use problem::MergeProblem;
 
 /// Adapters that one [`merge`] can take: as many as a kernel's parameters hold.
 const MAX_ADAPTERS: usize = ffi::PK_LORA_MERGE_ADAPTERS as usize;
+
+/// An adapter, and what lies between its factors.
+struct Entry<'a, P, Q> {
+    adapter: Adapter<'a, P, Q>,
+    middle: Option<Middle<'a, P, Q>>,
+}
 
 /// The descriptor of a [`merge`] or [`unmerge`] call. `T` is the type of W; `P` that of A and B: the same, or f32 with 16-bit W.
 pub struct Merge<'a, T, P, Q> {
     source: Option<Mat<'a, T, Q>>,
     destination: MatMut<'a, T, Q>,
-    adapters: Vec<Adapter<'a, P, Q>>,
+    adapters: Vec<Entry<'a, P, Q>>,
+    row_scale: Option<Tensor<'a, f32, Q, 2>>,
     residual: Option<MatMut<'a, u16, Q>>,
+    workspace: Workspace<'a, Q>,
+    status: Option<&'a Status<'a, Q>>,
     algorithm: i32,
 }
 
@@ -26,12 +39,45 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
 
     /// The weights [n, k] are changed where they are.
     pub fn in_place(weights: MatMut<'a, T, Q>) -> Self {
-        Self { source: None, destination: weights, adapters: Vec::new(), residual: None, algorithm: 0 }
+        Self {
+            source: None,
+            destination: weights,
+            adapters: Vec::new(),
+            row_scale: None,
+            residual: None,
+            workspace: Workspace::none(),
+            status: None,
+            algorithm: 0,
+        }
     }
 
     /// Another adapter; at most 64. All of them are added up before the one rounding.
     pub fn adapter(mut self, adapter: Adapter<'a, P, Q>) -> Self {
-        self.adapters.push(adapter);
+        self.adapters.push(Entry { adapter, middle: None });
+        self
+    }
+
+    /// Another adapter with what lies between its factors, which may have no gate: a gate belongs to tokens. Needs [`Merge::workspace`].
+    pub fn adapter_with_middle(mut self, adapter: Adapter<'a, P, Q>, middle: Middle<'a, P, Q>) -> Self {
+        self.adapters.push(Entry { adapter, middle: Some(middle) });
+        self
+    }
+
+    /// Multiplies the rows of W with its adapters by `g` `[n]`: DoRA's magnitude over the norm of [`super::weight_norm`], as [`super::Target::row_scale`] takes it.
+    pub fn row_scale(mut self, g: impl Into<Tensor<'a, f32, Q, 2>>) -> Self {
+        self.row_scale = Some(g.into());
+        self
+    }
+
+    /// Scratch memory of [`merge_workspace`] bytes, where an adapter has a middle.
+    pub fn workspace(mut self, workspace: Workspace<'a, Q>) -> Self {
+        self.workspace = workspace;
+        self
+    }
+
+    /// Where a stream reports what depends on data. Host queues return it as the call's error as well.
+    pub fn status(mut self, status: &'a Status<'a, Q>) -> Self {
+        self.status = Some(status);
         self
     }
 
@@ -46,110 +92,24 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
         self.algorithm = algorithm;
         self
     }
-
-    pub(crate) fn problem<'s>(
-        &'s self,
-        operation: &'static str,
-        queue: Option<&'s Q>,
-        guards: &mut Vec<Guard<'s>>,
-    ) -> Result<MergeProblem> {
-        let check = Check(operation);
-        check.element_types::<T, P>()?;
-        let shape = self.destination.extents();
-        let matrix = |name, elements: Elements<2>| {
-            check.extents(name, elements.extents, shape)?;
-            check.stride(name, &elements)?;
-            check.alignment(name, &elements)?;
-            check.size(name, &elements)?;
-            Ok::<Elements<3>, Error>(elements.into())
-        };
-        let destination = matrix("destination", self.destination.acquire(queue, guards)?)?;
-        let source = match &self.source {
-            None => destination,
-            Some(source) => matrix("source", source.acquire(queue, guards)?)?,
-        };
-        let residual = match &self.residual {
-            None => None,
-            Some(_) if T::TYPE == ElementType::F32 => {
-                let expected = "f16 or bf16: 16 bits cannot restore 32, keep a copy".into();
-                return Err(Error::ElementType {
-                    operation,
-                    argument: "weight with a residual",
-                    expected,
-                    got: T::TYPE,
-                });
-            }
-            Some(residual) => Some(matrix("residual", residual.acquire(queue, guards)?)?),
-        };
-        if self.adapters.len() > MAX_ADAPTERS {
-            let (expected, got) = (format!("at most {MAX_ADAPTERS}"), self.adapters.len().to_string());
-            return Err(Error::Argument { operation, argument: "the number of adapters", expected, got });
-        }
-        let adapters = self
-            .adapters
-            .iter()
-            .map(|adapter| adapter.problem(check, Some(shape), queue, guards))
-            .collect::<Result<Vec<_>>>()?;
-        let algorithm = self.algorithm;
-        Ok(MergeProblem { source, destination, residual, adapters, element_types: [T::TYPE, P::TYPE], algorithm })
-    }
 }
 
-/// A checked call whose operands have addresses.
-pub(crate) struct MergeProblem {
-    pub source: Elements<3>,
-    pub destination: Elements<3>,
-    pub residual: Option<Elements<3>>,
-    pub adapters: Vec<AdapterProblem>,
-    element_types: [ElementType; 2],
-    algorithm: i32,
-}
-
-impl MergeProblem {
-    fn check_disjoint(&self, operation: &'static str) -> Result<()> {
-        let mut outputs = vec![Operand::new("destination", self.destination)];
-        let mut inputs = Vec::new();
-        if self.source != self.destination {
-            inputs.push(Operand::new("source", self.source));
-        }
-        if let Some(residual) = self.residual {
-            outputs.push(Operand::new("residual", residual));
-        }
-        for (i, adapter) in self.adapters.iter().enumerate() {
-            inputs.push(Operand::new(format!("a of adapter {i}"), adapter.a));
-            inputs.push(Operand::new(format!("b of adapter {i}"), adapter.b));
-        }
-        Check(operation).all_disjoint(&outputs, &inputs)
-    }
-
-    fn with_descriptor<R>(&self, call: impl FnOnce(&ffi::pk_lora_merge_descriptor) -> R) -> R {
-        let adapters: Vec<_> = self.adapters.iter().map(AdapterProblem::entry).collect();
-        let [element_type, adapter_element_type] = self.element_types;
-        call(&ffi::pk_lora_merge_descriptor {
-            size: size_of::<ffi::pk_lora_merge_descriptor>() as u64,
-            algorithm: self.algorithm,
-            source: self.source.matrix(element_type),
-            destination: self.destination.matrix(element_type),
-            adapters: adapters.as_ptr(),
-            adapter_count: adapters.len() as i64,
-            adapter_element_type: adapter_element_type as i32,
-            residual: self.residual.map_or_else(Default::default, |residual| residual.matrix(element_type)),
-            ..Default::default()
-        })
-    }
-}
-
-/// `W' = W + Σᵢ sᵢ·Bᵢ·Aᵢ`, rounded once: W [n, k], Aᵢ [rankᵢ, k], Bᵢ [n, rankᵢ], each with any strides of which one is 1.
+/// `W' = g ⊙ (W + Σᵢ sᵢ·Bᵢ·midᵢ·Aᵢ)`, rounded once: W [n, k], Aᵢ [rankᵢ, k], Bᵢ [n, rankᵢ], each with any strides of which one is 1; g `[n]` of [`Merge::row_scale`] in f32, or none; and
+/// `midᵢ = R·diag(λ)` of [`Merge::adapter_with_middle`], of the ranks that it lists, or none. A layer with W' makes what a layer with W, the adapters, their middles and g makes of x.
 ///
 /// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]); the error is at most `ulp(W') + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The same bits on every run.
-/// Merging loses what W's type cannot hold: [`unmerge`] without a residual returns W within `ulp(W') + ulp(W)` and the same sum. With [`Merge::residual`], 16 bits an element, it returns
-/// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip.
+/// Merging loses what W's type cannot hold: [`unmerge`] without a residual returns W within `ulp(W') / |g| + ulp(W)` and the same sum. With [`Merge::residual`], 16 bits an element, it returns
+/// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip. An adapter without ranks is nothing, whatever its scale and its core.
 ///
-/// **Cost.** `2·n·k·Σ rank` flops; W read and W' written once. No workspace; the call can be captured in a graph.
+/// **Cost.** `2·n·k·Σ rank` flops; W read and W' written once. With a middle `R·diag(λ)·A` is made in f32 in the workspace before, `2·k·r_a·r_b` flops and a launch for 8 adapters; where
+/// factors are of 16 bits and some adapter has λ or R, the others are copied there in f32 too, and all are multiplied as f32. A list of ranks takes three launches, and stays in the factors' type.
+/// [`merge_workspace`] says how many bytes that takes: none without a middle. Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors
-/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (the destination may be the source itself, and nothing else), [`Error::Alignment`],
-/// [`Error::Argument`] (more than 64 adapters), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written.
+/// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (the destination may be the source itself, and nothing else), [`Error::Alignment`], [`Error::Workspace`],
+/// [`Error::Argument`] (more than 64 adapters, a middle with a gate, a list of ranks that names one twice or one that is not there), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]:
+/// nothing was launched, nothing written. [`Error::Data`] for an entry of a list of ranks in the queue's memory, which counted as a rank of zeros: everything was written.
+/// On a stream give a [`Status`] to learn of it.
 ///
 /// # Example
 /// ```
@@ -161,13 +121,28 @@ impl MergeProblem {
 /// assert_eq!(w, [2.0, 4.0, 6.0, 12.0]);
 /// # Ok::<(), peft_kernels::Error>(())
 /// ```
+/// LoRA-XS under DoRA's scale of rows:
+/// ```
+/// use peft_kernels::{Cpu, Mat, MatMut, Vector, Workspace, lora};
+/// let (a, r, b, g) = ([1.0f32, 2.0], [0.5f32, -1.0], [1.0f32, 0.0, 0.0, 1.0], [1.0f32, 2.0]); // [1, 2], [2, 1], [2, 2], [2]
+/// let mut w = [1.0f32; 4];
+/// let adapter = lora::Adapter::new(Mat::new(&a, 1, 2)?, Mat::new(&b, 2, 2)?, 2.0);
+/// let call = lora::Merge::in_place(MatMut::new(&mut w, 2, 2)?)
+///     .adapter_with_middle(adapter, lora::Middle::new().core(Mat::new(&r, 2, 1)?))
+///     .row_scale(Vector::whole(&g));
+/// let mut scratch = vec![0u8; lora::merge_workspace(&Cpu, &call)?];
+/// lora::merge(&Cpu, call.workspace(Workspace::new(&mut scratch)))?;
+/// assert_eq!(w, [2.0, 3.0, -2.0, -6.0]); // g ⊙ (1 + 2·r·a)
+/// # Ok::<(), peft_kernels::Error>(())
+/// ```
 pub fn merge<T: Element, P: Element, Q: Queue>(queue: &Q, call: Merge<'_, T, P, Q>) -> Result<()> {
     run("lora::merge", 1, queue, call)
 }
 
-/// `W = W' − Σᵢ sᵢ·Bᵢ·Aᵢ`: takes a [`merge`] back. With the residual of that merge, the original bits.
+/// `W = W' / g − Σᵢ sᵢ·Bᵢ·midᵢ·Aᵢ`, the division row by row: takes a [`merge`] back. With the residual of that merge, the original bits.
 ///
-/// Formula, numbers, cost and errors are those of [`merge`]. Give the same adapters in the same order.
+/// Formula, numbers, cost and errors are those of [`merge`]. Give the same adapters in the same order, the same middles and the same g. Without a residual nothing comes back from a row whose g
+/// is 0: it holds what the division makes, NaN, and is reported as [`Error::Data`]; everything else was written.
 ///
 /// # Example
 /// ```
@@ -196,9 +171,10 @@ fn run<T: Element, P: Element, Q: Queue>(
 ) -> Result<()> {
     let place = queue.place();
     let mut guards = Vec::new();
-    let problem = call.problem(operation, Some(queue), &mut guards)?;
-    problem.check_disjoint(operation)?;
+    let mut problem = call.problem(operation, Some(queue), &mut guards)?;
+    let mut record = StatusRecord::default();
     if place == Place::Cpu {
+        problem.check_disjoint(operation, (0, 0))?;
         if call.algorithm != 0 {
             return Err(Error::Algorithm {
                 operation,
@@ -206,16 +182,43 @@ fn run<T: Element, P: Element, Q: Queue>(
             });
         }
         // SAFETY: the storage of the CPU queue is ordinary memory, the views' bounds were proven, and the outputs are disjoint from the inputs or the same elements.
-        unsafe { reference::lora::merge::<T, P>(&problem, f64::from(direction)) };
-        return Ok(());
+        unsafe { reference::lora::merge::<T, P>(&problem, f64::from(direction), &mut record) };
+        return record.returned(operation, problem.status);
     }
     let descriptor = place.descriptor(operation)?;
-    problem.with_descriptor(|merge| {
+    let bytes = problem.workspace(operation)?;
+    let with_slack = if bytes == 0 { 0 } else { bytes + ALIGNMENT - 1 };
+    let address = call.workspace.acquire(operation, with_slack, queue, &mut guards)?;
+    problem.check_disjoint(operation, (address, bytes))?;
+    let (on_host, given) = (matches!(place, Place::Emulator { .. }), problem.status);
+    if on_host {
+        // The call itself returns what a stream would report later.
+        problem.status = &raw mut record as u64;
+    }
+    problem.with_descriptor((address, bytes), |merge| {
         if direction > 0 {
             ffi::call!(operation, pk_lora_merge(&descriptor, merge))
         } else {
             ffi::call!(operation, pk_lora_unmerge(&descriptor, merge))
         }
+    })?;
+    if on_host { record.returned(operation, given) } else { Ok(()) }
+}
+
+/// Bytes that [`merge`] and [`unmerge`] need as their workspace for this descriptor; alignment is included. 0 without a middle, and on [`crate::Cpu`].
+///
+/// # Errors
+/// As [`merge`], as far as they depend on shapes and types.
+pub fn merge_workspace<T: Element, P: Element, Q: Queue>(queue: &Q, call: &Merge<'_, T, P, Q>) -> Result<usize> {
+    let operation = "lora::merge_workspace";
+    let problem = call.problem(operation, None, &mut Vec::new())?;
+    if queue.place() == Place::Cpu {
+        return Ok(0);
+    }
+    queue.place().descriptor(operation)?;
+    Ok(match problem.workspace(operation)? {
+        0 => 0,
+        bytes => bytes + ALIGNMENT - 1,
     })
 }
 
@@ -229,7 +232,7 @@ pub fn merge_kernel<T: Element, P: Element, Q: Queue>(queue: &Q, call: &Merge<'_
         return Ok(Kernel::reference());
     }
     ffi::pick("lora::merge_kernel", queue.place(), |chip, choice| {
-        problem.with_descriptor(|descriptor| {
+        problem.with_descriptor((0, 0), |descriptor| {
             ffi::call!("lora::merge_kernel", pk_lora_merge_pick(chip, descriptor, choice))
         })
     })

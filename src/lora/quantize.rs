@@ -1,6 +1,6 @@
 //! Weights as codes of a few bits, in blocks that share a scale, and back.
 
-use super::CodeBook;
+use super::{CodeBook, Quantized, QuantizedProblem};
 use crate::check::{Check, Operand};
 use crate::storage::Guard;
 use crate::tensor::Elements;
@@ -75,7 +75,7 @@ impl<'a> BlockFormat<'a> {
         self.blocks(elements).div_ceil(self.absmax_block.max(1))
     }
 
-    fn check(&self, operation: &'static str, elements: usize, nested: bool) -> Result<()> {
+    pub(super) fn check(&self, operation: &'static str, elements: usize, nested: bool) -> Result<()> {
         let wrong =
             |argument, expected: String, got: String| Err(Error::Argument { operation, argument, expected, got });
         for (argument, block) in [("block", self.block), ("absmax_block", self.absmax_block)] {
@@ -140,37 +140,36 @@ impl<'a, T: Element, Q: Queue> Quantize<'a, T, Q> {
             None => None,
             Some((codes, offset)) => Some([codes.acquire(queue, guards)?, offset.acquire(queue, guards)?]),
         };
-        let matrix = ("source", self.source.acquire(queue, guards)?);
+        let source = self.source.acquire(queue, guards)?;
         let lists = [self.codes.acquire(queue, guards)?, self.absmax.acquire(queue, guards)?];
-        QuantizeProblem::new::<T>(operation, matrix, lists, nested, self.format, self.algorithm)
+        QuantizeProblem::new::<T>(operation, ("source", source), self.algorithm, |shape| {
+            QuantizedProblem::new(operation, "source", shape, lists, nested, self.format)
+        })
     }
 }
 
 /// The descriptor of a [`dequantize`] call.
 pub struct Dequantize<'a, T, Q> {
-    codes: Vector<'a, u8, Q>,
-    absmax: Vector<'a, f32, Q>,
-    nested: Option<(Vector<'a, u8, Q>, Vector<'a, f32, Q>)>,
+    weights: Quantized<'a, Q>,
     destination: MatMut<'a, T, Q>,
-    format: BlockFormat<'a>,
     algorithm: i32,
 }
 
 impl<'a, T: Element, Q: Queue> Dequantize<'a, T, Q> {
     /// From what [`quantize`] made to the weights `destination` [n, k].
     pub fn new(codes: Vector<'a, u8, Q>, absmax: Vector<'a, f32, Q>, destination: MatMut<'a, T, Q>) -> Self {
-        Self { codes, absmax, nested: None, destination, format: BlockFormat::default(), algorithm: 0 }
+        Self { weights: Quantized::new(codes, absmax), destination, algorithm: 0 }
     }
 
     /// As it was when they were quantised.
     pub fn format(mut self, format: BlockFormat<'a>) -> Self {
-        self.format = format;
+        self.weights = self.weights.format(format);
         self
     }
 
     /// What [`Quantize::nested`] got.
     pub fn nested(mut self, codes: Vector<'a, u8, Q>, offset: Vector<'a, f32, Q>) -> Self {
-        self.nested = Some((codes, offset));
+        self.weights = self.weights.nested(codes, offset);
         self
     }
 
@@ -186,100 +185,43 @@ impl<'a, T: Element, Q: Queue> Dequantize<'a, T, Q> {
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<QuantizeProblem<'a>> {
-        let nested = match &self.nested {
-            None => None,
-            Some((codes, offset)) => Some([codes.acquire(queue, guards)?, offset.acquire(queue, guards)?]),
-        };
-        let matrix = ("destination", self.destination.acquire(queue, guards)?);
-        let lists = [self.codes.acquire(queue, guards)?, self.absmax.acquire(queue, guards)?];
-        QuantizeProblem::new::<T>(operation, matrix, lists, nested, self.format, self.algorithm)
+        let destination = ("destination", self.destination.acquire(queue, guards)?);
+        QuantizeProblem::new::<T>(operation, destination, self.algorithm, |shape| {
+            self.weights.problem(operation, "destination", shape, queue, guards)
+        })
     }
 }
 
 /// A checked call of either direction whose operands have addresses.
 pub(crate) struct QuantizeProblem<'a> {
     pub matrix: Elements<3>,
-    pub codes: u64,
-    pub absmax: u64,
-    /// The codes of absmax, and the offset.
-    pub nested: Option<[u64; 2]>,
-    pub format: BlockFormat<'a>,
+    pub lists: QuantizedProblem<'a>,
     element_type: ElementType,
     algorithm: i32,
     matrix_name: &'static str,
 }
 
-/// More than any memory, and than a grid's blocks can have.
-const MOST_ELEMENTS: usize = 1 << 42;
-
 impl<'a> QuantizeProblem<'a> {
+    /// `lists` for the shape of the matrix, which is checked first.
     fn new<T: Element>(
         operation: &'static str,
         (matrix_name, matrix): (&'static str, Elements<2>),
-        [codes, absmax]: [Elements<1>; 2],
-        nested: Option<[Elements<1>; 2]>,
-        format: BlockFormat<'a>,
         algorithm: i32,
+        lists: impl FnOnce([usize; 2]) -> Result<QuantizedProblem<'a>>,
     ) -> Result<Self> {
         let check = Check(operation);
         check.element_types::<T, T>()?;
         check.stride(matrix_name, &matrix)?;
         check.alignment(matrix_name, &matrix)?;
         check.size(matrix_name, &matrix)?;
-        let [n, k] = matrix.extents;
-        let Some(elements) = n.checked_mul(k).filter(|&elements| elements <= MOST_ELEMENTS) else {
-            let (expected, got) = ("at most 2^42 elements".into(), crate::layout::extents(&matrix.extents));
-            return Err(Error::Shape { operation, argument: matrix_name, expected, got });
-        };
-        format.check(operation, elements, nested.is_some())?;
-        let list = |name, list: &Elements<1>, length| {
-            check.extents(name, list.extents, [length])?;
-            check.contiguous(name, list)?;
-            check.alignment(name, list)
-        };
-        list("codes", &codes, format.code_bytes(elements))?;
-        match &nested {
-            None => list("absmax", &absmax, format.blocks(elements))?,
-            Some([codes, offset]) => {
-                list("absmax", &absmax, format.absmax_blocks(elements))?;
-                list("absmax_codes", codes, format.blocks(elements))?;
-                list("absmax_offset", offset, 1)?;
-            }
-        }
-        Ok(Self {
-            matrix: matrix.into(),
-            codes: codes.address,
-            absmax: absmax.address,
-            nested: nested.map(|nested| nested.map(|list| list.address)),
-            format,
-            element_type: T::TYPE,
-            algorithm,
-            matrix_name,
-        })
-    }
-
-    pub fn elements(&self) -> usize {
-        self.matrix.extents.iter().product()
-    }
-
-    /// How many absmax there are.
-    fn absmax_count(&self) -> usize {
-        match self.nested {
-            None => self.format.blocks(self.elements()),
-            Some(_) => self.format.absmax_blocks(self.elements()),
-        }
+        let lists = lists(matrix.extents)?;
+        Ok(Self { matrix: matrix.into(), lists, element_type: T::TYPE, algorithm, matrix_name })
     }
 
     fn check_disjoint(&self, operation: &'static str, quantizes: bool, workspace: (u64, usize)) -> Result<()> {
-        let elements = self.elements();
         let matrix = Operand::new(self.matrix_name, self.matrix);
-        let mut lists = vec![
-            Operand::bytes("codes", self.codes, self.format.code_bytes(elements)),
-            Operand::bytes("absmax", self.absmax, 4 * self.absmax_count()),
-        ];
-        if let Some([codes, offset]) = self.nested {
-            lists.push(Operand::bytes("absmax_codes", codes, self.format.blocks(elements)));
-            lists.push(Operand::bytes("absmax_offset", offset, 4));
+        let mut lists = self.lists.operands(str::to_owned);
+        if self.lists.nested.is_some() {
             lists.push(Operand::bytes("workspace", workspace.0, workspace.1));
         }
         match quantizes {
@@ -293,25 +235,23 @@ impl<'a> QuantizeProblem<'a> {
         workspace: (u64, usize),
         call: impl FnOnce(&ffi::pk_lora_quantize_descriptor) -> R,
     ) -> R {
-        let elements = self.elements();
-        let nested = self.nested.is_some();
-        let [absmax_codes, absmax_offset] = self.nested.unwrap_or_default();
+        let lists = self.lists.descriptor();
         call(&ffi::pk_lora_quantize_descriptor {
             size: size_of::<ffi::pk_lora_quantize_descriptor>() as u64,
             algorithm: self.algorithm,
             matrix: self.matrix.matrix(self.element_type),
-            codes: self.codes as *mut u8,
-            code_bytes: self.format.code_bytes(elements) as i64,
-            absmax: self.absmax as *mut f32,
-            absmax_count: self.absmax_count() as i64,
-            absmax_codes: absmax_codes as *mut u8,
-            absmax_code_count: if nested { self.format.blocks(elements) as i64 } else { 0 },
-            absmax_offset: absmax_offset as *mut f32,
-            book: self.format.book.descriptor(),
-            absmax_book: if nested { self.format.absmax_book.descriptor() } else { Default::default() },
-            block: self.format.block as i32,
-            absmax_block: if nested { self.format.absmax_block as i32 } else { 0 },
-            short_block: self.format.short_block as i32,
+            codes: lists.codes.cast_mut(),
+            code_bytes: lists.code_bytes,
+            absmax: lists.absmax.cast_mut(),
+            absmax_count: lists.absmax_count,
+            absmax_codes: lists.absmax_codes.cast_mut(),
+            absmax_code_count: lists.absmax_code_count,
+            absmax_offset: lists.absmax_offset.cast_mut(),
+            book: lists.book,
+            absmax_book: lists.absmax_book,
+            block: lists.block,
+            absmax_block: lists.absmax_block,
+            short_block: lists.short_block,
             workspace: workspace.0 as *mut _,
             workspace_bytes: workspace.1 as u64,
             ..Default::default()

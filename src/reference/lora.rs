@@ -4,18 +4,29 @@ use std::ops::Range;
 use std::sync::Mutex;
 
 use super::product::{TILE, Tile, View, for_each};
-use super::{Number, Terms};
+use super::{Number, Terms, quantize};
 use crate::lora::{
-    AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, Merge, MergeProblem, RowChoice,
-    TargetProblem,
+    AdapterChoice, AdapterProblem, BaseKind, Dropout, Forward, ForwardProblem, RowChoice, TableProblem, TargetProblem,
 };
 use crate::{Cpu, Element, ElementType, Result, StatusRecord, ffi};
 
 mod backward;
+mod double_backward;
+mod magnitude_gradient;
+mod merge;
+mod middle;
 mod samples;
 
 pub(crate) use backward::backward;
 pub use backward::{GradientTerms, TargetGradientTerms, backward_terms};
+pub(crate) use double_backward::double_backward;
+pub use double_backward::{DoubleBackwardTerms, double_backward_terms};
+pub(crate) use magnitude_gradient::magnitude_gradient;
+pub use magnitude_gradient::magnitude_gradient_terms;
+pub(super) use merge::each_delta;
+pub(crate) use merge::merge;
+pub use merge::merge_terms;
+use middle::Middle;
 pub(crate) use samples::{add_noise, clip_weights, sample_norms};
 pub use samples::{add_noise_terms, sample_norms_terms};
 
@@ -83,9 +94,8 @@ struct Run<'a> {
 ///
 /// # Safety
 /// The row choice is in ordinary memory.
-unsafe fn row_indices(problem: &ForwardProblem) -> Vec<Option<i32>> {
-    let rows = problem.batches * problem.m;
-    match problem.rows {
+unsafe fn row_indices(choice: &RowChoice, rows: usize) -> Vec<Option<i32>> {
+    match *choice {
         // No target has a table, so nobody asks.
         RowChoice::Same => Vec::new(),
         RowChoice::Index { address, .. } => (0..rows)
@@ -114,9 +124,8 @@ fn entry(adapters: &[AdapterProblem], index: i32) -> Option<&AdapterProblem> {
     adapters.get(usize::try_from(index).ok()?)
 }
 
-/// Reports the first row that names an adapter which the target's table lacks.
-fn report_bad_row(target: &TargetProblem, indices: &[Option<i32>], record: &mut StatusRecord) {
-    let AdapterChoice::Table { adapters, .. } = &target.adapters else { return };
+/// Reports the first row that names an adapter which a table lacks.
+fn report_bad_row(adapters: &[AdapterProblem], indices: &[Option<i32>], record: &mut StatusRecord) {
     if let Some(row) = indices.iter().position(|index| index.is_some_and(|index| entry(adapters, index).is_none())) {
         record.add(ffi::PK_FAILURE_ADAPTER_INDEX, row);
     }
@@ -127,7 +136,7 @@ fn runs<'a>(target: &'a TargetProblem, indices: &[Option<i32>], first: usize, ro
     let adapters = match &target.adapters {
         AdapterChoice::None => return vec![Run { rows, adapter: None }],
         AdapterChoice::One(adapter) => return vec![Run { rows, adapter: Some(adapter) }],
-        AdapterChoice::Table { adapters, .. } => adapters,
+        AdapterChoice::Table(TableProblem { adapters, .. }) => adapters,
     };
     let mut runs: Vec<Run<'a>> = Vec::new();
     let mut previous = None;
@@ -163,15 +172,27 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
     let (batches, m, k) = (problem.batches, problem.m, problem.k);
     let x = View::<T>::new(&problem.x);
     // SAFETY: the caller's.
-    let indices = unsafe { row_indices(problem) };
+    let indices = unsafe { row_indices(&problem.rows, batches * m) };
     let row_tiles = m.div_ceil(TILE);
 
     for (number, target) in problem.targets.iter().enumerate() {
-        report_bad_row(target, &indices, record);
+        if let AdapterChoice::Table(TableProblem { adapters, .. }) = &target.adapters {
+            report_bad_row(adapters, &indices, record);
+        }
+        let max_rank = target.max_rank;
+        let ranks = match &target.adapters {
+            AdapterChoice::One(adapter) => [adapter.rank(), adapter.b.extents[2]],
+            _ => [max_rank; 2],
+        };
+        // SAFETY: the caller's.
+        let middle = unsafe { Middle::<P>::new(target.middle.as_ref(), m, ranks, record) };
         if target.n == 0 && target.saved_h.is_none() {
             continue;
         }
-        let max_rank = target.max_rank;
+        // Those that an adapter has of H, and of what the middle makes of it.
+        let has_middle = target.middle.is_some();
+        let columns = |adapter: &AdapterProblem| if has_middle { middle.columns } else { adapter.rank() };
+        let after = |adapter: &AdapterProblem| if has_middle { middle.after } else { adapter.rank() };
 
         // h = x·Aᵀ, [batches·m, max_rank]
         let rank_tiles = max_rank.div_ceil(TILE);
@@ -187,7 +208,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                 for run in runs(target, &indices, batch * m, tile(row_tile, m)) {
                     let Some(adapter) = run.adapter else { continue };
                     let a = View::<P>::new(&adapter.a);
-                    let ranks = tile(rank_tile, adapter.rank());
+                    let ranks = tile(rank_tile, columns(adapter));
                     if ranks.start >= ranks.end {
                         continue;
                     }
@@ -196,7 +217,7 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                         sums.product(
                             [run.rows.len(), ranks.len(), k],
                             |i, k| N::new(kept(&x, problem.dropout.as_ref(), m, [batch, run.rows.start + i, k])),
-                            |j, k| a.value([batch, ranks.start + j, k]),
+                            |j, k| middle.rank_of(ranks.start + j).map_or(0.0, |rank| a.value([batch, rank, k])),
                         );
                         for (i, row) in run.rows.clone().enumerate() {
                             for (j, rank) in ranks.clone().enumerate() {
@@ -209,7 +230,13 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
             },
         );
 
-        // y = row scale ⊙ (base + scale·h·Bᵀ) + bias
+        let pitch = if has_middle { middle.after } else { max_rank };
+        let mut h = if has_middle { middle.apply(h) } else { h };
+        // Of no ranks a core makes zeros.
+        h.resize(batches * m * pitch, N::default());
+        let h_rows = SharedRows { address: h.as_mut_ptr(), pitch };
+
+        // y = row scale ⊙ (base + scale·mid(h)·Bᵀ) + bias
         let column_tiles = target.n.div_ceil(TILE);
         let state = || (Tile::<N>::new(), Tile::<N>::new());
         for_each(
@@ -220,37 +247,44 @@ unsafe fn run_forward<T: Element, P: Element, N: Number>(
                 let (batch, row_tile, column_tile) =
                     (work / (row_tiles * column_tiles), work / column_tiles % row_tiles, work % column_tiles);
                 let (rows, columns) = (tile(row_tile, m), tile(column_tile, target.n));
-                if let BaseKind::Dense(w) = &target.base {
-                    let w = View::<T>::new(w);
-                    // SAFETY: indices within the extents of x and W.
-                    unsafe {
-                        base.product(
-                            [rows.len(), columns.len(), k],
-                            |i, k| N::new(x.value([batch, rows.start + i, k])),
-                            |j, k| w.value([batch, columns.start + j, k]),
-                        );
+                let extents = [rows.len(), columns.len(), k];
+                // SAFETY: indices within the extents of x and W.
+                let x = |i, k| N::new(unsafe { x.value([batch, rows.start + i, k]) });
+                match &target.base {
+                    BaseKind::None | BaseKind::InY => {}
+                    BaseKind::Dense(w) => {
+                        let w = View::<T>::new(w);
+                        // SAFETY: as above.
+                        base.product(extents, x, |j, k| unsafe { w.value([batch, columns.start + j, k]) });
+                    }
+                    BaseKind::Quantized(w) => {
+                        // SAFETY: as above.
+                        let w = |j, depth| unsafe { quantize::weight::<T>(w, (columns.start + j) * k + depth) };
+                        base.product(extents, x, w);
                     }
                 }
                 for run in runs(target, &indices, batch * m, rows.clone()) {
-                    if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                    if let Some(adapter) = run.adapter.filter(|adapter| after(adapter) > 0) {
                         let b = View::<P>::new(&adapter.b);
                         // SAFETY: indices within the extents of h and B.
                         unsafe {
                             branch.product(
-                                [run.rows.len(), columns.len(), adapter.rank()],
+                                [run.rows.len(), columns.len(), after(adapter)],
                                 |i, rank| h_rows.get(batch * m + run.rows.start + i, rank),
-                                |j, rank| b.value([batch, columns.start + j, rank]),
+                                |j, i| middle.rank_of(i).map_or(0.0, |rank| b.value([batch, columns.start + j, rank])),
                             );
                         }
                     }
                     write(number, [batch..batch + 1, run.rows.clone(), columns.clone()], &|row, column| {
                         let mut value = match &target.base {
                             BaseKind::None => N::default(),
-                            BaseKind::Dense(_) => base.get(row - rows.start, column - columns.start),
+                            BaseKind::Dense(_) | BaseKind::Quantized(_) => {
+                                base.get(row - rows.start, column - columns.start)
+                            }
                             // SAFETY: an index within the extents of y.
                             BaseKind::InY => unsafe { N::new(View::<T>::new(&target.y).value([batch, row, column])) },
                         };
-                        if let Some(adapter) = run.adapter.filter(|adapter| adapter.rank() > 0) {
+                        if let Some(adapter) = run.adapter.filter(|adapter| after(adapter) > 0) {
                             let product = branch.get(row - run.rows.start, column - columns.start);
                             value.add_product(product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
                         }
@@ -313,97 +347,4 @@ impl<N: Copy> SharedRows<N> {
         // SAFETY: the caller's.
         unsafe { self.address.add(row * self.pitch + column).read() }
     }
-}
-
-/// Value and Σ|terms| of every element that [`crate::lora::merge`] (`direction` 1) or [`crate::lora::unmerge`] without a residual (−1) would write, in row-major order. Writes nothing.
-///
-/// # Errors
-/// Those of [`crate::lora::merge`].
-pub fn merge_terms<T: Element, P: Element>(call: &Merge<'_, T, P, Cpu>, direction: f64) -> Result<Vec<Terms>> {
-    let mut guards = Vec::new();
-    let problem = call.problem("lora::merge_terms", Some(&Cpu), &mut guards)?;
-    let [_, n, k] = problem.source.extents;
-    let result = Mutex::new(vec![Terms::default(); n * k]);
-    let source = View::<T>::new(&problem.source);
-    // SAFETY: the call's views were proven, and nothing is written to them.
-    unsafe {
-        each_delta::<P, Terms>([n, k], &problem.adapters, |[row, column], delta| {
-            let mut terms = Terms::new(source.value([0, row, column]));
-            terms.add_product(delta, direction);
-            result.lock().unwrap_or_else(|poisoned| poisoned.into_inner())[row * k + column] = terms;
-        });
-    }
-    Ok(result.into_inner().unwrap_or_else(|poisoned| poisoned.into_inner()))
-}
-
-/// What [`crate::lora::merge`] (`direction` 1) and [`crate::lora::unmerge`] (−1) do on [`Cpu`].
-///
-/// # Safety
-/// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else, but for a source that is the destination.
-pub(crate) unsafe fn merge<T: Element, P: Element>(problem: &MergeProblem, direction: f64) {
-    let [_, n, k] = problem.source.extents;
-    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
-    // Sixteen-bit weights only: their bits, as the residual counts them.
-    let bits = |value: T| {
-        // SAFETY: a T of two bytes.
-        unsafe { (&raw const value).cast::<u16>().read_unaligned() }
-    };
-    // SAFETY: the caller's; an element is read before it is written, by the one thread that writes it.
-    unsafe {
-        each_delta::<P, f64>([n, k], &problem.adapters, |[row, column], delta| {
-            let index = [0, row, column];
-            let original = source.get(index);
-            let mut result = T::from_f64(original.to_f64() + direction * delta);
-            if let Some(residual) = &problem.residual {
-                let residual = View::<u16>::new(residual);
-                if direction > 0.0 {
-                    let recovered = T::from_f64(result.to_f64() - delta);
-                    residual.set(index, bits(original).wrapping_sub(bits(recovered)));
-                } else {
-                    let restored = bits(result).wrapping_add(residual.get(index));
-                    (&raw mut result).cast::<u16>().write_unaligned(restored);
-                }
-            }
-            destination.set(index, result);
-        });
-    }
-}
-
-/// Calls `write([row, column], Σᵢ sᵢ·(Bᵢ·Aᵢ)[row, column])` for every element.
-///
-/// # Safety
-/// The adapters are in ordinary memory, and nobody writes to them.
-pub(super) unsafe fn each_delta<P: Element, N: Number>(
-    [n, k]: [usize; 2],
-    adapters: &[AdapterProblem],
-    write: impl Fn([usize; 2], N) + Sync,
-) {
-    let ranks: usize = adapters.iter().map(AdapterProblem::rank).sum();
-    let column_tiles = k.div_ceil(TILE);
-    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
-    for_each(n.div_ceil(TILE) * column_tiles, (n * k).saturating_mul(ranks + 1), state, |(product, delta), work| {
-        let (rows, columns) = (tile(work / column_tiles, n), tile(work % column_tiles, k));
-        delta.fill(N::default());
-        for adapter in adapters.iter().filter(|adapter| adapter.rank() > 0) {
-            let (a, b) = (View::<P>::new(&adapter.a), View::<P>::new(&adapter.b));
-            // SAFETY: indices within the extents of A and B.
-            unsafe {
-                product.product(
-                    [rows.len(), columns.len(), adapter.rank()],
-                    |i, rank| N::new(b.value([0, rows.start + i, rank])),
-                    |j, rank| a.value([0, rank, columns.start + j]),
-                );
-            }
-            for i in 0..rows.len() {
-                for j in 0..columns.len() {
-                    delta[i * TILE + j].add_product(product.get(i, j), f64::from(adapter.scale));
-                }
-            }
-        }
-        for (i, row) in rows.clone().enumerate() {
-            for (j, column) in columns.clone().enumerate() {
-                write([row, column], delta[i * TILE + j]);
-            }
-        }
-    });
 }

@@ -37,6 +37,8 @@ pub(crate) trait Number: Copy + Default + Send + Sync {
     fn add(&mut self, a: Self);
     /// `self * b`
     fn times(self, b: f64) -> Self;
+    /// `self * other`
+    fn multiplied(self, other: Self) -> Self;
 }
 
 impl Number for f64 {
@@ -55,6 +57,10 @@ impl Number for f64 {
     #[inline(always)]
     fn times(self, b: f64) -> Self {
         self * b
+    }
+    #[inline(always)]
+    fn multiplied(self, other: Self) -> Self {
+        self * other
     }
 }
 
@@ -76,5 +82,9 @@ impl Number for Terms {
     #[inline(always)]
     fn times(self, b: f64) -> Self {
         Self { value: self.value * b, magnitude: self.magnitude * b.abs() }
+    }
+    #[inline(always)]
+    fn multiplied(self, other: Self) -> Self {
+        Self { value: self.value * other.value, magnitude: self.magnitude * other.magnitude }
     }
 }

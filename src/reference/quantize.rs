@@ -2,7 +2,7 @@
 
 use super::product::{View, for_each};
 use crate::Element;
-use crate::lora::{CodeBook, QuantizeProblem};
+use crate::lora::{CodeBook, QuantizeProblem, QuantizedProblem};
 
 /// Numbers that are added up side by side, before halves of the sums are added.
 const LANES: usize = 256;
@@ -55,9 +55,10 @@ fn block(numbers: &[f32], book: &CodeBook, mut write: impl FnMut(usize, u8)) -> 
 /// # Safety
 /// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else.
 pub(crate) unsafe fn quantize<T: Element>(problem: &QuantizeProblem) {
-    let (elements, format) = (problem.elements(), &problem.format);
-    let (columns, blocks) = (problem.matrix.extents[2], format.blocks(elements));
-    let source = View::<T>::new(&problem.matrix);
+    let (columns, source) = (problem.matrix.extents[2], View::<T>::new(&problem.matrix));
+    let problem = &problem.lists;
+    let (elements, format) = (problem.elements, &problem.format);
+    let blocks = format.blocks(elements);
     let bytes = format.block * format.book.bits() as usize / 8;
     let mut scales = Vec::new();
     let absmax = match problem.nested {
@@ -104,42 +105,71 @@ pub(crate) unsafe fn quantize<T: Element>(problem: &QuantizeProblem) {
     }
 }
 
+/// The scale of a block, as it comes back.
+///
+/// # Safety
+/// The lists are in ordinary memory, and there is such a block.
+unsafe fn scale(lists: &QuantizedProblem, block: usize) -> f32 {
+    let absmax = lists.absmax as *const f32;
+    // SAFETY: the caller's.
+    unsafe {
+        match lists.nested {
+            None => absmax.add(block).read(),
+            Some([codes, offset]) => {
+                let code = (codes as *const u8).add(block).read();
+                let of_code = lists.format.absmax_book.values()[code as usize];
+                let product = of_code * absmax.add(block / lists.format.absmax_block).read();
+                product + (offset as *const f32).read()
+            }
+        }
+    }
+}
+
+/// What the code of an element stands for.
+///
+/// # Safety
+/// The lists are in ordinary memory, and there is such an element.
+unsafe fn value(lists: &QuantizedProblem, element: usize) -> f32 {
+    let bits = lists.format.book.bits() as usize;
+    // The bits of a code are in one byte or in two.
+    let (byte, bit) = (element * bits / 8, element * bits % 8);
+    let codes = lists.codes as *const u8;
+    // SAFETY: the caller's.
+    let both = unsafe {
+        let next = if bit + bits > 8 { codes.add(byte + 1).read() } else { 0 };
+        u32::from(codes.add(byte).read()) << 8 | u32::from(next)
+    };
+    lists.format.book.values()[(both >> (16 - bit - bits)) as usize & ((1 << bits) - 1)]
+}
+
+/// An element of a quantised W as [`dequantize`] makes it, of type T.
+///
+/// # Safety
+/// The lists are in ordinary memory, and there is such an element.
+pub(crate) unsafe fn weight<T: Element>(lists: &QuantizedProblem, element: usize) -> f64 {
+    // SAFETY: the caller's.
+    let weight = unsafe { value(lists, element) * scale(lists, element / lists.format.block) };
+    T::from_f64(f64::from(weight)).to_f64()
+}
+
 /// What [`crate::lora::dequantize`] does on [`crate::Cpu`].
 ///
 /// # Safety
 /// The problem's operands are in ordinary memory, and its output is disjoint from everything else.
 pub(crate) unsafe fn dequantize<T: Element>(problem: &QuantizeProblem) {
-    let (elements, format) = (problem.elements(), &problem.format);
-    let columns = problem.matrix.extents[2];
-    let destination = View::<T>::new(&problem.matrix);
-    let bits = format.book.bits() as usize;
+    let (columns, destination) = (problem.matrix.extents[2], View::<T>::new(&problem.matrix));
+    let lists = &problem.lists;
+    let (elements, block) = (lists.elements, lists.format.block);
     for_each(
-        format.blocks(elements),
+        lists.format.blocks(elements),
         elements.saturating_mul(4),
         || (),
         |(), index| {
             // SAFETY: indices within the extents and lists; each block is written by one thread.
             unsafe {
-                let absmax = problem.absmax as *const f32;
-                let scale = match problem.nested {
-                    None => absmax.add(index).read(),
-                    Some([codes, offset]) => {
-                        let code = (codes as *const u8).add(index).read();
-                        let product =
-                            format.absmax_book.values()[code as usize] * absmax.add(index / format.absmax_block).read();
-                        product + (offset as *const f32).read()
-                    }
-                };
-                let begin = index * format.block;
-                for i in begin..elements.min(begin + format.block) {
-                    // The bits of a code are in one byte or in two.
-                    let (byte, bit) = (i * bits / 8, i * bits % 8);
-                    let codes = problem.codes as *const u8;
-                    let next = if bit + bits > 8 { codes.add(byte + 1).read() } else { 0 };
-                    let both = u32::from(codes.add(byte).read()) << 8 | u32::from(next);
-                    let code = (both >> (16 - bit - bits)) as usize & ((1 << bits) - 1);
-                    let value = format.book.values()[code] * scale;
-                    destination.set([0, i / columns, i % columns], T::from_f64(f64::from(value)));
+                let scale = scale(lists, index);
+                for i in index * block..elements.min((index + 1) * block) {
+                    destination.set([0, i / columns, i % columns], T::from_f64(f64::from(value(lists, i) * scale)));
                 }
             }
         },

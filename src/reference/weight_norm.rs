@@ -22,7 +22,7 @@ unsafe fn sums<T: Element, P: Element, N: Number>(
     let (w, view) = (View::<T>::new(&problem.w), View::<[f64; 2]>::new(&layout));
     // SAFETY: the caller's; a tile's parts are read and written by the one thread that has the tile.
     unsafe {
-        each_delta::<P, N>([n, k], &problem.adapters, |[row, column], delta| {
+        each_delta::<P, N>([n, k], &problem.adapters, &[], |[row, column], delta| {
             let mut element = N::new(w.value([0, row, column]));
             element.add(delta);
             let ([value, magnitude], part) = (squares(element), [0, row, column / TILE]);

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use peft_kernels::lora::{AdapterEntry, AdapterTable, Target};
+use peft_kernels::lora::{AdapterTable, BackwardTarget, GradientTable, Target};
 use peft_kernels::storage::{RawSlice, RawSliceMut, Read, Write};
 use peft_kernels::{Element, RawStream, Vector};
 
@@ -104,6 +104,15 @@ mod runtime {
 
 pub use runtime::{allocate, free};
 
+/// Entries of a table, which are plain numbers and addresses, in memory of the device that lives for ever.
+fn copied<'a, T: Copy + 'static>(queue: &RawStream, entries: &[T]) -> Vector<'a, T, RawStream> {
+    // SAFETY: plain numbers and addresses.
+    let bytes = unsafe { std::slice::from_raw_parts(entries.as_ptr().cast::<u8>(), size_of_val(entries)) };
+    let copy: &'static Memory = Box::leak(Box::new(Memory::new(bytes.len())));
+    copy.restore(bytes);
+    Vector::whole(queue.source_at(copy.address() as u64, entries.len()))
+}
+
 impl Runner for RawStream {
     fn source_at<'a, T: Copy + 'static>(&self, address: u64, length: usize) -> impl Read<'a, Self, Element = T> {
         // SAFETY: buffers outlive the calls of these tests, and no call writes to an input.
@@ -120,14 +129,22 @@ impl Runner for RawStream {
         target: Target<'a, T, P, Self>,
         table: &'a AdapterTable<'a, P, Self>,
     ) -> Target<'a, T, P, Self> {
-        let entries = table.entries();
-        // SAFETY: plain numbers and addresses.
-        let bytes = unsafe { std::slice::from_raw_parts(entries.as_ptr().cast::<u8>(), size_of_val(entries)) };
-        let copy: &'static Memory = Box::leak(Box::new(Memory::new(bytes.len())));
-        copy.restore(bytes);
-        let copy: Vector<'a, AdapterEntry, Self> = Vector::whole(self.source_at(copy.address() as u64, entries.len()));
         // SAFETY: the copy lives for ever and is never changed.
-        unsafe { target.table_on_device(table, copy) }
+        unsafe { target.table_on_device(table, copied(self, table.entries())) }
+    }
+
+    fn with_gradients<'a, T: Element, P: Element>(
+        &self,
+        target: BackwardTarget<'a, T, P, Self>,
+        table: &'a AdapterTable<'a, P, Self>,
+        gradients: Option<GradientTable<'a, P, Self>>,
+    ) -> BackwardTarget<'a, T, P, Self> {
+        // SAFETY: as above.
+        let target = unsafe { target.table_on_device(table, copied(self, table.entries())) };
+        let Some(gradients) = gradients else { return target };
+        let copy = copied(self, gradients.entries());
+        // SAFETY: as above.
+        unsafe { target.table_gradients_on_device(gradients, copy) }
     }
 
     fn is_stream(&self) -> bool {

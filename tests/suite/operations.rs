@@ -36,10 +36,17 @@ const OPERATIONS: &[(&str, Option<Call>)] = &[
     ("pk_lora_add_noise_pick", None),
     ("pk_lora_merge", Some(|queue| merge(queue, pk_lora_merge))),
     ("pk_lora_unmerge", Some(|queue| merge(queue, pk_lora_unmerge))),
+    ("pk_lora_merge_workspace", None),
     ("pk_lora_merge_pick", None),
     ("pk_lora_weight_norm", Some(weight_norm)),
     ("pk_lora_weight_norm_workspace", None),
     ("pk_lora_weight_norm_pick", None),
+    ("pk_lora_magnitude_gradient", Some(magnitude_gradient)),
+    ("pk_lora_magnitude_gradient_workspace", None),
+    ("pk_lora_magnitude_gradient_pick", None),
+    ("pk_lora_double_backward", Some(double_backward)),
+    ("pk_lora_double_backward_workspace", None),
+    ("pk_lora_double_backward_pick", None),
     ("pk_lora_quantize", Some(|queue| quantize(queue, pk_lora_quantize))),
     ("pk_lora_dequantize", Some(|queue| quantize(queue, pk_lora_dequantize))),
     ("pk_lora_quantize_workspace", None),
@@ -263,6 +270,64 @@ fn weight_norm(queue: &pk_queue) -> i32 {
     // SAFETY: a queue and a descriptor whose operands are as large as they say.
     let status = unsafe { pk_lora_weight_norm(queue, &descriptor) };
     assert!(norm == [7.0; 4] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn magnitude_gradient(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut dy, mut y, mut magnitude) = ([1.0; 12], [1.0; 12], [1.0; 3]);
+    let (mut gradient, mut workspace) = ([7.0; 3], Workspace([7.0; 64]));
+    let descriptor = pk_lora_magnitude_gradient_descriptor {
+        size: size_of_struct::<pk_lora_magnitude_gradient_descriptor>(),
+        dy: matrix(&mut dy, 4, 3),
+        y: matrix(&mut y, 4, 3),
+        magnitude: matrix(&mut magnitude, 1, 3),
+        dmagnitude: matrix(&mut gradient, 1, 3),
+        mode: PK_GRADIENT_OVERWRITE,
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_magnitude_gradient(queue, &descriptor) };
+    assert!(gradient == [7.0; 3] && workspace.0 == [7.0; 64], "a refused call has written");
+    status
+}
+
+fn double_backward(queue: &pk_queue) -> i32 {
+    #[repr(align(256))]
+    struct Workspace([f32; 64]);
+    let (mut x, mut dy, mut a, mut b) = ([1.0; 6], [1.0; 8], [1.0; 3], [1.0; 4]);
+    let (mut ua, mut ub, mut workspace) = ([1.0; 3], [1.0; 4], Workspace([7.0; 64]));
+    let (mut of_dy, mut of_x, mut of_a, mut of_b) = ([7.0; 8], [7.0; 6], [7.0; 3], [7.0; 4]);
+    let descriptor = pk_lora_double_backward_descriptor {
+        size: size_of_struct::<pk_lora_double_backward_descriptor>(),
+        adapter_element_type: PK_F32,
+        x: matrix(&mut x, 2, 3),
+        dy: matrix(&mut dy, 2, 4),
+        a: matrix(&mut a, 1, 3),
+        b: matrix(&mut b, 4, 1),
+        scale: 1.0,
+        cotangents: (PK_LORA_COTANGENT_A | PK_LORA_COTANGENT_B) as u32,
+        ua: matrix(&mut ua, 1, 3),
+        ub: matrix(&mut ub, 4, 1),
+        dy_gradient: PK_GRADIENT_OVERWRITE,
+        x_gradient: PK_GRADIENT_OVERWRITE,
+        a_gradient: PK_GRADIENT_OVERWRITE,
+        b_gradient: PK_GRADIENT_OVERWRITE,
+        ddy: matrix(&mut of_dy, 2, 4),
+        dx: matrix(&mut of_x, 2, 3),
+        da: matrix(&mut of_a, 1, 3),
+        db: matrix(&mut of_b, 4, 1),
+        workspace: workspace.0.as_mut_ptr().cast(),
+        workspace_bytes: size_of_struct::<Workspace>(),
+        ..Default::default()
+    };
+    // SAFETY: a queue and a descriptor whose operands are as large as they say.
+    let status = unsafe { pk_lora_double_backward(queue, &descriptor) };
+    let written = of_dy != [7.0; 8] || of_x != [7.0; 6] || of_a != [7.0; 3] || of_b != [7.0; 4];
+    assert!(!written && workspace.0 == [7.0; 64], "a refused call has written");
     status
 }
 

@@ -1,7 +1,7 @@
 //! The queues that every test runs on, through one door: memory is named by its address.
 
 use libtest_mimic::{Failed, Trial};
-use peft_kernels::lora::{AdapterTable, Target};
+use peft_kernels::lora::{AdapterTable, BackwardTarget, GradientTable, Target};
 use peft_kernels::storage::{RawSlice, RawSliceMut, Read, Write};
 use peft_kernels::{Cpu, Element, Emulator, HostQueue, Queue};
 
@@ -35,6 +35,13 @@ pub trait Runner: Queue + Sized {
         target: Target<'a, T, P, Self>,
         table: &'a AdapterTable<'a, P, Self>,
     ) -> Target<'a, T, P, Self>;
+    /// A target of a backward call with a table, and where the gradients of its adapters go.
+    fn with_gradients<'a, T: Element, P: Element>(
+        &self,
+        target: BackwardTarget<'a, T, P, Self>,
+        table: &'a AdapterTable<'a, P, Self>,
+        gradients: Option<GradientTable<'a, P, Self>>,
+    ) -> BackwardTarget<'a, T, P, Self>;
 }
 
 macro_rules! host_runner {
@@ -61,6 +68,21 @@ macro_rules! host_runner {
                 Self: HostQueue,
             {
                 target.table(table)
+            }
+            fn with_gradients<'a, T: Element, P: Element>(
+                &self,
+                target: BackwardTarget<'a, T, P, Self>,
+                table: &'a AdapterTable<'a, P, Self>,
+                gradients: Option<GradientTable<'a, P, Self>>,
+            ) -> BackwardTarget<'a, T, P, Self>
+            where
+                Self: HostQueue,
+            {
+                let target = target.table(table);
+                match gradients {
+                    Some(gradients) => target.table_gradients(gradients),
+                    None => target,
+                }
             }
         }
     };

@@ -1,8 +1,10 @@
 //! The cases of the LoRA family.
 
 mod backward;
+mod double_backward;
 mod formulas;
 mod forward;
+mod magnitude_gradient;
 mod merge;
 mod privacy;
 mod quantize;
@@ -51,7 +53,9 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
             }
         }
         for types in subjects.element_types(layer) {
-            cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
+            let (choice, scaled) = (Choice::AUTOMATIC, index % 2 == 1);
+            cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice, scaled }));
+            cases.push(Box::new(double_backward::DoubleBackwardCase { subjects, layer, types, choice }));
             cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice: Choice::AUTOMATIC }));
             cases.push(Box::new(weight_norm::WeightNormCase { subjects, layer, types }));
             cases.push(Box::new(sample_norms::SampleNormsCase { subjects, layer, types }));
@@ -60,6 +64,7 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
             let nested = index % 2 == 1;
             cases.push(Box::new(quantize::QuantizeCase { subjects, layer, element_type, nested }));
             cases.push(Box::new(privacy::AddNoiseCase { subjects, layer, element_type }));
+            cases.push(Box::new(magnitude_gradient::MagnitudeGradientCase { subjects, layer, element_type }));
         }
         cases.push(Box::new(privacy::ClipWeightsCase { subjects, layer }));
         // Every kernel in every type, on the first layer.
@@ -69,7 +74,10 @@ fn cases(subjects: &Subjects) -> Vec<Box<dyn Case + '_>> {
                 cases.push(Box::new(forward::ForwardCase { subjects, layer, variant, types, choice }));
             }
             for choice in BACKWARD {
-                cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice }));
+                for scaled in [false, true] {
+                    cases.push(Box::new(backward::BackwardCase { subjects, layer, types, choice, scaled }));
+                }
+                cases.push(Box::new(double_backward::DoubleBackwardCase { subjects, layer, types, choice }));
             }
             for choice in MERGE {
                 cases.push(Box::new(merge::MergeCase { subjects, layer, types, choice }));

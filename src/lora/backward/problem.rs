@@ -1,10 +1,13 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Backward, BackwardTarget, Factors, Gradient, OPERATION, SavedH};
-use crate::check::{Check, LARGEST, Operand};
+use super::{Adapters, Backward, BackwardTarget, Base, Factors, Gradient, OPERATION, SavedH, TableGradients};
+use crate::check::{Check, LARGEST};
 use crate::layout::extents;
-use crate::lora::forward::{as_rows, broadcast};
-use crate::lora::{AdapterProblem, Dropout, SamplesProblem};
+use crate::lora::forward::{as_rows, input};
+use crate::lora::{
+    AdapterProblem, BaseKind, Chosen, Dropout, GradientTableProblem, Middle, MiddleProblem, RowChoice, SamplesProblem,
+    TableProblem,
+};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, ffi};
@@ -14,7 +17,11 @@ const MAX_TARGETS: usize = ffi::PK_LORA_BACKWARD_TARGETS as usize;
 
 impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
     /// Checks shapes, types and strides; with a queue, addresses too.
-    pub(crate) fn problem<'s>(&'s self, queue: Option<&'s Q>, guards: &mut Vec<Guard<'s>>) -> Result<BackwardProblem> {
+    pub(crate) fn problem<'s>(
+        &'s self,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<BackwardProblem<'s>> {
         let check = Check(OPERATION);
         check.element_types::<T, P>()?;
         let [x_batches, m, k] = self.x.extents();
@@ -40,7 +47,7 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
             .iter()
             .map(|target| target.problem(&input, [m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
-        let ranks = targets.iter().map(BackwardTargetProblem::rank).fold(0, usize::saturating_add);
+        let ranks = targets.iter().map(BackwardTargetProblem::most_rank).fold(0, usize::saturating_add);
         if (batches * m).max(k).saturating_mul(ranks) > LARGEST {
             return Err(Error::Argument {
                 operation: OPERATION,
@@ -63,9 +70,35 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
                 Some((samples, weights.address))
             }
         };
+        let rows = self.rows.problem(check, batches * m, queue, guards)?;
+        let chosen = |target: &BackwardTarget<'_, T, P, Q>| match target.adapters {
+            Adapters::None => Chosen::None,
+            Adapters::One(_) => Chosen::One,
+            Adapters::Table { .. } => Chosen::Table,
+        };
+        self.rows.check_choice(check, self.targets.iter().map(chosen))?;
+        let status = match (self.status, queue) {
+            (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
+            _ => 0,
+        };
         let (element_types, dropout) = ([T::TYPE, P::TYPE], self.dropout);
-        let (algorithm, flags) = (self.algorithm, self.flags);
-        Ok(BackwardProblem { batches, m, k, x, dx, targets, dropout, weights, element_types, algorithm, flags })
+        let (algorithm, flags, slab_bytes) = (self.algorithm, self.flags, self.slab_bytes);
+        Ok(BackwardProblem {
+            batches,
+            m,
+            k,
+            x,
+            dx,
+            targets,
+            dropout,
+            weights,
+            rows,
+            status,
+            element_types,
+            algorithm,
+            flags,
+            slab_bytes,
+        })
     }
 }
 
@@ -77,17 +110,13 @@ struct Inputs {
 
 impl Inputs {
     fn matrix(&self, name: &'static str, elements: Elements<3>, shape: [usize; 2]) -> Result<Elements<3>> {
-        self.check.batched(name, elements.extents, self.batches, shape)?;
-        self.check.stride(name, &elements)?;
-        self.check.alignment(name, &elements)?;
-        self.check.size(name, &elements)?;
-        Ok(broadcast(elements, self.batches))
+        input(self.check, self.batches, name, elements, shape)
     }
 }
 
 impl<T: Element, Q: Queue> Gradient<'_, T, Q> {
     /// Of a matrix, one for all batches or one for each.
-    fn problem<'s>(
+    pub(in crate::lora) fn problem<'s>(
         &'s self,
         check: Check,
         name: &'static str,
@@ -120,29 +149,60 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
         [m, k]: [usize; 2],
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
-    ) -> Result<BackwardTargetProblem> {
+    ) -> Result<BackwardTargetProblem<'s>> {
         let Inputs { check, batches } = *input;
         let n = self.dy.extents()[2];
         let dy = input.matrix("dy", self.dy.acquire(queue, guards)?, [m, n])?;
-        let w = match &self.w {
-            None => None,
-            Some(w) => Some(input.matrix("w", w.acquire(queue, guards)?, [n, k])?),
+        let base = match &self.base {
+            Base::None => BaseKind::None,
+            Base::Dense(w) => BaseKind::Dense(input.matrix("w", w.acquire(queue, guards)?, [n, k])?),
+            Base::Quantized(w) => BaseKind::Quantized(w.problem(check.0, "w", [n, k], queue, guards)?),
         };
-        let adapter = match &self.adapter {
-            None => None,
-            Some(Factors { a, b, scale }) => {
+        let adapter = match &self.adapters {
+            Adapters::None | Adapters::Table { .. } => None,
+            Adapters::One(Factors { a, b, scale }) => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
+                let keeps_rank = self.middle.as_ref().is_none_or(Middle::keeps_rank);
+                let after = if keeps_rank { rank } else { b.extents[2] };
                 check.rank(rank)?;
-                let (a, b) = (input.matrix("a", a, [rank, k])?, input.matrix("b", b, [n, rank])?);
+                check.rank(after)?;
+                let (a, b) = (input.matrix("a", a, [rank, k])?, input.matrix("b", b, [n, after])?);
                 Some(AdapterProblem { a, b, scale: *scale })
             }
         };
-        let rank = adapter.as_ref().map_or(0, AdapterProblem::rank);
+        let table = match &self.adapters {
+            Adapters::Table { table, device } => Some(table.problem(check, [n, k], device, queue, guards)?),
+            _ => None,
+        };
+        let table_gradients = self.gradients_of_table(check, table.as_ref(), [n, k], queue, guards)?;
+        let row_scale = match &self.row_scale {
+            None => None,
+            Some(scale) => Some(input.matrix("row_scale", as_rows(scale.acquire(queue, guards)?), [1, n])?),
+        };
+        let [rank, after] = adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
+        let middle = match &self.middle {
+            None => None,
+            Some(middle) if adapter.is_some() => {
+                Some(middle.problem(check, [batches, m], [rank, after], queue, guards)?)
+            }
+            Some(_) => {
+                return Err(Error::Argument {
+                    operation: check.0,
+                    argument: "a middle",
+                    expected: "one for a target with one adapter".into(),
+                    got: if table.is_some() { "that of a table" } else { "that of no adapter" }.into(),
+                });
+            }
+        };
+        let columns = middle.as_ref().map_or(rank, |middle| middle.columns(rank));
+        let columns = table.as_ref().map_or(columns, |table| table.max_rank);
         let h = match &self.h {
             SavedH::None => None,
-            SavedH::Own(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, rank])?, T::TYPE)),
-            SavedH::F32(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, rank])?, ElementType::F32)),
+            SavedH::Own(h) => Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, columns])?, T::TYPE)),
+            SavedH::F32(h) => {
+                Some((input.matrix("saved h", h.acquire(queue, guards)?, [m, columns])?, ElementType::F32))
+            }
         };
         let factor = |gradient: &'s Option<Gradient<'_, P, Q>>, name, rows, columns, guards: &mut Vec<Guard<'s>>| {
             let Some(gradient) = gradient else { return Ok(None) };
@@ -150,14 +210,54 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 return Err(Error::Argument {
                     operation: check.0,
                     argument: name,
-                    expected: "none for a target without an adapter".into(),
+                    expected: match table {
+                        None => "none for a target without an adapter",
+                        Some(_) => "a table of gradients for a target with a table",
+                    }
+                    .into(),
                     got: extents(&gradient.view.extents()),
                 });
             }
             gradient.problem(check, name, [batches, rows, columns], queue, guards).map(Some)
         };
         let a = factor(&self.a, "the gradient of a", rank, k, guards)?;
-        let b = factor(&self.b, "the gradient of b", n, rank, guards)?;
+        let b = factor(&self.b, "the gradient of b", n, after, guards)?;
+        let absent = |name, got| {
+            let expected = "none for a target whose middle has no such part".into();
+            Err(Error::Argument { operation: check.0, argument: name, expected, got })
+        };
+        let part = |part: fn(&MiddleProblem) -> bool| middle.as_ref().is_some_and(part);
+        let scale = match &self.scale {
+            None => None,
+            Some(gradient) => {
+                let (name, elements) = ("the gradient of the scale", as_rows(gradient.view.acquire(queue, guards)?));
+                if !part(|middle| middle.scale.is_some()) {
+                    return absent(name, extents(&gradient.view.extents()));
+                }
+                Some(checked(check, name, elements, [batches, 1, rank], gradient.accumulate)?)
+            }
+        };
+        let gate = match &self.gate {
+            None => None,
+            Some(gradient) => {
+                let (name, got) = ("the gradient of the gate", gradient.view.extents());
+                if !part(|middle| middle.gate.is_some()) {
+                    return absent(name, extents(&got));
+                }
+                check.extents(name, got, [batches, m, rank])?;
+                Some(gradient.problem(check, name, [batches, m, rank], queue, guards)?)
+            }
+        };
+        let core = match &self.core {
+            None => None,
+            Some(gradient) => {
+                let name = "the gradient of the core";
+                if !part(|middle| middle.core.is_some()) {
+                    return absent(name, extents(&gradient.view.extents()));
+                }
+                Some(gradient.problem(check, name, [batches, after, rank], queue, guards)?)
+            }
+        };
         let bias = match &self.bias {
             None => None,
             Some(gradient) => {
@@ -166,24 +266,66 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
                 Some(checked(check, name, elements, [batches, 1, n], gradient.accumulate)?)
             }
         };
-        Ok(BackwardTargetProblem { n, dy, w, adapter, h, a, b, bias })
+        Ok(BackwardTargetProblem {
+            n,
+            dy,
+            base,
+            adapter,
+            table,
+            table_gradients,
+            middle,
+            row_scale,
+            h,
+            a,
+            b,
+            bias,
+            scale,
+            gate,
+            core,
+        })
+    }
+
+    /// Where the gradients of a table of factors of W [n, k] go.
+    fn gradients_of_table<'s>(
+        &'s self,
+        check: Check,
+        table: Option<&TableProblem>,
+        [n, k]: [usize; 2],
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<Option<GradientTableProblem>> {
+        let Some(TableGradients { table: gradients, device }) = &self.table_gradients else { return Ok(None) };
+        let Some(table) = table else {
+            return Err(Error::Argument {
+                operation: check.0,
+                argument: "the table of gradients",
+                expected: "none for a target without a table".into(),
+                got: format!("one of {}", gradients.entries().len()),
+            });
+        };
+        let shapes: Vec<_> = table.adapters.iter().map(|adapter| [[adapter.rank(), k], [n, adapter.rank()]]).collect();
+        gradients.problem(check, &shapes, device.as_ref(), queue, guards).map(Some)
     }
 }
 
 /// A checked call whose operands have addresses.
-pub(crate) struct BackwardProblem {
+pub(crate) struct BackwardProblem<'a> {
     pub batches: usize,
     pub m: usize,
     pub k: usize,
     pub x: Elements<3>,
     pub dx: Option<GradientProblem>,
-    pub targets: Vec<BackwardTargetProblem>,
+    pub targets: Vec<BackwardTargetProblem<'a>>,
     pub dropout: Option<Dropout>,
     /// Samples, and where their weights are.
     pub weights: Option<(SamplesProblem, u64)>,
-    element_types: [ElementType; 2],
-    algorithm: i32,
-    flags: u32,
+    pub rows: RowChoice,
+    /// Of a [`StatusRecord`], or 0.
+    pub status: u64,
+    pub(super) element_types: [ElementType; 2],
+    pub(super) algorithm: i32,
+    pub(super) flags: u32,
+    pub(super) slab_bytes: usize,
 }
 
 /// A gradient's elements: [1, rows, columns] is the sum over batches.
@@ -192,142 +334,36 @@ pub(crate) struct GradientProblem {
     pub accumulate: bool,
 }
 
-pub(crate) struct BackwardTargetProblem {
+pub(crate) struct BackwardTargetProblem<'a> {
     pub n: usize,
     pub dy: Elements<3>,
-    pub w: Option<Elements<3>>,
+    /// Never in y.
+    pub base: BaseKind<'a>,
     pub adapter: Option<AdapterProblem>,
+    /// In place of the adapter, and where its gradients go.
+    pub table: Option<TableProblem>,
+    pub table_gradients: Option<GradientTableProblem>,
+    pub middle: Option<MiddleProblem>,
+    /// [batches, 1, n] of f32
+    pub row_scale: Option<Elements<3>>,
     pub h: Option<(Elements<3>, ElementType)>,
     pub a: Option<GradientProblem>,
     pub b: Option<GradientProblem>,
     /// [batches or 1, 1, n]
     pub bias: Option<GradientProblem>,
+    /// [batches or 1, 1, rank]
+    pub scale: Option<GradientProblem>,
+    pub gate: Option<GradientProblem>,
+    pub core: Option<GradientProblem>,
 }
 
-impl BackwardProblem {
-    pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
-        let many = self.targets.len() > 1;
-        let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
-        let mut outputs = vec![Operand::bytes("the workspace", workspace, workspace_bytes)];
-        let mut inputs = vec![Operand::new("x", self.x)];
-        if let Some((samples, weights)) = &self.weights {
-            inputs.extend([samples.operand(), Operand::bytes("the sample weights", *weights, 4 * samples.count)]);
+impl BackwardTargetProblem<'_> {
+    /// The larger of the columns of H and of what a middle makes of it.
+    fn most_rank(&self) -> usize {
+        let Some(adapter) = &self.adapter else { return self.table.as_ref().map_or(0, |table| table.max_rank) };
+        match &self.middle {
+            Some(middle) if middle.core.is_none() => middle.columns(adapter.rank()),
+            _ => adapter.rank().max(adapter.b.extents[2]),
         }
-        outputs.extend(self.dx.as_ref().map(|dx| Operand::new("the gradient of x", dx.elements)));
-        for (i, target) in self.targets.iter().enumerate() {
-            let gradients = [
-                ("the gradient of a", &target.a),
-                ("the gradient of b", &target.b),
-                ("the gradient of the bias", &target.bias),
-            ];
-            for (operand, gradient) in gradients {
-                outputs.extend(gradient.as_ref().map(|gradient| Operand::new(name(operand, i), gradient.elements)));
-            }
-            inputs.push(Operand::new(name("dy", i), target.dy));
-            inputs.extend(target.w.map(|w| Operand::new(name("w", i), w)));
-            inputs.extend(target.h.map(|(h, _)| Operand::new(name("saved h", i), h)));
-            if let Some(adapter) = &target.adapter {
-                inputs.push(Operand::new(name("a", i), adapter.a));
-                inputs.push(Operand::new(name("b", i), adapter.b));
-            }
-        }
-        Check(OPERATION).all_disjoint(&outputs, &inputs)
-    }
-
-    /// Runs `call` with the descriptor of the C side.
-    pub(super) fn with_descriptor<R>(
-        &self,
-        workspace: u64,
-        workspace_bytes: usize,
-        call: impl FnOnce(&ffi::pk_lora_backward_descriptor) -> R,
-    ) -> R {
-        let mut targets: Vec<_> = self.targets.iter().map(|target| target.descriptor(self.element_types)).collect();
-        let mut x = self.x.matrix(self.element_types[0]);
-        let mut dx = self.dx.as_ref().map_or_else(Default::default, |dx| dx.elements.matrix(self.element_types[0]));
-        if self.batches == 0 {
-            // The C side reads no batches as one: without rows, sums over rows are empty as well.
-            (x.rows, dx.rows) = (0, 0);
-            for target in &mut targets {
-                (target.dy.rows, target.h.rows) = (0, 0);
-            }
-        }
-        call(&ffi::pk_lora_backward_descriptor {
-            size: size_of::<ffi::pk_lora_backward_descriptor>() as u64,
-            target_size: size_of::<ffi::pk_lora_gradient_target>() as u64,
-            algorithm: self.algorithm,
-            flags: self.flags,
-            batch_count: self.batches as i64,
-            x,
-            dx,
-            targets: targets.as_ptr(),
-            target_count: targets.len() as i64,
-            x_gradient: mode(self.dx.as_ref()),
-            dropout: self.dropout.as_ref().map_or_else(Default::default, Dropout::descriptor),
-            workspace: workspace as *mut _,
-            workspace_bytes: workspace_bytes as u64,
-            samples: self.weights.as_ref().map_or_else(Default::default, |(samples, _)| samples.descriptor()),
-            sample_weights: self.weights.as_ref().map_or(0, |(_, weights)| *weights) as *const f32,
-            ..Default::default()
-        })
-    }
-
-    /// Bytes of the workspace, aligned.
-    pub(super) fn workspace(&self) -> Result<usize> {
-        let mut bytes = 0u64;
-        self.with_descriptor(0, 0, |descriptor| {
-            ffi::call!(OPERATION, pk_lora_backward_workspace(descriptor, &mut bytes))
-        })?;
-        Ok(bytes as usize)
-    }
-}
-
-fn mode(gradient: Option<&GradientProblem>) -> i32 {
-    match gradient {
-        None => ffi::PK_GRADIENT_NONE,
-        // One for each batch, of no batch.
-        Some(gradient) if gradient.elements.extents[0] == 0 => ffi::PK_GRADIENT_NONE,
-        Some(gradient) if gradient.accumulate => ffi::PK_GRADIENT_ACCUMULATE,
-        Some(_) => ffi::PK_GRADIENT_OVERWRITE,
-    }
-}
-
-impl BackwardTargetProblem {
-    pub fn rank(&self) -> usize {
-        self.adapter.as_ref().map_or(0, AdapterProblem::rank)
-    }
-
-    fn descriptor(&self, [element_type, adapter_element_type]: [ElementType; 2]) -> ffi::pk_lora_gradient_target {
-        let gradient = |gradient: &Option<GradientProblem>, element_type| match gradient {
-            None => Default::default(),
-            Some(GradientProblem { elements, .. }) => {
-                let batch_stride = if elements.extents[0] == 1 { 0 } else { elements.strides[0] as i64 };
-                ffi::pk_matrix { batch_stride, ..elements.matrix(element_type) }
-            }
-        };
-        let mut target = ffi::pk_lora_gradient_target {
-            adapter_element_type: adapter_element_type as i32,
-            dy: self.dy.matrix(element_type),
-            a_gradient: mode(self.a.as_ref()),
-            b_gradient: mode(self.b.as_ref()),
-            bias_gradient: mode(self.bias.as_ref()),
-            da: gradient(&self.a, adapter_element_type),
-            db: gradient(&self.b, adapter_element_type),
-            dbias: gradient(&self.bias, element_type),
-            ..Default::default()
-        };
-        if let Some(w) = &self.w {
-            target.base = ffi::PK_LORA_BASE_DENSE;
-            target.w = w.matrix(element_type);
-        }
-        if let Some(adapter) = &self.adapter {
-            target.a = adapter.a.matrix(adapter_element_type);
-            target.b = adapter.b.matrix(adapter_element_type);
-            target.scale = adapter.scale;
-        }
-        if let Some((h, element_type)) = &self.h {
-            target.h_saved = 1;
-            target.h = h.matrix(*element_type);
-        }
-        target
     }
 }

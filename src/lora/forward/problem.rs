@@ -1,15 +1,22 @@
 //! A checked call, as the reference and the C side take it.
 
-use super::{Adapters, Base, Forward, OPERATION, Rows, SaveH, Target};
+use super::{Adapters, Base, Forward, OPERATION, SaveH, Target};
 use crate::check::{Check, LARGEST, Operand};
-use crate::lora::{AdapterEntry, AdapterProblem, Dropout, Segment};
+use crate::lora::{
+    AdapterEntry, AdapterProblem, Chosen, Dropout, Middle, MiddleProblem, QuantizedProblem, RowChoice, TableProblem,
+    present,
+};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, ffi};
 
 impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
     /// Checks shapes, types and strides; with a queue, addresses too.
-    pub(crate) fn problem<'s>(&'s self, queue: Option<&'s Q>, guards: &mut Vec<Guard<'s>>) -> Result<ForwardProblem> {
+    pub(crate) fn problem<'s>(
+        &'s self,
+        queue: Option<&'s Q>,
+        guards: &mut Vec<Guard<'s>>,
+    ) -> Result<ForwardProblem<'s>> {
         let check = Check(OPERATION);
         check.element_types::<T, P>()?;
         let [x_batches, m, k] = self.x.extents();
@@ -25,8 +32,13 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
             .map(|target| target.problem(check, [batches, m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
         check_ranks(check, batches * m, &targets)?;
-        let rows = self.rows(check, batches * m, queue, guards)?;
-        self.check_choice(check)?;
+        let rows = self.rows.problem(check, batches * m, queue, guards)?;
+        let chosen = |target: &Target<'_, T, P, Q>| match target.adapters {
+            Adapters::None => Chosen::None,
+            Adapters::One { .. } => Chosen::One,
+            Adapters::Table { .. } => Chosen::Table,
+        };
+        self.rows.check_choice(check, self.targets.iter().map(chosen))?;
         let status = match (self.status, queue) {
             (Some(status), Some(queue)) => status.acquire(OPERATION, queue, guards)?,
             _ => 0,
@@ -34,59 +46,28 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
         if let Some(dropout) = &self.dropout {
             dropout.check(check, batches * m, k)?;
         }
-        let (element_type, algorithm, flags, dropout) = (T::TYPE, self.algorithm, self.flags, self.dropout);
-        Ok(ForwardProblem { batches, m, k, x, targets, rows, status, dropout, element_type, algorithm, flags })
-    }
-
-    /// A table and a choice from it go together.
-    fn check_choice(&self, check: Check) -> Result<()> {
-        let chosen = !matches!(self.rows, Rows::Same);
-        let wrong = self.targets.iter().position(|target| match target.adapters {
-            Adapters::None => false,
-            Adapters::One { .. } => chosen,
-            Adapters::Table { .. } => !chosen,
-        });
-        let Some(index) = wrong else { return Ok(()) };
-        Err(Error::Argument {
-            operation: check.0,
-            argument: "the choice of adapters",
-            expected: match chosen {
-                true => format!("a table in target {index}, which has one adapter"),
-                false => format!("row_adapter or segments, for the table of target {index}"),
-            },
-            got: if chosen { "row_adapter or segments" } else { "none" }.into(),
-        })
-    }
-
-    fn rows<'s>(
-        &'s self,
-        check: Check,
-        rows: usize,
-        queue: Option<&'s Q>,
-        guards: &mut Vec<Guard<'s>>,
-    ) -> Result<RowChoice> {
-        Ok(match &self.rows {
-            Rows::Same => RowChoice::Same,
-            Rows::Index(index) => {
-                check.extents("row_adapter", index.extents(), [rows])?;
-                let elements = index.acquire(queue, guards)?;
-                check.contiguous("row_adapter", &elements)?;
-                check.alignment("row_adapter", &elements)?;
-                RowChoice::Index { address: elements.address, rows }
-            }
-            Rows::Segments(segments) => {
-                let elements = segments.acquire(queue, guards)?;
-                check.contiguous("segments", &elements)?;
-                check.alignment("segments", &elements)?;
-                RowChoice::Segments { address: elements.address, count: elements.extents[0] }
-            }
+        let (element_type, dropout) = (T::TYPE, self.dropout);
+        let (algorithm, flags, slab_bytes) = (self.algorithm, self.flags, self.slab_bytes);
+        Ok(ForwardProblem {
+            batches,
+            m,
+            k,
+            x,
+            targets,
+            rows,
+            status,
+            dropout,
+            element_type,
+            algorithm,
+            flags,
+            slab_bytes,
         })
     }
 }
 
 /// The intermediate has a size that can be counted, whatever strides of 0 make of the factors' extents.
-fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem]) -> Result<()> {
-    let ranks = targets.iter().map(|target| target.max_rank).fold(0, usize::saturating_add);
+fn check_ranks(check: Check, rows: usize, targets: &[TargetProblem<'_>]) -> Result<()> {
+    let ranks = targets.iter().map(TargetProblem::most_rank).fold(0, usize::saturating_add);
     if rows.saturating_mul(ranks) <= LARGEST {
         return Ok(());
     }
@@ -107,6 +88,21 @@ pub(crate) fn broadcast(mut elements: Elements<3>, batches: usize) -> Elements<3
     elements
 }
 
+/// An input of these extents, one for all batches or one for each.
+pub(crate) fn input(
+    check: Check,
+    batches: usize,
+    name: &'static str,
+    elements: Elements<3>,
+    shape: [usize; 2],
+) -> Result<Elements<3>> {
+    check.batched(name, elements.extents, batches, shape)?;
+    check.stride(name, &elements)?;
+    check.alignment(name, &elements)?;
+    check.size(name, &elements)?;
+    Ok(broadcast(elements, batches))
+}
+
 /// A row for each batch: [batches, n] as [batches, 1, n].
 pub(crate) fn as_rows(rows: Elements<2>) -> Elements<3> {
     let ([batches, columns], [pitch, step]) = (rows.extents, rows.strides);
@@ -121,24 +117,19 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
         [batches, m, k]: [usize; 3],
         queue: Option<&'s Q>,
         guards: &mut Vec<Guard<'s>>,
-    ) -> Result<TargetProblem> {
+    ) -> Result<TargetProblem<'s>> {
         let n = self.y.extents()[2];
         check.extents("y", self.y.extents(), [batches, m, n])?;
         let y = self.y.acquire(queue, guards)?;
         check.stride("y", &y)?;
         check.alignment("y", &y)?;
         check.size("y", &y)?;
-        let input = |name, elements: Elements<3>, rows, columns| {
-            check.batched(name, elements.extents, batches, [rows, columns])?;
-            check.stride(name, &elements)?;
-            check.alignment(name, &elements)?;
-            check.size(name, &elements)?;
-            Ok::<_, Error>(broadcast(elements, batches))
-        };
+        let input = |name, elements, rows, columns| input(check, batches, name, elements, [rows, columns]);
         let base = match &self.base {
             Base::None => BaseKind::None,
             Base::InY => BaseKind::InY,
             Base::Dense(w) => BaseKind::Dense(input("w", w.acquire(queue, guards)?, n, k)?),
+            Base::Quantized(w) => BaseKind::Quantized(w.problem(check.0, "w", [n, k], queue, guards)?),
         };
         let bias = match &self.bias {
             None => None,
@@ -153,32 +144,45 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             Adapters::One { a, b, scale } => {
                 let (a, b) = (a.acquire(queue, guards)?, b.acquire(queue, guards)?);
                 let rank = a.extents[1];
+                let keeps_rank = self.middle.as_ref().is_none_or(Middle::keeps_rank);
+                let after = if keeps_rank { rank } else { b.extents[2] };
                 check.rank(rank)?;
+                check.rank(after)?;
                 AdapterChoice::One(AdapterProblem {
                     a: input("a", a, rank, k)?,
-                    b: input("b", b, n, rank)?,
+                    b: input("b", b, n, after)?,
                     scale: *scale,
                 })
             }
             Adapters::Table { table, device } => {
-                if !table.entries().is_empty() {
-                    check.extents("table", table.shape, [n, k])?;
-                }
-                check.extents("table on the device", device.extents(), [table.entries().len()])?;
-                let elements = device.acquire(queue, guards)?;
-                check.contiguous("table on the device", &elements)?;
-                check.alignment("table on the device", &elements)?;
-                AdapterChoice::Table {
-                    address: elements.address,
-                    adapters: table.adapters.clone(),
-                    max_rank: table.max_rank,
-                }
+                AdapterChoice::Table(table.problem(check, [n, k], device, queue, guards)?)
+            }
+        };
+        let middle = match (&self.middle, &adapters) {
+            (None, _) => None,
+            (Some(middle), AdapterChoice::One(adapter)) => {
+                let ranks = [adapter.rank(), adapter.b.extents[2]];
+                Some(middle.problem(check, [batches, m], ranks, queue, guards)?)
+            }
+            (Some(_), other) => {
+                return Err(Error::Argument {
+                    operation: check.0,
+                    argument: "a middle",
+                    expected: "one for a target with one adapter".into(),
+                    got: match other {
+                        AdapterChoice::Table(_) => "that of a table",
+                        _ => "that of no adapter",
+                    }
+                    .into(),
+                });
             }
         };
         let max_rank = match &adapters {
             AdapterChoice::None => 0,
-            AdapterChoice::One(adapter) => adapter.rank(),
-            AdapterChoice::Table { max_rank, .. } => *max_rank,
+            AdapterChoice::One(adapter) => {
+                middle.as_ref().map_or(adapter.rank(), |middle| middle.columns(adapter.rank()))
+            }
+            AdapterChoice::Table(table) => table.max_rank,
         };
         let output = |elements: Elements<3>, element_type| {
             check.extents("saved h", elements.extents, [batches, m, max_rank])?;
@@ -200,6 +204,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             bias,
             row_scale,
             adapters,
+            middle,
             max_rank,
             saved_h,
             element_type,
@@ -209,12 +214,12 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
 }
 
 /// A checked call whose operands have addresses.
-pub(crate) struct ForwardProblem {
+pub(crate) struct ForwardProblem<'a> {
     pub batches: usize,
     pub m: usize,
     pub k: usize,
     pub x: Elements<3>,
-    pub targets: Vec<TargetProblem>,
+    pub targets: Vec<TargetProblem<'a>>,
     pub rows: RowChoice,
     /// Of a [`StatusRecord`], or 0.
     pub status: u64,
@@ -222,10 +227,11 @@ pub(crate) struct ForwardProblem {
     element_type: ElementType,
     algorithm: i32,
     flags: u32,
+    slab_bytes: usize,
 }
 
-pub(crate) struct TargetProblem {
-    pub base: BaseKind,
+pub(crate) struct TargetProblem<'a> {
+    pub base: BaseKind<'a>,
     pub y: Elements<3>,
     pub n: usize,
     /// [batches, 1, n]
@@ -233,6 +239,8 @@ pub(crate) struct TargetProblem {
     /// [batches, 1, n] of f32
     pub row_scale: Option<Elements<3>>,
     pub adapters: AdapterChoice,
+    pub middle: Option<MiddleProblem>,
+    /// Columns of H.
     pub max_rank: usize,
     /// [batches, m, max_rank]
     pub saved_h: Option<(Elements<3>, ElementType)>,
@@ -240,30 +248,41 @@ pub(crate) struct TargetProblem {
     adapter_element_type: ElementType,
 }
 
-pub(crate) enum BaseKind {
+pub(crate) enum BaseKind<'a> {
     None,
     Dense(Elements<3>),
+    Quantized(QuantizedProblem<'a>),
     InY,
+}
+
+impl BaseKind<'_> {
+    /// What it reads of its own.
+    pub fn operands(&self, name: impl Fn(&str) -> String) -> Vec<Operand> {
+        match self {
+            BaseKind::None | BaseKind::InY => Vec::new(),
+            BaseKind::Dense(w) => vec![Operand::new(name("w"), *w)],
+            BaseKind::Quantized(w) => w.operands(name),
+        }
+    }
+
+    /// The kind, a W in memory, and a quantised one, as the C side reads them.
+    pub fn descriptor(&self, element_type: ElementType) -> (i32, ffi::pk_matrix, ffi::pk_lora_quantized) {
+        match self {
+            BaseKind::None => (ffi::PK_LORA_BASE_NONE, Default::default(), Default::default()),
+            BaseKind::InY => (ffi::PK_LORA_BASE_IN_Y, Default::default(), Default::default()),
+            BaseKind::Dense(w) => (ffi::PK_LORA_BASE_DENSE, w.matrix(element_type), Default::default()),
+            BaseKind::Quantized(w) => (ffi::PK_LORA_BASE_QUANTIZED, Default::default(), w.descriptor()),
+        }
+    }
 }
 
 pub(crate) enum AdapterChoice {
     None,
     One(AdapterProblem),
-    /// `address` of the entries in the queue's memory; `adapters` as the host knows them.
-    Table {
-        address: u64,
-        adapters: Vec<AdapterProblem>,
-        max_rank: usize,
-    },
+    Table(TableProblem),
 }
 
-pub(crate) enum RowChoice {
-    Same,
-    Index { address: u64, rows: usize },
-    Segments { address: u64, count: usize },
-}
-
-impl ForwardProblem {
+impl ForwardProblem<'_> {
     pub(super) fn check_disjoint(&self, workspace: u64, workspace_bytes: usize) -> Result<()> {
         let many = self.targets.len() > 1;
         let name = |operand: &str, i: usize| if many { format!("{operand} of target {i}") } else { operand.into() };
@@ -272,29 +291,22 @@ impl ForwardProblem {
             Operand::bytes("the workspace", workspace, workspace_bytes),
             Operand::bytes("the status", self.status, if self.status == 0 { 0 } else { size_of::<StatusRecord>() }),
         ];
-        match self.rows {
-            RowChoice::Same => {}
-            RowChoice::Index { address, rows } => inputs.push(Operand::bytes("row_adapter", address, rows * 4)),
-            RowChoice::Segments { address, count } => {
-                inputs.push(Operand::bytes("segments", address, count * size_of::<Segment>()));
-            }
-        }
+        inputs.extend(self.rows.operand());
         for (i, target) in self.targets.iter().enumerate() {
             outputs.push(Operand::new(name("y", i), target.y));
             outputs.extend(target.saved_h.map(|(h, _)| Operand::new(name("saved h", i), h)));
-            if let BaseKind::Dense(w) = target.base {
-                inputs.push(Operand::new(name("w", i), w));
-            }
+            inputs.extend(target.base.operands(|operand| name(operand, i)));
             if let Some(bias) = target.bias {
                 inputs.push(Operand::new(name("bias", i), bias));
             }
             if let Some(scale) = target.row_scale {
                 inputs.push(Operand::new(name("row_scale", i), scale));
             }
+            inputs.extend(target.middle.iter().flat_map(|middle| middle.operands(|part| name(part, i))));
             let adapters = match &target.adapters {
                 AdapterChoice::None => &[],
                 AdapterChoice::One(adapter) => std::slice::from_ref(adapter),
-                AdapterChoice::Table { address, adapters, .. } => {
+                AdapterChoice::Table(TableProblem { address, adapters, .. }) => {
                     let bytes = adapters.len() * size_of::<AdapterEntry>();
                     inputs.push(Operand::bytes(&name("table", i), *address, bytes));
                     adapters.as_slice()
@@ -320,7 +332,9 @@ impl ForwardProblem {
         if self.batches == 0 {
             // The C side reads no batches as one: without rows it does nothing as well.
             x.rows = 0;
-            targets.iter_mut().for_each(|target| (target.y.rows, target.saved_h.rows) = (0, 0));
+            targets.iter_mut().for_each(|target| {
+                (target.y.rows, target.saved_h.rows, target.middle.gate.rows) = (0, 0, 0);
+            });
         }
         let mut descriptor = ffi::pk_lora_forward_descriptor {
             size: size_of::<ffi::pk_lora_forward_descriptor>() as u64,
@@ -335,6 +349,7 @@ impl ForwardProblem {
             workspace_bytes: workspace_bytes as u64,
             status: self.status as *mut _,
             dropout: self.dropout.as_ref().map_or_else(Default::default, Dropout::descriptor),
+            slab_bytes: self.slab_bytes.try_into().unwrap_or(i64::MAX),
             ..Default::default()
         };
         match self.rows {
@@ -358,31 +373,32 @@ impl ForwardProblem {
     }
 }
 
-/// A pointer that says "given" to the C side, even where there is no element and so no address.
-fn present<T>(address: u64) -> *const T {
-    if address == 0 { std::ptr::without_provenance(align_of::<T>()) } else { address as *const T }
-}
+impl TargetProblem<'_> {
+    /// The larger of the columns of H and of what a middle makes of it.
+    fn most_rank(&self) -> usize {
+        match (&self.adapters, &self.middle) {
+            (AdapterChoice::One(adapter), Some(middle)) if middle.core.is_some() => {
+                self.max_rank.max(adapter.b.extents[2])
+            }
+            _ => self.max_rank,
+        }
+    }
 
-impl TargetProblem {
     fn descriptor(&self) -> ffi::pk_lora_target {
         let mut target = ffi::pk_lora_target {
             y: self.y.matrix(self.element_type),
             adapter_element_type: self.adapter_element_type as i32,
             ..Default::default()
         };
-        match &self.base {
-            BaseKind::None => target.base = ffi::PK_LORA_BASE_NONE,
-            BaseKind::InY => target.base = ffi::PK_LORA_BASE_IN_Y,
-            BaseKind::Dense(w) => {
-                target.base = ffi::PK_LORA_BASE_DENSE;
-                target.w = w.matrix(self.element_type);
-            }
-        }
+        (target.base, target.w, target.quantized) = self.base.descriptor(self.element_type);
         if let Some(bias) = &self.bias {
             target.bias = bias.matrix(self.element_type);
         }
         if let Some(scale) = &self.row_scale {
             target.row_scale = scale.matrix(ElementType::F32);
+        }
+        if let Some(middle) = &self.middle {
+            target.middle = middle.descriptor(self.adapter_element_type);
         }
         if let Some((h, element_type)) = &self.saved_h {
             target.saved_h = h.matrix(*element_type);
@@ -394,7 +410,7 @@ impl TargetProblem {
                 target.b = adapter.b.matrix(self.adapter_element_type);
                 target.scale = adapter.scale;
             }
-            AdapterChoice::Table { address, adapters, max_rank } => {
+            AdapterChoice::Table(TableProblem { address, adapters, max_rank }) => {
                 target.adapters = present(*address);
                 target.adapter_count = adapters.len() as i64;
                 target.max_rank = *max_rank as i64;

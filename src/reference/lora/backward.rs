@@ -2,11 +2,21 @@
 
 use std::sync::Mutex;
 
-use super::{SharedRows, factor, kept, tile};
+use super::middle::Middle;
+use super::{kept, report_bad_row, row_indices};
 use crate::lora::{Backward, BackwardProblem, BackwardTargetProblem, GradientProblem};
-use crate::reference::product::{TILE, Tile, View, for_each};
+use crate::reference::product::View;
 use crate::reference::{Number, Terms};
-use crate::{Cpu, Element, ElementType, Result};
+use crate::tensor::Elements;
+use crate::{Cpu, Element, ElementType, Result, StatusRecord};
+
+mod input;
+mod parameters;
+mod sums;
+mod tables;
+
+use input::Intermediate;
+use tables::TableRows;
 
 /// Value and Σ|terms| of every element of the gradients that [`crate::lora::backward`] would write, in row-major order; empty where one is not asked for.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +36,14 @@ pub struct TargetGradientTerms {
     pub b: Vec<Terms>,
     /// [batches or 1, 1, n]
     pub bias: Vec<Terms>,
+    /// Of the middle's λ, [batches or 1, 1, rank].
+    pub scale: Vec<Terms>,
+    /// Of its gate, [batches, m, rank].
+    pub gate: Vec<Terms>,
+    /// Of its core, [batches or 1, r_b, r_a].
+    pub core: Vec<Terms>,
+    /// Of A, [rank, k], and of B, [n, rank], of each adapter of a table.
+    pub table: Vec<[Vec<Terms>; 2]>,
 }
 
 /// A gradient of a call.
@@ -35,20 +53,34 @@ enum Output {
     A(usize),
     B(usize),
     Bias(usize),
+    Scale(usize),
+    Gate(usize),
+    Core(usize),
+    /// Of a target and an adapter of its table.
+    TableA(usize, usize),
+    TableB(usize, usize),
 }
 
 impl Output {
-    fn of(self, problem: &BackwardProblem) -> Option<&GradientProblem> {
+    fn of<'p>(self, problem: &'p BackwardProblem) -> Option<&'p GradientProblem> {
+        let of_table = |target: usize, adapter: usize, which: usize| {
+            problem.targets[target].table_gradients.as_ref()?.gradients[adapter][which].as_ref()
+        };
         match self {
             Output::X => problem.dx.as_ref(),
             Output::A(target) => problem.targets[target].a.as_ref(),
             Output::B(target) => problem.targets[target].b.as_ref(),
             Output::Bias(target) => problem.targets[target].bias.as_ref(),
+            Output::Scale(target) => problem.targets[target].scale.as_ref(),
+            Output::Gate(target) => problem.targets[target].gate.as_ref(),
+            Output::Core(target) => problem.targets[target].core.as_ref(),
+            Output::TableA(target, adapter) => of_table(target, adapter, 0),
+            Output::TableB(target, adapter) => of_table(target, adapter, 1),
         }
     }
 }
 
-/// What [`crate::lora::backward`] would write, with magnitudes. Writes nothing.
+/// What [`crate::lora::backward`] would write, with magnitudes; zeros for ranks that a list leaves out. Writes nothing.
 ///
 /// # Errors
 /// Those of [`crate::lora::backward`].
@@ -63,11 +95,17 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
         a: empty(Output::A(target)),
         b: empty(Output::B(target)),
         bias: empty(Output::Bias(target)),
+        scale: empty(Output::Scale(target)),
+        gate: empty(Output::Gate(target)),
+        core: empty(Output::Core(target)),
+        table: (0..problem.targets[target].table.as_ref().map_or(0, |table| table.adapters.len()))
+            .map(|adapter| [empty(Output::TableA(target, adapter)), empty(Output::TableB(target, adapter))])
+            .collect(),
     });
     let terms = Mutex::new(GradientTerms { x: empty(Output::X), targets: targets.collect() });
     // SAFETY: the call's views were proven, and nothing is written to them.
     unsafe {
-        run::<T, P, Terms>(&problem, |output, [batch, row, column], value| {
+        run::<T, P, Terms>(&problem, &mut StatusRecord::default(), |output, [batch, row, column], value| {
             let mut terms = terms.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
             let Some(gradient) = output.of(&problem) else { return };
             let [_, rows, columns] = gradient.elements.extents;
@@ -76,6 +114,11 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
                 Output::A(target) => &mut terms.targets[target].a,
                 Output::B(target) => &mut terms.targets[target].b,
                 Output::Bias(target) => &mut terms.targets[target].bias,
+                Output::Scale(target) => &mut terms.targets[target].scale,
+                Output::Gate(target) => &mut terms.targets[target].gate,
+                Output::Core(target) => &mut terms.targets[target].core,
+                Output::TableA(target, adapter) => &mut terms.targets[target].table[adapter][0],
+                Output::TableB(target, adapter) => &mut terms.targets[target].table[adapter][1],
             };
             list[(batch * rows + row) * columns + column] = value;
         });
@@ -87,14 +130,15 @@ pub fn backward_terms<T: Element, P: Element>(call: &Backward<'_, T, P, Cpu>) ->
 ///
 /// # Safety
 /// The problem's operands are in ordinary memory, and its outputs are disjoint from everything else.
-pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem) {
+pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem, record: &mut StatusRecord) {
     // SAFETY: the caller's; every element is written once, by one thread, after it was read.
     unsafe {
-        run::<T, P, f64>(problem, |output, index, value| {
+        run::<T, P, f64>(problem, record, |output, index, value| {
             let Some(gradient) = output.of(problem) else { return };
             match output {
                 Output::X | Output::Bias(_) => View::<T>::new(&gradient.elements).set(index, T::from_f64(value)),
-                Output::A(_) | Output::B(_) => View::<P>::new(&gradient.elements).set(index, P::from_f64(value)),
+                Output::Gate(_) => View::<f32>::new(&gradient.elements).set(index, f32::from_f64(value)),
+                _ => View::<P>::new(&gradient.elements).set(index, P::from_f64(value)),
             }
         });
     }
@@ -106,242 +150,83 @@ pub(crate) unsafe fn backward<T: Element, P: Element>(problem: &BackwardProblem)
 /// The problem's operands are in ordinary memory, and nobody writes to them but `write`, to the element it is called for.
 unsafe fn run<T: Element, P: Element, N: Number>(
     problem: &BackwardProblem,
+    record: &mut StatusRecord,
     write: impl Fn(Output, [usize; 3], N) + Sync,
 ) {
     let mut intermediates = Vec::new();
+    // SAFETY: the caller's.
+    let indices = unsafe { row_indices(&problem.rows, problem.batches * problem.m) };
     // SAFETY: the caller's.
     let weights = problem.weights.as_ref().map(|(samples, weights)| unsafe { samples.row_weights(*weights) });
     for (number, target) in problem.targets.iter().enumerate() {
         // SAFETY: the caller's.
         unsafe {
-            // dH = dY·B, [batches·m, rank]
-            let (dy, b) =
-                (View::<T>::new(&target.dy), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.b)));
-            let dy = |batch, row, i| dy.value([batch, row, i]);
-            let b = |batch, rank, i| b.map_or(0.0, |b| b.value([batch, i, rank]));
-            let dh = rows::<N>(problem, target.rank(), target.n, dy, b);
-            parameters::<T, P, N>(problem, number, &dh, weights.as_deref(), &write);
-            intermediates.push(dh);
+            let ranks = target.adapter.as_ref().map_or([0, 0], |adapter| [adapter.rank(), adapter.b.extents[2]]);
+            let middle = Middle::<P>::new(target.middle.as_ref(), problem.m, ranks, record);
+            sums::bias::<T, N>(problem, number, weights.as_deref(), &write);
+            if let Some(table) = &target.table {
+                report_bad_row(&table.adapters, &indices, record);
+                let rows = TableRows::new(table, &indices);
+                let dh = tables::parameters::<T, P, N>(problem, number, table, &rows, weights.as_deref(), &write);
+                intermediates.push(Intermediate { middle, dh, rows: Some(rows) });
+                continue;
+            }
+            let dh = parameters::parameters::<T, P, N>(problem, number, &middle, weights.as_deref(), &write);
+            intermediates.push(Intermediate { middle, dh, rows: None });
         }
     }
     if problem.dx.is_some() {
         // SAFETY: the caller's.
-        unsafe { input::<T, P, N>(problem, &intermediates, &write) };
+        unsafe { input::input::<T, P, N>(problem, &intermediates, &write) };
     }
 }
 
-/// `left·rightᵀ` for the rows of all batches, [batches·m, rank].
-fn rows<N: Number>(
-    problem: &BackwardProblem,
-    rank: usize,
-    depth: usize,
-    left: impl Fn(usize, usize, usize) -> f64 + Sync,
-    right: impl Fn(usize, usize, usize) -> f64 + Sync,
-) -> Vec<N> {
-    let (batches, m) = (problem.batches, problem.m);
-    let mut result = vec![N::default(); batches * m * rank];
-    let shared = SharedRows { address: result.as_mut_ptr(), pitch: rank };
-    let (row_tiles, rank_tiles) = (m.div_ceil(TILE), rank.div_ceil(TILE));
-    let operations = (batches * m * rank).saturating_mul(depth);
-    for_each(batches * row_tiles * rank_tiles, operations, Tile::<N>::new, |sums, work| {
-        let batch = work / (row_tiles * rank_tiles);
-        let (rows, ranks) = (tile(work / rank_tiles % row_tiles, m), tile(work % rank_tiles, rank));
-        sums.product(
-            [rows.len(), ranks.len(), depth],
-            |i, d| N::new(left(batch, rows.start + i, d)),
-            |j, d| right(batch, ranks.start + j, d),
-        );
-        for (i, row) in rows.clone().enumerate() {
-            for (j, rank) in ranks.clone().enumerate() {
-                // SAFETY: within the result; each element belongs to one tile.
-                unsafe { shared.set(batch * m + row, rank, sums.get(i, j)) };
-            }
-        }
-    });
-    result
+/// A number times the weight of its row, where rows have weights.
+fn weighed<N: Number>(weights: Option<&[f64]>, value: N, row: usize) -> N {
+    let Some(weights) = weights else { return value };
+    let mut weighed = N::default();
+    weighed.add_product(value, weights[row]);
+    weighed
 }
 
-/// The gradients of one target's A, B and bias.
+/// An element of x as the adapters see it, of a row of all batches.
 ///
 /// # Safety
-/// As [`run`].
-unsafe fn parameters<T: Element, P: Element, N: Number>(
+/// As [`run`], with an index within x's extents.
+unsafe fn kept_x<T: Element>(problem: &BackwardProblem, row: usize, column: usize) -> f64 {
+    let (x, index) = (View::<T>::new(&problem.x), [row / problem.m, row % problem.m, column]);
+    // SAFETY: the caller's.
+    unsafe { kept(&x, problem.dropout.as_ref(), problem.m, index) }
+}
+
+/// An element of a saved H, of a row of all batches.
+///
+/// # Safety
+/// As [`run`], with an index within its extents.
+unsafe fn saved<T: Element, N: Number>(
     problem: &BackwardProblem,
-    number: usize,
-    dh: &[N],
-    weights: Option<&[f64]>,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let target = &problem.targets[number];
-    let (k, rank) = (problem.k, target.rank());
-    let (x, dy) = (View::<T>::new(&problem.x), View::<T>::new(&target.dy));
-    let dropout = problem.dropout.as_ref();
-    let scale = target.adapter.as_ref().map_or(0.0, |adapter| f64::from(adapter.scale)) * factor(dropout);
-    let of_row = |row: usize| [row / problem.m, row % problem.m];
-    let weighed = |value: N, row: usize| match weights {
-        None => value,
-        Some(weights) => {
-            let mut weighed = N::default();
-            weighed.add_product(value, weights[row]);
-            weighed
+    (view, element_type): &(Elements<3>, ElementType),
+    row: usize,
+    column: usize,
+) -> N {
+    let index = [row / problem.m, row % problem.m, column];
+    // SAFETY: the caller's.
+    N::new(unsafe {
+        match element_type {
+            ElementType::F32 => View::<f32>::new(view).value(index),
+            _ => View::<T>::new(view).value(index),
         }
-    };
-    // SAFETY: the caller's.
-    let x = |row, column| unsafe { kept(&x, dropout, problem.m, [of_row(row)[0], of_row(row)[1], column]) };
-    // SAFETY: the caller's.
-    let dy = |row, column| unsafe { dy.value([of_row(row)[0], of_row(row)[1], column]) };
+    })
+}
+
+/// An element of U: of dY, times its column's row scale.
+///
+/// # Safety
+/// As [`run`], with an index within dY's extents.
+unsafe fn scaled_dy<T: Element>(target: &BackwardTargetProblem, index: [usize; 3]) -> f64 {
     // SAFETY: the caller's.
     unsafe {
-        if target.a.is_some() {
-            let dh = |row: usize, column: usize| weighed(dh[row * rank + column], row);
-            summed_rows::<P, N>(problem, Output::A(number), [rank, k], scale, dh, x, write);
-        }
-        if target.b.is_some() {
-            let h = intermediate::<T, P, N>(problem, target);
-            let h = |row: usize, column: usize| weighed(h[row * rank + column], row);
-            summed_rows::<P, N>(problem, Output::B(number), [rank, target.n], scale, h, dy, write);
-        }
-        if target.bias.is_some() {
-            let one = |row: usize, _: usize| weighed(N::new(1.0), row);
-            summed_rows::<T, N>(problem, Output::Bias(number), [1, target.n], 1.0, one, dy, write);
-        }
+        let dy = View::<T>::new(&target.dy).value(index);
+        target.row_scale.as_ref().map_or(dy, |scale| dy * View::<f32>::new(scale).value([index[0], 0, index[2]]))
     }
-}
-
-/// H of a target, [batches·m, rank], as it was saved or made again.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn intermediate<T: Element, P: Element, N: Number>(
-    problem: &BackwardProblem,
-    target: &BackwardTargetProblem,
-) -> Vec<N> {
-    let rank = target.rank();
-    if let Some((view, element_type)) = &target.h {
-        let value = |row: usize, column| {
-            let index = [row / problem.m, row % problem.m, column];
-            // SAFETY: the caller's.
-            N::new(unsafe {
-                match element_type {
-                    ElementType::F32 => View::<f32>::new(view).value(index),
-                    _ => View::<T>::new(view).value(index),
-                }
-            })
-        };
-        return (0..problem.batches * problem.m * rank).map(|i| value(i / rank, i % rank)).collect();
-    }
-    let (x, a) = (View::<T>::new(&problem.x), target.adapter.as_ref().map(|adapter| View::<P>::new(&adapter.a)));
-    rows(
-        problem,
-        rank,
-        problem.k,
-        // SAFETY: the caller's.
-        |batch, row, i| unsafe { kept(&x, problem.dropout.as_ref(), problem.m, [batch, row, i]) },
-        // SAFETY: the caller's.
-        |batch, rank, i| a.map_or(0.0, |a| unsafe { a.value([batch, rank, i]) }),
-    )
-}
-
-/// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch or of all where the gradient is one for all, to element (i, j) of a gradient; of B's to (j, i).
-///
-/// # Safety
-/// As [`run`].
-unsafe fn summed_rows<G: Element, N: Number>(
-    problem: &BackwardProblem,
-    output: Output,
-    [rows, columns]: [usize; 2],
-    scale: f64,
-    left: impl Fn(usize, usize) -> N + Sync,
-    right: impl Fn(usize, usize) -> f64 + Sync,
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let Some(gradient) = output.of(problem) else { return };
-    let view = View::<G>::new(&gradient.elements);
-    let groups = gradient.elements.extents[0];
-    let depth = if groups == 1 { problem.batches * problem.m } else { problem.m };
-    let (row_tiles, column_tiles) = (rows.div_ceil(TILE), columns.div_ceil(TILE));
-    let operations = (groups * rows * columns).saturating_mul(depth);
-    for_each(groups * row_tiles * column_tiles, operations, Tile::<N>::new, |sums, work| {
-        let group = work / (row_tiles * column_tiles);
-        let (rows, columns) = (tile(work / column_tiles % row_tiles, rows), tile(work % column_tiles, columns));
-        sums.product(
-            [rows.len(), columns.len(), depth],
-            |i, d| left(group * depth + d, rows.start + i),
-            |j, d| right(group * depth + d, columns.start + j),
-        );
-        for (i, row) in rows.clone().enumerate() {
-            for (j, column) in columns.clone().enumerate() {
-                let index = if matches!(output, Output::B(_)) { [group, column, row] } else { [group, row, column] };
-                let mut value = N::default();
-                value.add_product(sums.get(i, j), scale);
-                if gradient.accumulate {
-                    // SAFETY: an index within the gradient's extents.
-                    value.add(N::new(unsafe { view.value(index) }));
-                }
-                write(output, index, value);
-            }
-        }
-    });
-}
-
-/// The gradient of x, of every target's dH.
-///
-/// # Safety
-/// As [`run`].
-unsafe fn input<T: Element, P: Element, N: Number>(
-    problem: &BackwardProblem,
-    intermediates: &[Vec<N>],
-    write: &(impl Fn(Output, [usize; 3], N) + Sync),
-) {
-    let Some(gradient) = &problem.dx else { return };
-    let (batches, m, k) = (problem.batches, problem.m, problem.k);
-    let view = View::<T>::new(&gradient.elements);
-    let (row_tiles, column_tiles) = (m.div_ceil(TILE), k.div_ceil(TILE));
-    let depth: usize = problem.targets.iter().map(|target| target.n).sum();
-    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE], vec![N::default(); TILE * TILE]);
-    let operations = (batches * m * k).saturating_mul(depth.max(1));
-    for_each(batches * row_tiles * column_tiles, operations, state, |(product, base, branch), work| {
-        let batch = work / (row_tiles * column_tiles);
-        let (rows, columns) = (tile(work / column_tiles % row_tiles, m), tile(work % column_tiles, k));
-        let extents = |depth| [rows.len(), columns.len(), depth];
-        base.fill(N::default());
-        branch.fill(N::default());
-        let add = |sums: &mut [N], product: &Tile<N>, scale: f64| {
-            for i in 0..rows.len() {
-                for j in 0..columns.len() {
-                    sums[i * TILE + j].add_product(product.get(i, j), scale);
-                }
-            }
-        };
-        for (target, dh) in problem.targets.iter().zip(intermediates) {
-            // SAFETY: indices within the extents of dY, W and A.
-            unsafe {
-                if let Some(w) = &target.w {
-                    let (dy, w) = (View::<T>::new(&target.dy), View::<T>::new(w));
-                    let dy = |i, d| N::new(dy.value([batch, rows.start + i, d]));
-                    product.product(extents(target.n), dy, |j, d| w.value([batch, d, columns.start + j]));
-                    add(base, product, 1.0);
-                }
-                if let Some(adapter) = target.adapter.as_ref().filter(|adapter| adapter.rank() > 0) {
-                    let a = View::<P>::new(&adapter.a);
-                    let dh = |i, rank| dh[(batch * m + rows.start + i) * target.rank() + rank];
-                    product.product(extents(target.rank()), dh, |j, rank| a.value([batch, rank, columns.start + j]));
-                    add(branch, product, f64::from(adapter.scale) * factor(problem.dropout.as_ref()));
-                }
-            }
-        }
-        for (i, row) in rows.clone().enumerate() {
-            for (j, column) in columns.clone().enumerate() {
-                let mut value = base[i * TILE + j];
-                if problem.dropout.as_ref().is_none_or(|dropout| dropout.keeps(batch * m + row, column)) {
-                    value.add(branch[i * TILE + j]);
-                }
-                if gradient.accumulate {
-                    // SAFETY: an index within the gradient's extents.
-                    value.add(N::new(unsafe { view.value([batch, row, column]) }));
-                }
-                write(Output::X, [batch, row, column], value);
-            }
-        }
-    });
 }

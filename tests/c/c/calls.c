@@ -69,6 +69,26 @@ const char *c_merge(void) {
   pk_chip chip = {.size = sizeof chip};
   CHECK(pk_queue_chip(&call.queue, &chip) == PK_OK);
   CHECK(pk_lora_merge_pick(&chip, &merge, &choice) == PK_OK && choice.rounding_steps >= 2);
+
+  // Under a row scale, with a scale of the rank between the factors.
+  float of_rank[1] = {4.0f}, of_rows[2] = {2.0f, 0.5f};
+  const pk_lora_middle middle = {.has = PK_LORA_MIDDLE_SCALE, .scale = matrix(of_rank, 1, 1)};
+  uint64_t bytes = 1;
+  merge.size = sizeof merge;
+  merge.residual = (pk_matrix){.rows = 0};
+  merge.row_scale = matrix(of_rows, 1, 2);
+  CHECK(pk_lora_merge_workspace(&merge, &bytes) == PK_OK && bytes == 0);
+  merge.middles = &middle;
+  CHECK(pk_lora_merge_workspace(&merge, &bytes) == PK_OK && bytes == PK_WORKSPACE_ALIGNMENT);
+  merge.workspace = call.workspace;
+  merge.workspace_bytes = bytes;
+  merge.status = &call.status;
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_OK);
+  for (int i = 0; i < 6; ++i) CHECK(call.w[i] == of_rows[i / 3] * ((float)(i % 3 == i / 3) + (i < 3 ? 2.0f : -2.0f)));
+  CHECK(pk_lora_unmerge(&call.queue, &merge) == PK_OK && call.status.failure == 0);
+  for (int i = 0; i < 6; ++i) CHECK(call.w[i] == (float)(i % 3 == i / 3));
+  of_rows[1] = 0.0f;
+  CHECK(pk_lora_unmerge(&call.queue, &merge) == PK_OK && call.status.failure == (~UINT64_C(1) << 8 | PK_FAILURE_ZERO_ROW_SCALE));
   return NULL;
 }
 

@@ -69,7 +69,15 @@ static const char *forward_refusals(void) {
   REFUSED(call.forward.x.element_type = 0, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: ");
   REFUSED(call.target.adapter_element_type = PK_F16, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: adapters of element type 2 (f16), expected f32 or f32");
   REFUSED(call.target.w.element_type = PK_BF16, PK_ERROR_ELEMENT_TYPE, "pk_lora_forward: w has element type 3 (bf16), expected f32");
-  REFUSED(call.target.base = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: base is 3, expected 0 (none), 1 (dense) or 2 (in y)");
+  REFUSED(call.target.base = 4, PK_ERROR_ARGUMENT, "pk_lora_forward: base is 4, expected 0 (none), 1 (dense), 2 (in y) or 3 (quantised)");
+  REFUSED(call.target.base = PK_LORA_BASE_QUANTIZED, PK_ERROR_ARGUMENT, "pk_lora_forward: block is 0, expected a power of two from 16 to 4096");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64), PK_ERROR_ARGUMENT, "pk_lora_forward: block is 64, expected one that divides 6 elements, or short_block");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64, call.target.quantized.short_block = 1), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: book has codes of 0 bits, expected 2, 3, 4 or 8");
+  REFUSED((call.target.base = PK_LORA_BASE_QUANTIZED, call.target.quantized.block = 64, call.target.quantized.short_block = 1, call.target.quantized.book.bits = 4), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: book has no values");
+  REFUSED(call.forward.slab_bytes = -1, PK_ERROR_ARGUMENT, "pk_lora_forward: slab_bytes is -1, expected at least 0");
+  REFUSED(call.forward.algorithm = 5, PK_ERROR_ALGORITHM, "pk_lora_forward: algorithm 5 (lora_forward_quantized_small) is for a quantised W, this call has none");
   REFUSED(call.target.y.rows = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: y is [3, 2], expected [2, 2]");
   REFUSED(call.target.y.data = NULL, PK_ERROR_ARGUMENT, "pk_lora_forward: y is at address ");
   REFUSED(call.target.y.data = (char *)call.y + 2, PK_ERROR_ARGUMENT, "pk_lora_forward: y is at address ");
@@ -84,6 +92,26 @@ static const char *forward_refusals(void) {
   REFUSED(call.forward.size = UINT64_MAX, PK_ERROR_VERSION, "pk_lora_forward: the descriptor says that it has 18446744073709551615 bytes");
   REFUSED((call.forward.x.rows = INT64_MAX, call.target.y.rows = INT64_MAX), PK_ERROR_ARGUMENT, "pk_lora_forward: x is [9223372036854775807, 3] with strides 3 and 1 and batch stride 0, expected at most 2^48 each");
   REFUSED(call.target.y.row_stride = 1, PK_ERROR_ARGUMENT, "pk_lora_forward: y is [2, 2] with row stride 1 and column stride 1, expected every element in a place of its own");
+  // What lies between A [1, 3] and B [2, 1].
+  static const int32_t beyond[1] = {1}, twice[2] = {0, 0};
+  REFUSED(call.target.middle.has = 32, PK_ERROR_ARGUMENT, "pk_lora_forward: middle.has is 0x20, expected a subset of 0x1f with at most one of 0x1 and 0x2");
+  REFUSED(call.target.middle.has = 3, PK_ERROR_ARGUMENT, "pk_lora_forward: middle.has is 0x3, expected ");
+  REFUSED(call.target.middle.has = PK_LORA_MIDDLE_RANKS | PK_LORA_MIDDLE_CORE, PK_ERROR_ARGUMENT, "pk_lora_forward: a middle has both a list of ranks and a core, expected at most one");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_RANKS, call.target.middle.rank_count = -1), PK_ERROR_ARGUMENT, "pk_lora_forward: a list of -1 ranks of 3 elements, expected at least 0");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_RANKS, call.target.middle.rank_count = 1), PK_ERROR_ARGUMENT, "pk_lora_forward: the list of ranks is null");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = beyond, call.target.middle.rank_count = 1), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: entry 0 of the list of ranks is 1, expected 0 to 0");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = twice, call.target.middle.rank_count = 2), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: a list of 2 ranks of an adapter of rank 1, expected each rank once");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_HOST_RANKS, call.target.middle.ranks = twice, call.target.middle.rank_count = 2, call.target.a.rows = call.target.b.columns = 3,
+           call.target.a.row_stride = 0, call.target.b.row_stride = 0),
+          PK_ERROR_ARGUMENT, "pk_lora_forward: the list of ranks has 0 more than once, expected each rank once");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_SCALE, call.target.middle.scale = matrix(call.a, 1, 2)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.scale is [1, 2], expected [1, 1]");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_SCALE, call.target.middle.scale = matrix(NULL, 1, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.scale is at address ");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_GATE, call.target.middle.gate = matrix(call.a, 1, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.gate is [1, 1], expected [2, 1]");
+  REFUSED((call.target.middle.has = PK_LORA_MIDDLE_CORE, call.target.middle.core = matrix(call.a, 2, 1)), PK_ERROR_ARGUMENT, "pk_lora_forward: middle.core is [2, 1], expected [1, 1]");
+  REFUSED((call.forward.row_adapter = rows, call.target.adapters = &adapter, call.target.adapter_count = 1, call.target.middle.has = PK_LORA_MIDDLE_SCALE), PK_ERROR_ARGUMENT,
+          "pk_lora_forward: a target has both a table of adapters and a middle, expected at most one");
   REFUSED(call.forward.status = (pk_status_record *)((char *)&call + 4), PK_ERROR_ARGUMENT, "pk_lora_forward: status is at address ");
   return NULL;
 }
@@ -126,6 +154,30 @@ static const char *merge_refusals(void) {
   merge = right;
   merge.algorithm = -4;
   CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ALGORITHM);
+  // A gate belongs to tokens; a row scale of other rows, a status between two; a middle needs a workspace.
+  pk_lora_middle middle = {.has = PK_LORA_MIDDLE_GATE, .gate = matrix(call.x, 0, 1)};
+  char text[512];
+  merge = right;
+  merge.middles = &middle;
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ARGUMENT);
+  pk_last_error(text, sizeof text);
+  CHECK(strstr(text, "pk_lora_merge: the middle of adapter 0 has a gate, which belongs to tokens, expected none") == text);
+  middle = (pk_lora_middle){.has = PK_LORA_MIDDLE_SCALE, .scale = matrix(call.b, 1, 2)};
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ARGUMENT);
+  middle.scale = matrix(call.b, 1, 1);
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_WORKSPACE);
+  merge.workspace = call.workspace;
+  merge.workspace_bytes = 255;
+  CHECK(pk_lora_unmerge(&call.queue, &merge) == PK_ERROR_WORKSPACE);
+  merge.workspace_bytes = 256;
+  merge.row_scale = matrix(call.b, 1, 3);
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ARGUMENT);
+  merge.row_scale = matrix(call.w, 1, 2);
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ARGUMENT);
+  merge.row_scale = (pk_matrix){.rows = 0};
+  merge.status = (pk_status_record *)(void *)((char *)&call.status + 4);
+  CHECK(pk_lora_merge(&call.queue, &merge) == PK_ERROR_ARGUMENT);
+  CHECK(pk_lora_merge_workspace(&right, NULL) == PK_ERROR_ARGUMENT && pk_lora_merge_workspace(NULL, &call.forward.workspace_bytes) == PK_ERROR_ARGUMENT);
   for (int i = 0; i < 6; ++i) CHECK(call.w[i] == (float)(i % 3 == i / 3));
   merge = right;
   CHECK(pk_lora_merge(&call.queue, &merge) == PK_OK && call.w[0] == 3.0f);

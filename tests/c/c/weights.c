@@ -1,10 +1,11 @@
-// Quantisation and row norms from C: what they compute, and what is refused with which text and nothing written.
+// Quantisation, row norms and the magnitude's gradient from C: what they compute, and what is refused with which text and nothing written.
 #include <math.h>
 
 #include "check.h"
 
 const char *c_quantize(void);
 const char *c_weight_norm(void);
+const char *c_magnitude_gradient(void);
 
 typedef struct Quantize {
   float values[4], boundaries[3], weights[32], absmax[2], offset;
@@ -215,5 +216,86 @@ const char *c_weight_norm(void) {
   CHECK(pk_lora_weight_norm_pick(&old, &call.descriptor, &choice) == PK_ERROR_ALGORITHM);
   CHECK(pk_lora_weight_norm(&call.queue, NULL) == PK_ERROR_ARGUMENT && pk_lora_weight_norm_workspace(&call.descriptor, NULL) == PK_ERROR_ARGUMENT);
   CHECK(pk_lora_weight_norm_pick(&old, &call.descriptor, NULL) == PK_ERROR_ARGUMENT && pk_lora_weight_norm_pick(NULL, &call.descriptor, &choice) == PK_ERROR_VERSION);
+  return NULL;
+}
+
+typedef struct Magnitude {
+  float dy[4], y[4], bias[2], magnitude[2], gradient[2];
+  pk_queue queue;
+  pk_lora_magnitude_gradient_descriptor descriptor;
+  pk_status_record status;
+  _Alignas(256) float workspace[64];
+} Magnitude;
+
+static void fill_magnitude(Magnitude *call) {
+  static const float dy[4] = {1, 2, 3, -1}, y[4] = {5, 1, 7, 3};
+  memset(call, 0, sizeof *call);
+  memcpy(call->dy, dy, sizeof dy);
+  memcpy(call->y, y, sizeof y);
+  call->bias[0] = call->bias[1] = 1.0f;
+  call->magnitude[0] = 2.0f, call->magnitude[1] = -4.0f;
+  call->gradient[0] = call->gradient[1] = -7.0f;
+  call->queue = (pk_queue){.size = sizeof(pk_queue), .kind = PK_QUEUE_EMULATOR, .stream = 4};
+  call->descriptor = (pk_lora_magnitude_gradient_descriptor){.size = sizeof(pk_lora_magnitude_gradient_descriptor),
+                                                             .dy = matrix(call->dy, 2, 2),
+                                                             .y = matrix(call->y, 2, 2),
+                                                             .bias = matrix(call->bias, 1, 2),
+                                                             .magnitude = matrix(call->magnitude, 1, 2),
+                                                             .dmagnitude = matrix(call->gradient, 1, 2),
+                                                             .mode = PK_GRADIENT_OVERWRITE,
+                                                             .workspace = call->workspace,
+                                                             .workspace_bytes = sizeof call->workspace,
+                                                             .status = &call->status};
+}
+
+#define MAGNITUDE_REFUSED(change, expected, text)                                                                              \
+  do {                                                                                                                         \
+    fill_magnitude(&call);                                                                                                     \
+    change;                                                                                                                    \
+    CHECK(pk_lora_magnitude_gradient(&call.queue, &call.descriptor) == expected);                                              \
+    char said[512];                                                                                                            \
+    pk_last_error(said, sizeof said);                                                                                          \
+    CHECK(strncmp(said, "pk_lora_magnitude_gradient: " text, strlen("pk_lora_magnitude_gradient: " text)) == 0);               \
+    CHECK(call.gradient[0] == -7.0f && call.gradient[1] == -7.0f && call.status.failure == 0 && call.workspace[0] == 0.0f);    \
+  } while (0)
+
+const char *c_magnitude_gradient(void) {
+  Magnitude call;
+  uint64_t bytes = 0;
+  pk_kernel_choice choice;
+  pk_chip chip = {.size = sizeof chip};
+  fill_magnitude(&call);
+  CHECK(pk_lora_magnitude_gradient_workspace(&call.descriptor, &bytes) == PK_OK && bytes == 8);
+  CHECK(pk_lora_magnitude_gradient(&call.queue, &call.descriptor) == PK_OK && call.gradient[0] == 11.0f && call.gradient[1] == 0.5f && call.status.failure == 0);
+  fill_magnitude(&call);
+  call.descriptor.mode = PK_GRADIENT_ACCUMULATE;
+  call.descriptor.bias = (pk_matrix){0};
+  call.magnitude[1] = 0.0f;
+  CHECK(pk_lora_magnitude_gradient(&call.queue, &call.descriptor) == PK_OK && call.gradient[0] == 6.0f && call.gradient[1] == -7.0f);
+  CHECK(call.status.failure == (~UINT64_C(1) << 8 | PK_FAILURE_ZERO_MAGNITUDE));
+
+  MAGNITUDE_REFUSED(call.descriptor.flags = 16, PK_ERROR_ARGUMENT, "flags are 0x10");
+  MAGNITUDE_REFUSED(call.descriptor.mode = PK_GRADIENT_NONE, PK_ERROR_ARGUMENT, "mode is 0, expected 1 (overwrite) or 2 (accumulate)");
+  MAGNITUDE_REFUSED(call.descriptor.batch_count = -1, PK_ERROR_ARGUMENT, "-1 batches, expected none below 0");
+  MAGNITUDE_REFUSED(call.descriptor.dy.element_type = PK_F64, PK_ERROR_ELEMENT_TYPE, "element type 4 (f64)");
+  MAGNITUDE_REFUSED(call.descriptor.y.element_type = PK_F16, PK_ERROR_ELEMENT_TYPE, "y has element type 2 (f16), expected f32");
+  MAGNITUDE_REFUSED(call.descriptor.y.rows = 1, PK_ERROR_ARGUMENT, "y is [1, 2], expected [2, 2]");
+  MAGNITUDE_REFUSED(call.descriptor.bias.columns = 1, PK_ERROR_ARGUMENT, "bias is [1, 1], expected [1, 2]");
+  MAGNITUDE_REFUSED(call.descriptor.bias.columns = 0, PK_ERROR_ARGUMENT, "bias is [1, 0], expected [1, 2]");
+  MAGNITUDE_REFUSED(call.descriptor.magnitude.columns = 1, PK_ERROR_ARGUMENT, "magnitude is [1, 1], expected [1, 2]");
+  MAGNITUDE_REFUSED(call.descriptor.magnitude.data = NULL, PK_ERROR_ARGUMENT, "magnitude is at address");
+  MAGNITUDE_REFUSED(call.descriptor.dmagnitude.column_stride = 0, PK_ERROR_ARGUMENT, "dmagnitude is [1, 2] with row stride 2 and column stride 0");
+  MAGNITUDE_REFUSED(call.descriptor.dmagnitude.data = call.y + 3, PK_ERROR_ARGUMENT, "dmagnitude and y share the byte at address");
+  MAGNITUDE_REFUSED((call.descriptor.batch_count = 2, call.descriptor.magnitude.batch_stride = 2), PK_ERROR_ARGUMENT, "dmagnitude is one for all batches, expected one for each of 2");
+  MAGNITUDE_REFUSED((call.descriptor.batch_count = INT64_C(1) << 50), PK_ERROR_ARGUMENT, "1125899906842624 batches of [2, 2], expected at most 2^48 rows");
+  MAGNITUDE_REFUSED(call.descriptor.workspace = NULL, PK_ERROR_WORKSPACE, "the workspace has 256 bytes at");
+  MAGNITUDE_REFUSED(call.descriptor.workspace_bytes = 7, PK_ERROR_WORKSPACE, "the workspace has 7 bytes at");
+  MAGNITUDE_REFUSED(call.descriptor.status = (pk_status_record *)(void *)((char *)&call.status + 4), PK_ERROR_ARGUMENT, "status is at address");
+  MAGNITUDE_REFUSED(call.descriptor.algorithm = 7, PK_ERROR_ALGORITHM, "algorithm 7 does not exist");
+  fill_magnitude(&call);
+  CHECK(pk_queue_chip(&call.queue, &chip) == PK_OK);
+  CHECK(pk_lora_magnitude_gradient_pick(&chip, &call.descriptor, &choice) == PK_OK && strcmp(choice.name, "lora_magnitude_gradient_simt") == 0 && choice.algorithm == 1);
+  CHECK(pk_lora_magnitude_gradient_pick(&chip, &call.descriptor, NULL) == PK_ERROR_ARGUMENT && pk_lora_magnitude_gradient_pick(NULL, &call.descriptor, &choice) == PK_ERROR_VERSION);
+  CHECK(pk_lora_magnitude_gradient(&call.queue, NULL) == PK_ERROR_ARGUMENT && pk_lora_magnitude_gradient_workspace(&call.descriptor, NULL) == PK_ERROR_ARGUMENT);
   return NULL;
 }

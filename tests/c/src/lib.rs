@@ -24,6 +24,8 @@ unsafe extern "C" {
     fn c_quantize() -> *const c_char;
     fn c_samples() -> *const c_char;
     fn c_weight_norm() -> *const c_char;
+    fn c_magnitude_gradient() -> *const c_char;
+    fn c_double_backward() -> *const c_char;
 }
 
 /// `pk_queue` or `pk_queue::kind`, and its size or offset.
@@ -67,5 +69,9 @@ tests! {
     /// Norms and weights of samples, and noise, and what they refuse.
     samples = c_samples,
     /// Row norms, and what they refuse.
-    weight_norm = c_weight_norm
+    weight_norm = c_weight_norm,
+    /// The gradient of a magnitude, and what it refuses.
+    magnitude_gradient = c_magnitude_gradient,
+    /// Second derivatives, and what they refuse.
+    double_backward = c_double_backward
 }

@@ -83,3 +83,13 @@ fn samples() {
 fn row_norms() {
     check(c_tests::weight_norm());
 }
+
+#[test]
+fn magnitudes() {
+    check(c_tests::magnitude_gradient());
+}
+
+#[test]
+fn second_derivatives() {
+    check(c_tests::double_backward());
+}

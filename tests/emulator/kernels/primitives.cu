@@ -81,6 +81,12 @@ PK_KERNEL void convert_values(const From* values, To* results, int64_t count) {
   for (int64_t i = first_element(); i < count; i += element_step()) store_global(results + i, from_float<To>(to_float(load_global(values + i))));
 }
 
+// Word i of results from values 2 * i and 2 * i + 1.
+template <class To>
+PK_KERNEL void convert_pairs(const float* values, uint32_t* results, int64_t words) {
+  for (int64_t i = first_element(); i < words; i += element_step()) store_global(results + i, pair_from_floats<To>(load_global(values + 2 * i), load_global(values + 2 * i + 1)));
+}
+
 PK_KERNEL void fuse_values(const float* a, const float* b, const float* c, float* results, int64_t count) {
   for (int64_t i = first_element(); i < count; i += element_step()) store_global(results + i, fma(load_global(a + i), load_global(b + i), load_global(c + i)));
 }
@@ -159,6 +165,13 @@ int32_t CONFORMANCE(convert)(const pk_queue* queue, int32_t to, int32_t from, co
   if (to == PK_BF16) return convert_values_on<bf16, float>(*queue, values, results, count);
   if (from == PK_F16) return convert_values_on<float, f16>(*queue, values, results, count);
   return convert_values_on<float, bf16>(*queue, values, results, count);
+}
+
+int32_t CONFORMANCE(convert_pairs)(const pk_queue* queue, int32_t to, const float* values, void* results, int64_t words) {
+  Staged operands(*queue);
+  values = operands.read_bytes("values", values, static_cast<uint64_t>(words) * 2 * sizeof(float));
+  results = operands.write_bytes("results", results, static_cast<uint64_t>(words) * sizeof(uint32_t));
+  return launch_staged(*queue, {"convert_pairs", {64, 1, 1}, 128, 0}, operands, to == PK_F16 ? convert_pairs<f16> : convert_pairs<bf16>, values, static_cast<uint32_t*>(results), words);
 }
 
 int32_t CONFORMANCE(fuse)(const pk_queue* queue, const float* a, const float* b, const float* c, float* results, int64_t count) {

@@ -4,6 +4,8 @@ use peft_kernels::lora::{Dropout, Segment};
 use peft_kernels::reference::Terms;
 use peft_kernels::{Element, Layout};
 
+use super::middle::case::{MiddleCase, MiddleSpec};
+use super::quantized::case::QuantizedCase;
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::compare;
 use crate::numbers::{Numbers, Random};
@@ -13,10 +15,28 @@ use crate::numbers::{Numbers, Random};
 pub enum Arrangement {
     /// Row-major without gaps.
     Plain,
-    /// Bit i of `orders`: whether operand i (x, w, y, a, b) is column-major; all with this gap and offset.
+    /// Bit i of `orders`: whether operand i (x, w, y, a, b, a gate, a core) is column-major; all with this gap and offset.
     Orders { orders: u32, gap: usize, offset: usize },
     /// Every operand by chance.
     Random,
+}
+
+impl Arrangement {
+    /// How an operand of this number lies.
+    pub fn place(self, random: &mut Random, operand: u32) -> Placement {
+        match self {
+            Arrangement::Plain => Placement::default(),
+            Arrangement::Orders { orders, gap, offset } => {
+                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
+            }
+            Arrangement::Random => Placement {
+                column_major: random.coin(),
+                gap: random.choose(&[0, 0, 1, 3, 8]),
+                offset: random.choose(&[0, 0, 1, 5]),
+                batch_gap: random.choose(&[0, 2]),
+            },
+        }
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +67,7 @@ pub struct TargetSpec {
     pub n: usize,
     pub base: BaseSpec,
     pub adapters: AdapterSpec,
+    pub middle: MiddleSpec,
     pub bias: BiasSpec,
     /// With a shared or batched row scale, laid out as a bias is.
     pub row_scale: BiasSpec,
@@ -58,6 +79,7 @@ impl TargetSpec {
             n,
             base: BaseSpec::Dense,
             adapters: AdapterSpec::One(rank),
+            middle: MiddleSpec::default(),
             bias: BiasSpec::None,
             row_scale: BiasSpec::None,
         }
@@ -70,6 +92,25 @@ pub enum RowSpec {
     /// For each row of each batch.
     Index(Vec<i32>),
     Segments(Vec<(usize, usize, Option<u32>)>),
+}
+
+impl RowSpec {
+    /// The adapter of a row of all batches, as an index into a table.
+    pub fn adapter_of(&self, row: usize) -> Option<i32> {
+        match self {
+            RowSpec::Same => Some(0),
+            RowSpec::Index(index) => Some(index[row]).filter(|&index| index != -1),
+            RowSpec::Segments(list) => {
+                let found = list.iter().find(|(begin, end, _)| (*begin..*end).contains(&row));
+                found.and_then(|segment| segment.2).map(|index| i32::try_from(index).unwrap_or(i32::MAX))
+            }
+        }
+    }
+
+    /// Its adapter of a table of so many.
+    pub fn entry_of(&self, row: usize, adapters: usize) -> Option<usize> {
+        usize::try_from(self.adapter_of(row)?).ok().filter(|&index| index < adapters)
+    }
 }
 
 /// In which type H is saved.
@@ -101,9 +142,11 @@ pub struct Spec {
     /// Probability, seed and offset.
     pub dropout: Option<(f32, u64, u64)>,
     pub saved: Saved,
+    /// For a quantised W.
+    pub slab_bytes: usize,
 }
 
-/// The kernels of the emulator and the device, by number; 0 is the one that `pick` chooses.
+/// The kernels of the emulator and the device for a W in memory, by number; 0 is the one that `pick` chooses.
 pub const ALGORITHMS: [i32; 5] = [0, 1, 2, 3, 4];
 
 impl Spec {
@@ -125,6 +168,7 @@ impl Spec {
             batch_invariant: false,
             dropout: None,
             saved: Saved::None,
+            slab_bytes: 0,
         }
     }
 
@@ -139,14 +183,7 @@ impl Spec {
 
     /// The adapter of a row of all batches, as an index into a table.
     pub fn adapter_of(&self, row: usize) -> Option<i32> {
-        match &self.rows {
-            RowSpec::Same => Some(0),
-            RowSpec::Index(index) => Some(index[row]).filter(|&index| index != -1),
-            RowSpec::Segments(list) => {
-                let found = list.iter().find(|(begin, end, _)| (*begin..*end).contains(&row));
-                found.and_then(|segment| segment.2).map(|index| i32::try_from(index).unwrap_or(i32::MAX))
-            }
-        }
+        self.rows.adapter_of(row)
     }
 
     /// The first row that names an adapter which a target's table lacks.
@@ -158,6 +195,15 @@ impl Spec {
             _ => false,
         };
         (0..self.batches * self.m).find(|&row| self.targets.iter().any(|target| lacks(target, row)))
+    }
+
+    /// The first entry of a list of ranks that names none.
+    pub fn first_bad_entry(&self) -> Option<usize> {
+        let of_target = |target: &TargetSpec| match target.adapters {
+            AdapterSpec::One(rank) => target.middle.first_bad_entry(rank),
+            _ => None,
+        };
+        self.targets.iter().filter_map(of_target).min()
     }
 }
 
@@ -175,7 +221,10 @@ impl<P> Factors<P> {
 
 pub struct TargetCase<T, P> {
     pub w: Option<Buffer<T>>,
+    /// Its lists, where the call is given them instead.
+    pub quantized: Option<QuantizedCase>,
     pub factors: Vec<Factors<P>>,
+    pub middle: MiddleCase<P>,
     pub bias: Option<Buffer<T>>,
     pub row_scale: Option<Buffer<f32>>,
     /// Where H goes, in either type.
@@ -188,6 +237,20 @@ pub enum RowCase {
     Same,
     Index(Buffer<i32>),
     Segments(Buffer<Segment>),
+}
+
+impl RowCase {
+    pub fn new(spec: &RowSpec) -> Self {
+        match spec {
+            RowSpec::Same => RowCase::Same,
+            RowSpec::Index(index) => RowCase::Index(Buffer::list(index)),
+            RowSpec::Segments(list) => {
+                let list: Vec<_> =
+                    list.iter().map(|&(begin, end, adapter)| Segment::new(begin..end, adapter)).collect();
+                RowCase::Segments(Buffer::list(&list))
+            }
+        }
+    }
 }
 
 /// The operands of a call, in buffers.
@@ -204,23 +267,14 @@ const W: u32 = 1;
 const Y: u32 = 2;
 const A: u32 = 3;
 const B: u32 = 4;
+const GATE: u32 = 5;
+const CORE: u32 = 6;
 
 impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
     pub fn new(spec: &Spec) -> Self {
         let mut random = Random(spec.seed);
         let batches_of = |operand: u32| if spec.shared >> operand & 1 == 1 { 1 } else { spec.batches };
-        let place = |random: &mut Random, operand: u32| match spec.arrangement {
-            Arrangement::Plain => Placement::default(),
-            Arrangement::Orders { orders, gap, offset } => {
-                Placement { column_major: orders >> operand & 1 == 1, gap, offset, batch_gap: gap }
-            }
-            Arrangement::Random => Placement {
-                column_major: random.coin(),
-                gap: random.choose(&[0, 0, 1, 3, 8]),
-                offset: random.choose(&[0, 0, 1, 5]),
-                batch_gap: random.choose(&[0, 2]),
-            },
-        };
+        let place = |random: &mut Random, operand: u32| spec.arrangement.place(random, operand);
         let numbers = spec.numbers;
         let (m, k) = (spec.m, spec.k);
         let layout = place(&mut random, X).layout([batches_of(X), m, k]);
@@ -246,10 +300,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let mut factors = |rank: usize, batched: bool| {
                 let batches = |operand| if batched { batches_of(operand) } else { 1 };
                 let a_layout = place(&mut random, A).layout([batches(A), rank, k]);
-                let b_layout = place(&mut random, B).layout([batches(B), n, rank]);
+                let after = target.middle.columns_of_b(rank);
+                let b_layout = place(&mut random, B).layout([batches(B), n, after]);
                 Factors {
                     a: Buffer::new(a_layout, |[_, _, i]| numbers.factor(&mut random, k, i + 1 == k)),
-                    b: Buffer::new(b_layout, |[_, _, i]| numbers.factor(&mut random, 16 * rank, i + 1 == rank)),
+                    b: Buffer::new(b_layout, |[_, _, i]| numbers.factor(&mut random, 16 * after, i + 1 == after)),
                     scale: numbers.scale(&mut random),
                 }
             };
@@ -281,7 +336,11 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 Numbers::Reals => numbers.scale(random),
             };
             let row_scale = row_scale.map(|layout| Buffer::new(layout, |_| one(&mut random)));
-            let max_rank = factors.iter().map(Factors::rank).max().unwrap_or(0);
+            let rank = factors.iter().map(Factors::rank).max().unwrap_or(0);
+            let of_middle = &mut Random(spec.seed + 78);
+            let places = [place(of_middle, GATE), place(of_middle, CORE)];
+            let middle = MiddleCase::new(&target.middle, numbers, spec.seed, [spec.batches, m, rank], places);
+            let max_rank = middle.ranks.len();
             let saved = place(&mut Random(spec.seed + 77), Y).layout([spec.batches, m, max_rank]);
             let saved = (Buffer::new(saved, |_| T::POISON), Buffer::new(saved, |_| f32::POISON));
             let y = if spec.one_y {
@@ -295,21 +354,13 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 (outputs.len() - 1, layout)
             };
             column += n;
-            targets.push(TargetCase { w, factors, bias, row_scale, saved, y });
+            targets.push(TargetCase { w, quantized: None, factors, middle, bias, row_scale, saved, y });
         }
-        let rows = match &spec.rows {
-            RowSpec::Same => RowCase::Same,
-            RowSpec::Index(index) => RowCase::Index(Buffer::list(index)),
-            RowSpec::Segments(list) => {
-                let list: Vec<_> =
-                    list.iter().map(|&(begin, end, adapter)| Segment::new(begin..end, adapter)).collect();
-                RowCase::Segments(Buffer::list(&list))
-            }
-        };
+        let rows = RowCase::new(&spec.rows);
         Self { spec: spec.clone(), x, targets, rows, outputs }
     }
 
-    /// The adapter of every row of all batches, and value and Σ|terms| of its H, by the plain formula.
+    /// The adapter of every row of all batches, and value and Σ|terms| of its H before a middle, by the plain formula.
     fn oracle_of_h(&self, target: &TargetCase<T, P>, spec_of: &TargetSpec) -> Vec<(Option<usize>, Vec<Terms>)> {
         let (spec, k, dropout) = (&self.spec, self.spec.k, self.spec.dropout());
         let rows = indices([spec.batches, spec.m, 1]).map(|[batch, row, _]| {
@@ -321,8 +372,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             };
             let factors = chosen.and_then(|i| target.factors.get(i));
             let kept = |i: usize| dropout.as_ref().is_none_or(|dropout| dropout.keeps(row_of_all, i));
-            let of_rank = |rank: usize| {
+            let of_rank = |rank: Option<usize>| {
                 let mut terms = Terms::default();
+                let Some(rank) = rank else { return terms };
                 for i in (0..k).filter(|&i| kept(i)) {
                     let a = factors.unwrap().a.get_shared([batch, rank, i]).to_f64();
                     let product = self.x.get_shared([batch, row, i]).to_f64() * a;
@@ -331,8 +383,13 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 }
                 terms
             };
-            let ranks = factors.map_or(0, |factors| factors.rank());
-            (chosen.filter(|_| ranks > 0), (0..ranks).map(of_rank).collect())
+            let ranks: Vec<_> = match factors {
+                None => Vec::new(),
+                Some(_) if spec_of.middle.is_some() => target.middle.ranks.clone(),
+                Some(factors) => (0..factors.rank()).map(Some).collect(),
+            };
+            let after = if spec_of.middle.is_some() { target.middle.after } else { ranks.len() };
+            (chosen.filter(|_| after > 0), ranks.into_iter().map(of_rank).collect())
         });
         rows.collect()
     }
@@ -404,8 +461,17 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 };
                 let (chosen, h) = &h[batch * spec.m + row];
                 if let Some(factors) = chosen.and_then(|i| target.factors.get(i)) {
-                    let b = |rank| factors.b.get_shared([batch, column, rank]).to_f64();
-                    let branch = dot(&|rank| h[rank], &b, h.len());
+                    let after = match spec_of.middle.is_some() {
+                        true => target.middle.apply([batch, row], h),
+                        false => h.clone(),
+                    };
+                    // With a core the columns of B are its own.
+                    let rank_of = |i: usize| match target.middle.core {
+                        None if spec_of.middle.is_some() => target.middle.ranks[i],
+                        _ => Some(i),
+                    };
+                    let b = |i| rank_of(i).map_or(0.0, |rank| factors.b.get_shared([batch, column, rank]).to_f64());
+                    let branch = dot(&|i| after[i], &b, after.len());
                     let scale =
                         f64::from(factors.scale) * spec.dropout.map_or(1.0, |(p, ..)| 1.0 / (1.0 - f64::from(p)));
                     sum.value += scale * branch.value;

@@ -3,7 +3,7 @@
 use peft_kernels::counters::{self, Kind, Row};
 use peft_kernels::{Element, ElementType, Emulator, Workspace, lora};
 
-use super::case::{Arrangement, Saved};
+use super::case::{Arrangement, BiasSpec, Saved};
 use super::counters::{Bytes, check_bytes, check_count, check_request};
 use super::gradient_case::{Case, Mode, Spec};
 use crate::buffer::{Buffer, Cell};
@@ -70,6 +70,8 @@ fn expected<T: Element, P: Element>(spec: &Spec) -> Vec<Bytes> {
     };
     let tiles = |extent: usize, tile: &str| extent.div_ceil(tile.parse().expect("a number"));
     let (rows, columns) = (tiles(m, rows), tiles(k, columns));
+    // A row scale is read for every rank of a tile of B, every tile of dX and every element of dB.
+    let scales = |reads: usize| if spec.targets[0].row_scale == BiasSpec::None { 0 } else { 4 * n * reads };
     // H comes in planes where it was made.
     let h = m * rank * of_dy.supers * if makes_h == 1 { 4 * planes } else { h_bytes };
     vec![
@@ -79,12 +81,14 @@ fn expected<T: Element, P: Element>(spec: &Spec) -> Vec<Bytes> {
         (OUTER, Kind::GlobalRead, "dy", m * n * of_dy.rank_tiles * t),
         (OUTER, Kind::GlobalRead, "x", m * k * of_x.rank_tiles * t),
         (OUTER, Kind::GlobalRead, "b", n * rank * of_dy.parts * p),
+        (OUTER, Kind::GlobalRead, "row_scale", scales(of_dy.parts * of_dy.rank_tiles * 8 * of_dy.fragments)),
         (OUTER, Kind::GlobalRead, if makes_h == 1 { "workspace" } else { "saved h" }, h),
         (OUTER, Kind::GlobalRead, "workspace", m * rank * of_x.supers * 4),
         (OUTER, Kind::GlobalWrite, "workspace", of_dy.parts * n * (rank + 1) * 4 + m * rank * of_dy.supers * 4),
         (OUTER, Kind::GlobalWrite, "workspace", of_x.parts * k * rank * 4),
         (ADD, Kind::GlobalRead, "workspace", of_dy.parts * n * (rank + 1) * 4 + m * rank * of_dy.supers * 4),
         (ADD, Kind::GlobalRead, "workspace", of_x.parts * k * rank * 4),
+        (ADD, Kind::GlobalRead, "row_scale", scales(rank)),
         (ADD, Kind::GlobalRead, "da", a * rank * k * p),
         (ADD, Kind::GlobalRead, "db", b * n * rank * p),
         (ADD, Kind::GlobalRead, "dbias", bias * n * t),
@@ -94,6 +98,7 @@ fn expected<T: Element, P: Element>(spec: &Spec) -> Vec<Bytes> {
         (ADD, Kind::GlobalWrite, "dbias", n * t),
         (kernel, Kind::GlobalRead, "dy", m * n * columns * t),
         (kernel, Kind::GlobalRead, "w", n * k * rows * t),
+        (kernel, Kind::GlobalRead, "row_scale", scales(rows * columns)),
         (kernel, Kind::GlobalRead, "a", k * rank * rows * p),
         (kernel, Kind::GlobalRead, "workspace", m * rank * columns * 4),
         (kernel, Kind::GlobalRead, "dx", accumulates(spec.x) * m * k * t),
@@ -109,6 +114,7 @@ fn counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
                 spec.algorithm = 2 + (i + j) as i32 % 2;
                 spec.arrangement = Arrangement::Orders { orders, gap: j, offset: j };
                 spec.targets[0].h = [Saved::F32, Saved::Own, Saved::None][(i + j) % 3];
+                spec.targets[0].row_scale = [BiasSpec::None, BiasSpec::Shared(1), BiasSpec::Shared(2)][(i + j) % 3];
                 if j == 2 {
                     (spec.x, spec.targets[0].modes) = (Mode::Accumulate, [Mode::Accumulate; 3]);
                 }
@@ -159,7 +165,41 @@ fn requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// dX with a row scale: whole sectors of dY and W in both orders, and no conflict in shared memory.
+fn scaled_requests<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (algorithm, kernel) in [(2, "lora_input_gradient_mma_large"), (3, "lora_input_gradient_mma_small")] {
+        for orders in 0..4 {
+            // Large tiles of two bytes gather a dY of contiguous columns.
+            if algorithm == 2 && orders % 2 == 1 && T::TYPE != ElementType::F32 {
+                continue;
+            }
+            let spec = Spec::new(128, 160, 256, 0, Numbers::Reals).with(|spec| {
+                (spec.algorithm, spec.targets[0].rank) = (algorithm, None);
+                spec.targets[0].row_scale = BiasSpec::Shared(1);
+                spec.arrangement = Arrangement::Orders { orders: orders << 1, gap: 0, offset: 0 };
+            });
+            let rows = counted::<T, P>(&spec, 1)?;
+            let check = || {
+                for operand in ["dy", "w"] {
+                    let whole = |row: &Row| row.parts == row.least && row.parts * 32 == row.bytes;
+                    check_request(&rows, kernel, Kind::GlobalRead, operand, whole)?;
+                }
+                // Tiles of dY and of W, then behind the sums, the rows' adapters and the tile's place the scales of all stages, where the next are, and how far apart.
+                for array in (0..8).chain(11..14) {
+                    for kind in [Kind::SharedRead, Kind::SharedWrite] {
+                        check_request(&rows, kernel, kind, &format!("shared {array}"), |row| row.parts == row.least)?;
+                    }
+                }
+                Ok::<_, String>(())
+            };
+            check().map_err(|text| format!("{text} {spec:#?}"))?;
+        }
+    }
+    Ok(())
+}
+
 pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::backward::counts", counts);
     for_types!(trials, "lora::backward::requests", requests);
+    for_types!(trials, "lora::backward::scaled_requests", scaled_requests);
 }

@@ -9,7 +9,7 @@ use crate::queues::{Trials, emulators};
 const RANK: usize = 48;
 
 /// An entry that says another rank than its adapter has.
-fn with_rank(entry: AdapterEntry, rank: i32) -> AdapterEntry {
+pub fn with_rank(entry: AdapterEntry, rank: i32) -> AdapterEntry {
     let mut changed = entry;
     // SAFETY: an entry is plain numbers and addresses, with a 32-bit rank there.
     unsafe { (&raw mut changed).cast::<u8>().add(RANK).cast::<i32>().write_unaligned(rank) };

@@ -67,11 +67,10 @@ fn forward<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 /// Several targets, batches, and rows that choose from tables: rows of all batches count on, and what no adapter has is not written.
 fn tables<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     let table = |n, base, ranks: &[usize]| TargetSpec {
-        n,
         base,
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BiasSpec::Shared(1),
-        row_scale: BiasSpec::None,
+        ..TargetSpec::dense(n, 0)
     };
     let index = |rows: usize| RowSpec::Index((0..rows).map(|row| row as i32 * 7 % 4 - 1).collect());
     let segments = RowSpec::Segments(vec![(1, 5, Some(1)), (5, 6, None), (9, 30, Some(0)), (33, 90, Some(2))]);

@@ -29,7 +29,7 @@ fn bases_and_biases<T: Element + Cell, P: Element + Cell>() -> Result<(), String
             let row_scale = BIASES[(i + 2 * j) % 4];
             for adapters in [AdapterSpec::None, AdapterSpec::One(0), AdapterSpec::One(6)] {
                 let spec = Spec::new(9, 11, 21, 0, Numbers::Reals);
-                let target = TargetSpec { n: 11, base, adapters, bias, row_scale };
+                let target = TargetSpec { base, adapters, bias, row_scale, ..TargetSpec::dense(11, 0) };
                 variants::<T, P>(&spec.with(|spec| (spec.batches, spec.targets) = (2, vec![target])))?;
             }
         }
@@ -47,11 +47,11 @@ fn several_targets<T: Element + Cell, P: Element + Cell>() -> Result<(), String>
     // Bases and biases that differ between the targets.
     let bases = BASES.iter().zip(BIASES).enumerate();
     let mixed = bases.map(|(i, (&base, bias))| TargetSpec {
-        n: 5 + i,
         base,
         adapters: AdapterSpec::One(i),
         bias,
         row_scale: BIASES[(i + 1) % 4],
+        ..TargetSpec::dense(5 + i, 0)
     });
     let spec = Spec::new(6, 0, 9, 0, Numbers::Reals);
     variants::<T, P>(&spec.with(|spec| spec.targets = mixed.collect()))?;
@@ -86,11 +86,11 @@ fn batches<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 
 fn table_targets() -> Vec<TargetSpec> {
     let table = |n, ranks: &[usize]| TargetSpec {
-        n,
         base: BASES[n % 3],
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BIASES[n % 2],
         row_scale: BIASES[n % 3],
+        ..TargetSpec::dense(n, 0)
     };
     vec![table(20, &[8, 0, 33, 1]), table(67, &[3, 16, 2, 9]), table(7, &[1, 1, 1, 1])]
 }

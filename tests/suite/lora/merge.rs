@@ -1,192 +1,22 @@
 //! Merging adapters into weights and taking them out again.
 
+mod case;
+mod forms;
+mod refused;
+
 use peft_kernels::counters;
 use peft_kernels::lora::{self, Merge};
-use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, Element, ElementType, Emulator, Kernel, Layout, Mat, MatMut, Place, RawStream};
+use peft_kernels::{Cpu, Element, Emulator, Layout, RawStream, Workspace};
 
+use self::case::{ALGORITHMS, Case, mat_mut};
 use super::case::Factors;
-use super::run::adapter;
+use super::run::{adapter, list};
 use crate::buffer::{Buffer, Cell, Placement, indices};
 use crate::compare;
-use crate::numbers::{Numbers, Random};
+use crate::numbers::Numbers;
 use crate::queues::{Runner, Trials, emulators};
 use crate::shapes::RANKS;
 use crate::streams::{Exercise, Run};
-
-/// The operands of a merge.
-struct Case<T, P> {
-    source: Buffer<T>,
-    destination: Buffer<T>,
-    residual: Option<Buffer<u16>>,
-    factors: Vec<Factors<P>>,
-    in_place: bool,
-    numbers: Numbers,
-    /// The kernel, or 0.
-    algorithm: i32,
-}
-
-/// The kernels by number; 0 is the one that `pick` chooses.
-const ALGORITHMS: [i32; 2] = [0, 1];
-
-fn flat(layout: &Layout<3>) -> Layout<2> {
-    let Layout { offset, extents: [_, rows, columns], strides: [_, row, column] } = *layout;
-    Layout { offset, extents: [rows, columns], strides: [row, column] }
-}
-
-fn mat<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Mat<'a, T, Q> {
-    Mat::with_layout(queue.source(buffer), flat(&buffer.layout)).expect("the buffer is as large as its layout")
-}
-
-fn mat_mut<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> MatMut<'a, T, Q> {
-    MatMut::with_layout(queue.sink(buffer), flat(&buffer.layout)).expect("the buffer is as large as its layout")
-}
-
-impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
-    /// Everything by chance but the extents; with a residual where the type can have one.
-    fn new(n: usize, k: usize, ranks: &[usize], numbers: Numbers, seed: u64) -> Self {
-        Self::placed(n, k, ranks, numbers, seed, |random| Placement {
-            column_major: random.coin(),
-            gap: random.below(4),
-            offset: random.below(3),
-            batch_gap: 0,
-        })
-    }
-
-    fn placed(
-        n: usize,
-        k: usize,
-        ranks: &[usize],
-        numbers: Numbers,
-        seed: u64,
-        place: impl Fn(&mut Random) -> Placement,
-    ) -> Self {
-        let mut random = Random(seed);
-        let source = Buffer::new(place(&mut random).layout([1, n, k]), |_| numbers.term(&mut random));
-        let destination = Buffer::new(place(&mut random).layout([1, n, k]), |_| T::POISON);
-        let residual = (T::TYPE != ElementType::F32 && random.coin())
-            .then(|| Buffer::new(place(&mut random).layout([1, n, k]), |_| u16::POISON));
-        let factors = ranks.iter().map(|&rank| Factors {
-            a: Buffer::new(place(&mut random).layout([1, rank, k]), |_| numbers.factor(&mut random, rank, true)),
-            b: Buffer::new(place(&mut random).layout([1, n, rank]), |_| numbers.factor(&mut random, rank, true)),
-            scale: numbers.scale(&mut random),
-        });
-        let factors = factors.collect();
-        Self { source, destination, residual, factors, in_place: false, numbers, algorithm: 0 }
-    }
-
-    /// The call in one direction; in place, the destination alone.
-    fn call<'a, Q: Runner>(&'a self, queue: &Q, merging: bool) -> Merge<'a, T, P, Q> {
-        let (source, destination) =
-            if merging { (&self.source, &self.destination) } else { (&self.destination, &self.source) };
-        let mut call = match self.in_place {
-            true => Merge::in_place(mat_mut(queue, &self.destination)),
-            false => Merge::new(mat(queue, source), mat_mut(queue, destination)),
-        };
-        for factors in &self.factors {
-            call = call.adapter(adapter(queue, factors));
-        }
-        if queue.place() != Place::Cpu {
-            call = call.algorithm(self.algorithm);
-        }
-        match &self.residual {
-            Some(residual) => call.residual(mat_mut(queue, residual)),
-            None => call,
-        }
-    }
-
-    /// Value and Σ|terms| by the plain formula.
-    fn oracle(&self, direction: f64) -> Vec<Terms> {
-        let weights = if self.in_place { &self.destination } else { &self.source };
-        let value = |[_, row, column]: [usize; 3]| {
-            let mut sum = Terms::default();
-            let weight = weights.get([0, row, column]).to_f64();
-            (sum.value, sum.magnitude) = (weight, weight.abs());
-            for Factors { a, b, scale } in &self.factors {
-                for rank in 0..a.layout.extents[1] {
-                    let product = b.get([0, row, rank]).to_f64() * a.get([0, rank, column]).to_f64();
-                    sum.value += direction * f64::from(*scale) * product;
-                    sum.magnitude += f64::from(scale.abs()) * product.abs();
-                }
-            }
-            sum
-        };
-        indices(self.source.layout.extents).map(value).collect()
-    }
-
-    fn check_kept(&self) -> Result<(), String> {
-        for (i, Factors { a, b, .. }) in self.factors.iter().enumerate() {
-            a.check_untouched(&format!("a of adapter {i}"))?;
-            b.check_untouched(&format!("b of adapter {i}"))?;
-        }
-        if let Some(residual) = &self.residual {
-            residual.check_padding("residual", &[residual.layout])?;
-        }
-        self.source.check_untouched("source")?;
-        self.destination.check_padding("destination", &[self.destination.layout])
-    }
-
-    /// Merges on this queue and checks the values; what the destination holds then.
-    fn merge<Q: Runner>(&self, queue: &Q) -> Result<(Vec<T>, Kernel), String> {
-        self.destination.reset();
-        let oracle = self.oracle(1.0);
-        let kernel = lora::merge_kernel(queue, &self.call(queue, true)).map_err(|error| error.to_string())?;
-        lora::merge(queue, self.call(queue, true)).map_err(|error| error.to_string())?;
-        queue.finish()?;
-        self.check_kept()?;
-        let extents = self.source.layout.extents;
-        let got = self.destination.elements(&self.destination.layout);
-        let verdict = match self.numbers {
-            Numbers::Integers => {
-                let rounded: Vec<_> = oracle.iter().map(|terms| T::from_f64(terms.value)).collect();
-                compare::exact(extents, &got, &rounded)
-            }
-            Numbers::Reals => compare::bounded(extents, &got, &oracle, kernel.rounding_steps),
-        };
-        verdict.map_err(|report| format!("merge on {:?}: {report}", queue.place()))?;
-        Ok((got, kernel))
-    }
-
-    /// Merges and unmerges on this queue. With a residual the original bits, without one the original within the documented bound.
-    fn there_and_back<Q: Runner>(&self, queue: &Q) -> Result<Vec<T>, String> {
-        let (merged, kernel) = self.merge(queue)?;
-        let original = self.source.elements(&self.source.layout);
-        let terms = self.oracle(1.0);
-        // Back into the source's buffer, whose elements are destroyed before.
-        for index in indices(self.source.layout.extents) {
-            self.source.write(crate::buffer::position(&self.source.layout, index), T::POISON);
-        }
-        lora::unmerge(queue, self.call(queue, false)).map_err(|error| error.to_string())?;
-        queue.finish()?;
-        let got = self.source.elements(&self.source.layout);
-        self.source.check_padding("the source, written by unmerge", &[self.source.layout])?;
-        self.source.reset();
-        for (i, (&got, &original)) in got.iter().zip(&original).enumerate() {
-            let bits = compare::hex(got) == compare::hex(original);
-            let nan = got.to_f64().is_nan() && original.to_f64().is_nan();
-            let (w, merged, sum) = (original.to_f64(), merged[i].to_f64(), terms[i].magnitude);
-            let allowed = T::ulp(merged) + T::ulp(w) + 2.0 * kernel.rounding_steps as f64 * 2f64.powi(-23) * sum;
-            let near = (got.to_f64() - w).abs() <= allowed;
-            if !(bits || nan || self.residual.is_none() && near) {
-                let (original, got) = (compare::hex(original), compare::hex(got));
-                return Err(format!("{:?}: element {i} was {original}, came back as {got}", queue.place()));
-            }
-        }
-        Ok(merged)
-    }
-
-    fn everywhere(mut self) -> Result<(), String> {
-        self.there_and_back(&Cpu)?;
-        for algorithm in ALGORITHMS {
-            self.algorithm = algorithm;
-            let first = self.there_and_back(&Emulator::new(0))?;
-            for queue in emulators().skip(algorithm as usize).step_by(ALGORITHMS.len()) {
-                compare::exact(self.source.layout.extents, &self.there_and_back(&queue)?, &first)?;
-            }
-        }
-        Ok(())
-    }
-}
 
 fn values<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for numbers in [Numbers::Integers, Numbers::Reals] {
@@ -227,30 +57,46 @@ fn on_device<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 
 /// Merging, and unmerging, as what a stream can be given.
 pub fn exercise<T: Element + Cell, P: Element + Cell>(merging: bool) -> Box<dyn Exercise> {
-    struct Call<T, P>(Case<T, P>, bool);
+    let mut case = Case::new(200, 300, &[16, 4], Numbers::Reals, 5);
+    case.residual = None;
+    exercise_of::<T, P>(case, merging)
+}
+
+/// The same of listed ranks and a core, under a row scale.
+pub fn exercise_of_forms<T: Element + Cell, P: Element + Cell>(merging: bool) -> Box<dyn Exercise> {
+    let adapters = forms::every_form(16);
+    let mut case = Case::with_middles([200, 300], &adapters, Numbers::Reals, 5).scaled(2, &[]);
+    case.residual = None;
+    exercise_of::<T, P>(case, merging)
+}
+
+fn exercise_of<T: Element + Cell, P: Element + Cell>(mut case: Case<T, P>, merging: bool) -> Box<dyn Exercise> {
+    struct Call<T, P>(Case<T, P>, bool, Buffer<u8>);
     impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
         fn with_launch(&self, queue: &RawStream, run: &mut Run) -> Result<(), String> {
-            let Self(case, merging) = self;
+            let Self(case, merging, workspace) = self;
             let operation = if *merging { lora::merge } else { lora::unmerge };
-            run(&mut || operation(queue, case.call(queue, *merging)))
+            let call = || case.call(queue, *merging).workspace(Workspace::new(queue.sink(workspace)));
+            run(&mut || operation(queue, call()))
         }
         fn reset(&self) {
             self.0.source.reset();
             self.0.destination.reset();
         }
         fn output(&self) -> Vec<u8> {
-            let Self(case, merging) = self;
+            let Self(case, merging, _) = self;
             if *merging { case.destination.bytes() } else { case.source.bytes() }
         }
     }
-    let mut case = Case::new(200, 300, &[16, 4], Numbers::Reals, 5);
-    case.residual = None;
     if !merging {
         for index in indices(case.destination.layout.extents) {
             case.destination.set(index, case.source.get(index));
         }
     }
-    Box::new(Call::<T, P>(case, merging))
+    let emulator = Emulator::new(0);
+    let bytes = lora::merge_workspace(&emulator, &case.call(&emulator, merging)).expect("a call that fits");
+    let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);
+    Box::new(Call::<T, P>(case, merging, workspace))
 }
 
 /// What merging and unmerging read and wrote, and whether there was a residual, which the plain kernel alone can have. Without a placement, operands lie by chance.
@@ -263,15 +109,22 @@ pub fn counted<T: Element + Cell, P: Element + Cell>(
 ) -> Result<([Vec<counters::Row>; 2], bool), String> {
     let mut case = match placement {
         None => Case::<T, P>::new(n, k, ranks, Numbers::Reals, seed),
-        Some(placement) => Case::placed(n, k, ranks, Numbers::Reals, seed, |_| placement),
+        Some(placement) => Case::placed([n, k], &case::plain(ranks), Numbers::Reals, seed, |_| placement),
     };
     case.algorithm = algorithm;
     case.residual = case.residual.filter(|_| algorithm == 1);
+    Ok((counted_case(&case, seed)?, case.residual.is_some()))
+}
+
+fn counted_case<T: Element + Cell, P: Element + Cell>(
+    case: &Case<T, P>,
+    seed: u64,
+) -> Result<[Vec<counters::Row>; 2], String> {
     let queue = Emulator::new(seed);
-    let (merged, there) = counters::count(|| lora::merge(&queue, case.call(&queue, true)));
-    let (unmerged, back) = counters::count(|| lora::unmerge(&queue, case.call(&queue, false)));
-    merged.and(unmerged).map_err(|error| error.to_string())?;
-    Ok(([there, back], case.residual.is_some()))
+    let (merged, there) = counters::count(|| case.run(&queue, true));
+    let (unmerged, back) = counters::count(|| case.run(&queue, false));
+    merged.and(unmerged)?;
+    Ok([there, back])
 }
 
 /// A small merge and its way back, by each kernel.
@@ -288,18 +141,21 @@ pub fn with_every_kernel<T: Element + Cell, P: Element + Cell>(queue: &Emulator)
 /// In place, the bits of a merge to elsewhere, and back.
 fn in_place<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     fn check<T: Element + Cell, P: Element + Cell, Q: Runner>(queue: &Q, seed: u64) -> Result<(), String> {
-        let mut case = Case::<T, P>::new(21, 35, &[4, 9], Numbers::Reals, seed);
+        let mut case = match seed % 2 {
+            0 => Case::<T, P>::new(21, 35, &[4, 9], Numbers::Reals, seed),
+            _ => Case::with_middles([21, 35], &forms::every_form(5), Numbers::Reals, seed).scaled(2, &[]),
+        };
         let (elsewhere, _) = case.merge(queue)?;
         for index in indices(case.source.layout.extents) {
             case.destination.set(index, case.source.get(index));
         }
         case.in_place = true;
         let original = case.destination.elements(&case.destination.layout);
-        lora::merge(queue, case.call(queue, true)).map_err(|error| error.to_string())?;
+        case.run(queue, true)?;
         case.check_kept()?;
         let extents = case.source.layout.extents;
         compare::exact(extents, &case.destination.elements(&case.destination.layout), &elsewhere)?;
-        lora::unmerge(queue, case.call(queue, false)).map_err(|error| error.to_string())?;
+        case.run(queue, false)?;
         if case.residual.is_some() {
             compare::exact(extents, &case.destination.elements(&case.destination.layout), &original)?;
         }
@@ -319,7 +175,11 @@ fn residual<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         // SAFETY: a value of two bytes.
         unsafe { (&raw const value).cast::<u16>().read_unaligned() }
     }
-    fn check<T: Element + Cell, P: Element + Cell, Q: Runner>(queue: &Q, delta: f64) -> Result<(), String> {
+    fn check<T: Element + Cell, P: Element + Cell, Q: Runner>(
+        queue: &Q,
+        delta: f64,
+        row_scale: Option<f32>,
+    ) -> Result<(), String> {
         let all = Placement::default().layout([1, 256, 256]);
         // SAFETY: every pattern of sixteen bits is a T.
         let of_bits = |[_, i, j]: [usize; 3]| unsafe { std::mem::transmute_copy::<u16, T>(&((i * 256 + j) as u16)) };
@@ -330,23 +190,34 @@ fn residual<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
             b: Buffer::<P>::new(Placement::default().layout([1, 256, 1]), |_| P::from_f64(1.0)),
             scale: delta as f32,
         };
+        let row_scale = row_scale.map(|scale| Buffer::list(&[scale; 256]));
         for merging in [true, false] {
             let call = Merge::in_place(mat_mut(queue, &weights)).adapter(adapter(queue, &factors));
-            let call = call.residual(mat_mut(queue, &residual));
+            let mut call = call.residual(mat_mut(queue, &residual));
+            if let Some(scale) = &row_scale {
+                call = call.row_scale(list(queue, scale));
+            }
             let run = if merging { lora::merge } else { lora::unmerge };
             run(queue, call).map_err(|error| error.to_string())?;
         }
         for i in 0..1 << 16 {
             let got = bits(weights.read(i));
             if usize::from(got) != i {
-                return Err(format!("{:?}: {i:#06x} plus {delta:e} came back as {got:#06x}", queue.place()));
+                let scale = row_scale.map(|scale| scale.get([0, 0, 0]));
+                return Err(format!("{:?}: {i:#06x} plus {delta:e}, {scale:?}: {got:#06x} comes back", queue.place()));
             }
         }
         Ok(())
     }
     for delta in [0.0, -0.0, 1e-9, 0.3, -1.0, 65504.0, 3e38, f64::INFINITY, -f64::INFINITY, f64::NAN] {
-        check::<T, P, _>(&Cpu, delta)?;
-        check::<T, P, _>(&Emulator::new(1), delta)?;
+        check::<T, P, _>(&Cpu, delta, None)?;
+        check::<T, P, _>(&Emulator::new(1), delta, None)?;
+    }
+    for row_scale in [0.0, -0.0, 1.0, 0.3, -1e-30, 3e38, f32::INFINITY, f32::NAN] {
+        for delta in [0.3, f64::INFINITY] {
+            check::<T, P, _>(&Cpu, delta, Some(row_scale))?;
+            check::<T, P, _>(&Emulator::new(1), delta, Some(row_scale))?;
+        }
     }
     Ok(())
 }
@@ -356,6 +227,8 @@ pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::merge::values", values);
     for_types!(trials, add_on_device, "lora::merge::values/cuda", on_device);
     for_types!(trials, "lora::merge::in_place", in_place);
+    forms::trials(trials);
+    refused::trials(trials);
     trials.add("lora::merge::residual/f16", residual::<f16, f16>);
     trials.add("lora::merge::residual/bf16", residual::<bf16, bf16>);
     trials.add("lora::merge::residual/f16+f32", residual::<f16, f32>);

@@ -30,13 +30,14 @@ macro_rules! for_types_and_devices {
 
 mod add_noise;
 mod autograd;
-mod backward;
+pub mod backward;
 mod clip_weights;
 mod counters;
 mod counters_backward;
 mod counters_mma;
 mod derivatives;
-mod doctored_table;
+pub mod doctored_table;
+pub mod double_backward;
 mod dp_lora;
 mod dropout;
 pub mod exercises;
@@ -44,11 +45,15 @@ mod forward;
 pub mod gradient_case;
 mod hf_peft;
 mod layers;
+mod magnitude_gradient;
 mod merge;
+mod methods;
+pub mod middle;
 mod pick;
 mod property;
 mod quantize;
 mod quantize_fixtures;
+pub mod quantized;
 mod rank_zero;
 mod refused;
 mod refused_backward;
@@ -58,6 +63,7 @@ mod sample_norms;
 mod sample_norms_refused;
 mod sample_weights;
 pub mod special;
+pub mod tables;
 mod weight_norm;
 
 /// Those that are quick and see most come first: a fault ends a run within seconds.
@@ -71,6 +77,9 @@ pub fn trials(trials: &mut Trials) {
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
+    double_backward::trials(trials);
+    middle::trials(trials);
+    tables::trials(trials);
     merge::trials(trials);
     counters_backward::trials(trials);
     counters_mma::trials(trials);
@@ -78,12 +87,15 @@ pub fn trials(trials: &mut Trials) {
     pick::trials(trials);
     quantize::trials(trials);
     quantize_fixtures::trials(trials);
+    quantized::trials(trials);
     weight_norm::trials(trials);
+    magnitude_gradient::trials(trials);
     sample_norms::trials(trials);
     sample_weights::trials(trials);
     clip_weights::trials(trials);
     add_noise::trials(trials);
     dp_lora::trials(trials);
+    methods::trials(trials);
     sample_norms_refused::trials(trials);
     refused::trials(trials);
     refused_backward::trials(trials);

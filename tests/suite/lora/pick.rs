@@ -1,12 +1,13 @@
 //! Which kernel is picked for which call, and that every chip can run each of them.
 
+use half::bf16;
 use peft_kernels::lora::{self, Adapter, Backward, BackwardTarget, Forward, Gradient, Merge, Target};
 use peft_kernels::storage::{RawSlice, RawSliceMut};
-use peft_kernels::{Element, Emulator, Kernel, Mat, MatMut};
+use peft_kernels::{Element, Emulator, Kernel, Mat, MatMut, Vector};
 
 use super::case::{ALGORITHMS, Case, Spec};
 use super::forward::check_case;
-use super::merge;
+use super::{gradient_case, merge};
 use crate::buffer::Cell;
 use crate::numbers::Numbers;
 use crate::queues::{CHIPS, Trials};
@@ -37,12 +38,12 @@ const FORWARD: &[Row] = &[
     (&[64], 1 << 36, 1, SIMT, SIMT),
 ];
 
-fn matrix<'a, T: Element>(rows: usize, columns: usize) -> Mat<'a, T, Emulator> {
+pub(super) fn matrix<'a, T: Element>(rows: usize, columns: usize) -> Mat<'a, T, Emulator> {
     // SAFETY: never read: what is picked depends on shapes alone.
     Mat::new(unsafe { RawSlice::from_raw(1 << 20, rows * columns) }, rows, columns).expect("as long as it needs")
 }
 
-fn matrix_mut<'a, T: Copy + 'static>(rows: usize, columns: usize) -> MatMut<'a, T, Emulator> {
+pub(super) fn matrix_mut<'a, T: Copy + 'static>(rows: usize, columns: usize) -> MatMut<'a, T, Emulator> {
     // SAFETY: never written, as above.
     MatMut::new(unsafe { RawSliceMut::from_raw(1 << 21, rows * columns) }, rows, columns).expect("as long as it needs")
 }
@@ -172,7 +173,53 @@ fn backward() -> Result<(), String> {
     Ok(())
 }
 
+/// What a row scale changes where a kernel is asked for, whose addresses nobody knows yet: one rounding more, and large tiles of 16 bits are for a dY of contiguous rows.
+fn row_scales() -> Result<(), String> {
+    fn scale<'a>() -> Vector<'a, f32, Emulator> {
+        // SAFETY: never read, as above.
+        Vector::whole(unsafe { RawSlice::from_raw(1 << 20, 256) })
+    }
+    fn of_forward(algorithm: i32, scaled: bool) -> peft_kernels::Result<Kernel> {
+        let target = Target::dense(matrix::<bf16>(256, 512), matrix_mut(256, 256));
+        let target = target.adapter(matrix::<bf16>(16, 512), matrix(256, 16), 1.0);
+        let target = if scaled { target.row_scale(scale()) } else { target };
+        let call = Forward::new(matrix(256, 512)).target(target).algorithm(algorithm);
+        lora::forward_kernel(&Emulator::new(0), &call)
+    }
+    fn of_backward<T: Element>(algorithm: i32, columns: bool, scaled: bool) -> peft_kernels::Result<Kernel> {
+        let dy = if columns { matrix::<T>(256, 256).t() } else { matrix(256, 256) };
+        let target = BackwardTarget::new(dy).dense(matrix(256, 512));
+        let target = target.adapter(matrix::<T>(16, 512), matrix(256, 16), 1.0);
+        let target = if scaled { target.row_scale(scale()) } else { target };
+        let dx = Gradient::overwrite(matrix_mut(256, 512));
+        let call = Backward::new(matrix(256, 512)).target(target).x_gradient(dx).algorithm(algorithm);
+        lora::backward_kernel(&Emulator::new(0), &call)
+    }
+    let forward = ALGORITHMS.map(|algorithm| [false, true].map(|scaled| of_forward(algorithm, scaled)));
+    let backward = gradient_case::ALGORITHMS
+        .map(|algorithm| [false, true].map(|scaled| of_backward::<bf16>(algorithm, false, scaled)));
+    for [without, with] in forward.into_iter().chain(backward) {
+        let (without, with) = (without.map_err(|error| error.to_string())?, with.map_err(|error| error.to_string())?);
+        if (&with.name, with.rounding_steps) != (&without.name, without.rounding_steps + 1) {
+            return Err(format!("{without:?}, with a row scale {with:?}"));
+        }
+    }
+    let picked = [
+        (of_backward::<bf16>(0, true, false), "lora_input_gradient_mma_large"),
+        (of_backward::<bf16>(0, true, true), "lora_input_gradient_mma_small"),
+        (of_backward::<f32>(0, true, true), "lora_input_gradient_mma_large"),
+    ];
+    for (i, (kernel, name)) in picked.into_iter().enumerate() {
+        let kernel = kernel.map_err(|error| error.to_string())?;
+        if kernel.name != name {
+            return Err(format!("call {i}: {kernel:?}, expected {name}"));
+        }
+    }
+    Ok(())
+}
+
 pub fn trials(trials: &mut Trials) {
+    trials.add("lora::pick::row_scales", row_scales);
     trials.add("lora::backward::pick", backward);
     for_types!(trials, "lora::pick::forward", forward);
     for_types!(trials, "lora::pick::merge", merge);

@@ -30,7 +30,13 @@ fn target(table: bool) -> impl Strategy<Value = TargetSpec> {
         prop_oneof![1 => Just(AdapterSpec::None), 5 => (0usize..40).prop_map(AdapterSpec::One)].boxed()
     };
     let all = (0usize..90, base, adapters, row(), row());
-    all.prop_map(|(n, base, adapters, bias, row_scale)| TargetSpec { n, base, adapters, bias, row_scale })
+    all.prop_map(|(n, base, adapters, bias, row_scale)| TargetSpec {
+        base,
+        adapters,
+        bias,
+        row_scale,
+        ..TargetSpec::dense(n, 0)
+    })
 }
 
 /// Sorted, disjoint runs within or beyond the rows, from distances and lengths.
@@ -83,6 +89,7 @@ fn spec() -> impl Strategy<Value = Spec> {
             batch_invariant: seed & 3 << 41 == 0,
             dropout: (seed & 3 << 43 == 0).then_some((0.5, seed, seed >> 20)),
             saved: [Saved::None, Saved::None, Saved::Own, Saved::F32][(seed >> 45) as usize % 4],
+            slab_bytes: 0,
         })
 }
 

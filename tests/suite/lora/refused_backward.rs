@@ -3,7 +3,7 @@
 use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
 use peft_kernels::{Cpu, Emulator, Layout, Mat, MatMut, Result, Workspace};
 
-use super::case::Saved;
+use super::case::{BiasSpec, Saved};
 use super::gradient_case::{Case, Spec};
 use crate::buffer::{Buffer, Cell};
 use crate::numbers::Numbers;
@@ -17,6 +17,7 @@ fn sound() -> F32 {
         (spec.batches, spec.targets[0].h) = (2, Saved::Own);
         spec.shared = 0b1_1100;
         spec.targets[0].summed = [true; 3];
+        spec.targets[0].row_scale = BiasSpec::Batched(1);
     }))
 }
 
@@ -65,6 +66,11 @@ const CASES: &[Spoiled] = &[
         "rank",
         |case| smaller(&mut case.targets[0].factors.as_mut().unwrap().b.layout, 2),
         "lora::backward: b is [6, 1], expected [6, 2]",
+    ),
+    (
+        "the row scale",
+        |case| smaller(&mut case.targets[0].row_scale.as_mut().unwrap().layout, 2),
+        "lora::backward: row_scale is [2, 1, 5], expected [2, 1, 6]",
     ),
     (
         "h's rows",
@@ -150,11 +156,13 @@ fn others<Q: Runner>(queue: &Q) -> std::result::Result<(), String> {
     run("no adapter", call().target(bare), text)?;
     let overlaps = [
         ("dx in x", [3, 40], "the gradient of x and x"),
+        ("dx in the row scale", [57, 40], "the gradient of x and row_scale"),
         ("dx in w", [50, 40], "the gradient of x and w"),
         ("da in dx", [38, 40], "the gradient of x and the gradient of a"),
     ];
     for (name, [dx, da], pair) in overlaps {
-        let target = target().dense(mat(50, 2, 3)).a_gradient(Gradient::overwrite(mat_mut(da, 1, 3)));
+        let target =
+            target().dense(mat(50, 2, 3)).row_scale(mat(62, 1, 2)).a_gradient(Gradient::overwrite(mat_mut(da, 1, 3)));
         let call = call().x_gradient(Gradient::accumulate(mat_mut(dx, 2, 3))).target(target);
         let workspace = Buffer::<u8>::list(&[u8::POISON; 4096]);
         let result = lora::backward(queue, call, Workspace::new(queue.sink(&workspace)));

@@ -234,7 +234,7 @@ pub const FORWARD: &[Case<Parts>] = &[
     (
         "emulator: an algorithm that does not exist",
         |p| p.algorithm = 77,
-        "Algorithm | lora::forward: algorithm 77 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 4 (lora_forward_mma_decode)",
+        "Algorithm | lora::forward: algorithm 77 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 6 (lora_forward_quantized_decode)",
     ),
     (
         "cpu: an algorithm that does not exist",
@@ -249,6 +249,6 @@ pub const FORWARD: &[Case<Parts>] = &[
     (
         "emulator: a negative algorithm",
         |p| p.algorithm = -1,
-        "Algorithm | lora::forward: algorithm -1 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 4 (lora_forward_mma_decode)",
+        "Algorithm | lora::forward: algorithm -1 does not exist, expected 0 (automatic) or 1 (lora_forward_simt) to 6 (lora_forward_quantized_decode)",
     ),
 ];

@@ -34,7 +34,7 @@ pub fn adapter<'a, P: Element + Cell, Q: Runner>(queue: &Q, factors: &'a Factors
 }
 
 /// A row for each batch.
-fn rows<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 2> {
+pub fn rows<'a, T: Cell, Q: Runner>(queue: &Q, buffer: &'a Buffer<T>) -> Tensor<'a, T, Q, 2> {
     let Layout { offset, extents: [batches, _, n], strides: [pitch, _, step] } = buffer.layout;
     let layout = Layout { offset, extents: [batches, n], strides: [pitch, step] };
     Tensor::with_layout(queue.source(buffer), layout).expect("the buffer is as large as its layout")
@@ -59,9 +59,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         for ((case, spec), table) in self.targets.iter().zip(&self.spec.targets).zip(&tables) {
             let (buffer, layout) = (&self.outputs[case.y.0], case.y.1);
             let y = TensorMut::with_layout(queue.sink(buffer), layout).expect("the buffer holds its view");
-            let mut target = match (&case.w, spec.base) {
-                (Some(w), _) => Target::dense(matrix(queue, w), y),
-                (None, BaseSpec::InY) => Target::accumulate(y),
+            let mut target = match (&case.quantized, &case.w, spec.base) {
+                (Some(w), ..) => Target::quantized(&w.given(queue), y),
+                (_, Some(w), _) => Target::dense(matrix(queue, w), y),
+                (_, None, BaseSpec::InY) => Target::accumulate(y),
                 _ => Target::branch_only(y),
             };
             target = match &spec.adapters {
@@ -72,6 +73,9 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 }
                 AdapterSpec::Table(_) => queue.with_table(target, table),
             };
+            if let Some(middle) = case.middle.given(queue) {
+                target = target.middle(middle);
+            }
             if let Some(bias) = &case.bias {
                 target = target.bias(rows(queue, bias));
             }
@@ -97,6 +101,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             RowCase::Index(index) => call.row_adapter(list(queue, index)),
             RowCase::Segments(segments) => call.segments(list(queue, segments)),
         };
+        call = call.slab_bytes(self.spec.slab_bytes);
         if self.spec.allow_tf32 {
             call = call.allow_tf32();
         }
@@ -159,6 +164,8 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         for (name, input) in self.inputs() {
             input.check(&name)?;
         }
+        self.targets.iter().try_for_each(|target| target.middle.check_untouched())?;
+        self.targets.iter().filter_map(|target| target.quantized.as_ref()).try_for_each(|w| w.check_untouched())?;
         check_workspace(&workspace)?;
         let wrote = matches!(result, Ok(()) | Err(Error::Data { .. }));
         for (i, output) in self.outputs.iter().enumerate() {
@@ -173,14 +180,16 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         Ok(Outcome { result, y, kernel })
     }
 
-    /// Runs the call, which must succeed, or report the bad row that the description has.
+    /// Runs the call, which must succeed, or report the bad row or entry that the description has.
     pub fn run_well<Q: Runner>(&self, queue: &Q) -> Result<Outcome<T>, String> {
         let outcome = self.run(queue)?;
-        let expected = self.spec.first_bad_row();
-        match (&outcome.result, expected) {
-            (Ok(()), None) => Ok(outcome),
-            (Err(Error::Data { argument: "row_adapter", index, .. }), Some(row)) if *index == row as u64 => Ok(outcome),
-            (result, _) => Err(format!("the call returned {result:?}, expected a bad row {expected:?}")),
+        let (row, entry) = (self.spec.first_bad_row(), self.spec.first_bad_entry());
+        let is = |index: u64, expected: Option<usize>| expected.is_some_and(|expected| index == expected as u64);
+        match outcome.result {
+            Ok(()) if row.is_none() && entry.is_none() => Ok(outcome),
+            Err(Error::Data { argument: "row_adapter", index, .. }) if is(index, row) => Ok(outcome),
+            Err(Error::Data { argument: "the list of ranks", index, .. }) if is(index, entry) => Ok(outcome),
+            result => Err(format!("the call returned {result:?}, expected a bad row {row:?} or entry {entry:?}")),
         }
     }
 
@@ -218,7 +227,10 @@ impl<T: Element + Cell, P: Element + Cell> Exercise for Call<T, P> {
 
 /// A forward of this description, its operands in the memory that this thread uses.
 pub fn exercise<T: Element + Cell, P: Element + Cell>(spec: &Spec) -> Box<dyn Exercise> {
-    let case = Case::<T, P>::new(spec);
+    exercise_of(Case::<T, P>::new(spec))
+}
+
+pub fn exercise_of<T: Element + Cell, P: Element + Cell>(case: Case<T, P>) -> Box<dyn Exercise> {
     let bytes = case.with_call(&Emulator::new(0), |call| lora::forward_workspace(&Emulator::new(0), &call));
     let bytes = bytes.expect("a call that fits");
     let workspace = Buffer::new(Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] }, |_| u8::POISON);

@@ -81,13 +81,7 @@ fn not_numbers<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     assert_eq!(changed::<T, P>(&spec, zero)?, [4 * n + 5]);
 
     // Rows poisoned by the adapter that they use, and no others; a y that holds NaN and is not read.
-    let table = TargetSpec {
-        n,
-        base: BaseSpec::Dense,
-        adapters: AdapterSpec::Table(vec![2, 3]),
-        bias: BiasSpec::None,
-        row_scale: BiasSpec::None,
-    };
+    let table = TargetSpec { adapters: AdapterSpec::Table(vec![2, 3]), ..TargetSpec::dense(n, 0) };
     let rows = RowSpec::Index(vec![0, 1, -1, 0, 0, 1]);
     let spec = spec.with(|spec| (spec.targets, spec.rows) = (vec![table], rows));
     let poisoned = changed::<T, P>(&spec, |case| case.targets[0].factors[1].a.set([0, 2, 7], P::from_f64(nan)))?;
@@ -118,11 +112,9 @@ fn large_intermediate<T: Element + Cell, P: Element + Cell>() -> Result<(), Stri
 
 fn bits_spec() -> Spec {
     let table = |n, ranks: &[usize]| TargetSpec {
-        n,
-        base: BaseSpec::Dense,
         adapters: AdapterSpec::Table(ranks.to_vec()),
         bias: BiasSpec::Shared(1),
-        row_scale: BiasSpec::None,
+        ..TargetSpec::dense(n, 0)
     };
     let mut random = Random::of("same_bits");
     let rows = RowSpec::Index((0..130).map(|_| random.below(4) as i32 - 1).collect());

@@ -1,11 +1,13 @@
-//! `lora.backward`: all gradients of a layer, with H made again and with dropout.
+//! `lora.backward`: all gradients of a layer, with H made again and with dropout; or with a row scale.
 
 use std::borrow::Cow;
 use std::time::Instant;
 
 use half::{bf16, f16};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, ElementType, Kernel, Layout, Mat, MatMut, Result, TensorMut, Workspace, lora, reference};
+use peft_kernels::{
+    Cpu, ElementType, Kernel, Layout, Mat, MatMut, Result, TensorMut, Vector, Workspace, lora, reference,
+};
 
 use super::formulas;
 use super::{Factors, MARGIN, heading, with_margins, with_types, without_margins};
@@ -22,6 +24,7 @@ pub struct BackwardCase<'a> {
     pub layer: &'a Layer,
     pub types: [ElementType; 2],
     pub choice: Choice,
+    pub scaled: bool,
 }
 
 impl Case for BackwardCase<'_> {
@@ -38,7 +41,7 @@ impl Case for BackwardCase<'_> {
         let (Layer { n, k, .. }, m) = (self.layer, self.rows());
         let columns = self.columns(queue);
         let slab = if columns < *k { format!("[{m}, {columns}] of ") } else { String::new() };
-        format!("{slab}[{m}, {k}] x {n}, rank {RANK}, dropout")
+        format!("{slab}[{m}, {k}] x {n}, rank {RANK}, dropout{}", if self.scaled { ", row scale" } else { "" })
     }
     fn runs_on(&self, queue: &OpenQueue) -> bool {
         self.choice.runs_on(queue)
@@ -66,6 +69,11 @@ impl BackwardCase<'_> {
             w: self.subjects.weights(self.layer),
             dy: random.uniform(m * n, 0.01),
             factors: Factors::random(random, [*n, *k], RANK),
+            scale: if self.scaled {
+                random.uniform::<f32>(*n, 0.5).into_iter().map(|value| 1.0 + value).collect()
+            } else {
+                Vec::new()
+            },
             extents: [m, *n, *k],
             seed: self.subjects.seed,
             algorithm: self.choice.algorithm,
@@ -86,6 +94,8 @@ struct Inputs<'a, T: Copy, P> {
     /// [m, n]
     dy: Vec<T>,
     factors: Factors<P>,
+    /// `[n]`, or nothing
+    scale: Vec<f32>,
     /// m, n, k
     extents: [usize; 3],
     seed: u64,
@@ -130,6 +140,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             memory.place((&self.dy).into())?,
         );
         let (a, b) = (memory.place(a.into())?, memory.place(b.into())?);
+        let row_scale = memory.place((&self.scale).into())?;
         let layout = |rows, columns| Layout { offset: MARGIN, extents: [rows, columns], strides: [columns, 1] };
         let Outputs { dx, da, db, dbias } = outputs;
         let dx = MatMut::with_layout(M::write(&mut dx.0), layout(m, columns))?;
@@ -142,6 +153,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
             .a_gradient(lora::Gradient::overwrite(da))
             .b_gradient(lora::Gradient::overwrite(db))
             .bias_gradient(lora::Gradient::overwrite(dbias));
+        let target = if self.scale.is_empty() { target } else { target.row_scale(Vector::whole(M::read(&row_scale))) };
         let x = Mat::new(M::read(&x), m, k)?.narrow(1, 0..columns)?;
         let backward = lora::Backward::new(x).target(target).x_gradient(lora::Gradient::overwrite(dx));
         call(backward.dropout(lora::Dropout::new(0.1, self.seed, 1)?))
@@ -195,7 +207,14 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
         let mut comparison = Comparison::default();
         let [_, n, _] = self.extents;
         let of = &terms.targets[0];
-        compare_gradient(&mut comparison, "dx", columns, &outputs.dx, &terms.x, rounding_steps);
+        // The product of a row scale and W is rounded to W's type.
+        let unit = match T::TYPE {
+            ElementType::F16 => 1 << 12,
+            ElementType::BF16 => 1 << 15,
+            _ => 0,
+        };
+        let steps_of_x = rounding_steps + if self.scale.is_empty() { 0 } else { unit };
+        compare_gradient(&mut comparison, "dx", columns, &outputs.dx, &terms.x, steps_of_x);
         compare_gradient(&mut comparison, "da", columns, &outputs.da, &of.a, rounding_steps);
         compare_gradient(&mut comparison, "db", RANK, &outputs.db, &of.b, rounding_steps);
         compare_gradient(&mut comparison, "dbias", n, &outputs.dbias, &of.bias, rounding_steps);
@@ -203,7 +222,7 @@ impl<T: Value, P: Value> Inputs<'_, T, P> {
     }
 }
 
-fn compare_gradient<E: Value>(
+pub fn compare_gradient<E: Value>(
     comparison: &mut Comparison,
     name: &str,
     columns: usize,

@@ -126,14 +126,19 @@ impl Forward {
     }
 }
 
+/// The name of a kernel that makes gradients of the size of x, and rows and columns of its tiles.
+fn input_gradient(kernel: &str, t: usize) -> Option<(&'static str, usize, usize)> {
+    match kernel {
+        "lora_input_gradient_simt" => Some(("lora_input_gradient_simt", 64, 64)),
+        "lora_input_gradient_mma_large" => Some(("lora_input_gradient_mma_large", 128, if t == 4 { 128 } else { 256 })),
+        "lora_input_gradient_mma_small" => Some(("lora_input_gradient_mma_small", 64, 64)),
+        _ => None,
+    }
+}
+
 /// Of a backward's [m, n, k] product: of the factors, the passes over dY.
 pub fn backward(kernel: &str, [m, n, k]: [usize; 3], t: usize) -> Vec<Formula> {
-    let (kernel, rows, columns) = match kernel {
-        "lora_input_gradient_simt" => ("lora_input_gradient_simt", 64, 64),
-        "lora_input_gradient_mma_large" => ("lora_input_gradient_mma_large", 128, if t == 4 { 128 } else { 256 }),
-        "lora_input_gradient_mma_small" => ("lora_input_gradient_mma_small", 64, 64),
-        _ => return Vec::new(),
-    };
+    let Some((kernel, rows, columns)) = input_gradient(kernel, t) else { return Vec::new() };
     let mut formulas = vec![
         Formula(kernel, Kind::GlobalRead, "dy", m * n * k.div_ceil(columns) * t),
         Formula(kernel, Kind::GlobalRead, "w", n * k * m.div_ceil(rows) * t),
@@ -142,6 +147,23 @@ pub fn backward(kernel: &str, [m, n, k]: [usize; 3], t: usize) -> Vec<Formula> {
     if kernel != "lora_input_gradient_simt" {
         formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "dy", m * n * t));
         formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "x", m * k * t));
+    }
+    formulas
+}
+
+/// Of the product with W of a backward's backward, of the gradients of dY and x, and of the factors' passes.
+pub fn double_backward(kernel: &str, [m, n, k]: [usize; 3], t: usize) -> Vec<Formula> {
+    let Some((kernel, rows, columns)) = input_gradient(kernel, t) else { return Vec::new() };
+    let mut formulas = vec![
+        Formula(kernel, Kind::GlobalRead, "ux", m * k * n.div_ceil(columns) * t),
+        Formula(kernel, Kind::GlobalRead, "w", n * k * m.div_ceil(rows) * t),
+        Formula(kernel, Kind::GlobalWrite, "ddy", m * n * t),
+        Formula(kernel, Kind::GlobalWrite, "dx", m * k * t),
+    ];
+    if kernel != "lora_input_gradient_simt" {
+        formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "dy", m * n * t));
+        formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "x", m * k * t));
+        formulas.push(Formula("lora_outer_mma", Kind::GlobalRead, "ux", m * k * t));
     }
     formulas
 }

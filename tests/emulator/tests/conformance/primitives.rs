@@ -28,6 +28,7 @@ emulator_tests::kernels! {
         results: *mut u32,
     );
     fn convert(to: i32, from: i32, values: *const u8, results: *mut u8, count: i64);
+    fn convert_pairs(to: i32, values: *const f32, results: *mut u16, words: i64);
     fn fuse(
         a: *const f32,
         b: *const f32,
@@ -237,10 +238,22 @@ fn interesting_floats() -> Vec<f32> {
     bits.into_iter().map(f32::from_bits).collect()
 }
 
+/// Two neighbours with one instruction.
+fn convert_pairs(to: i32, values: &[f32]) -> Vec<u16> {
+    let (mut results, words) = (vec![0u16; values.len()], values.len() as i64 / 2);
+    // SAFETY: both arrays have twice as many elements as there are words
+    outcome(unsafe { kernels::convert_pairs(&Queue::new(0), to, values.as_ptr(), results.as_mut_ptr(), words) })
+        .unwrap();
+    results
+}
+
 fn floats_round_to_the_same_16_bits_as_in_half() {
-    let values = interesting_floats();
+    let mut values = interesting_floats();
+    values.truncate(values.len() / 2 * 2);
     let to_f16: Vec<u16> = convert(F16, F32, &values);
     let to_bf16: Vec<u16> = convert(BF16, F32, &values);
+    assert!(convert_pairs(F16, &values) == to_f16, "pairs of f16");
+    assert!(convert_pairs(BF16, &values) == to_bf16, "pairs of bf16");
     for (i, &value) in values.iter().enumerate() {
         if value.is_nan() {
             assert_eq!((to_f16[i], to_bf16[i]), (0x7fff, 0x7fff), "{:#010x}", value.to_bits());

@@ -1,0 +1,14 @@
+//! The backward of backward: second derivatives of a layer.
+
+pub mod case;
+mod derivatives;
+mod refused;
+mod values;
+
+use crate::queues::Trials;
+
+pub fn trials(trials: &mut Trials) {
+    derivatives::trials(trials);
+    values::trials(trials);
+    refused::trials(trials);
+}

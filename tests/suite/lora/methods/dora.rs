@@ -1,0 +1,207 @@
+//! DoRA: `W' = (m / |W + s·B·A|) ⊙ (W + s·B·A)` with a magnitude m for each row, the norm a constant of training. Outputs, gradients and the merged weight as Hugging Face's peft makes them:
+//! dora.txt, which dora.py has written.
+
+use peft_kernels::lora::{
+    self, Adapter, Backward, BackwardTarget, Forward, Gradient, MagnitudeGradient, Merge, Target, WeightNorm,
+};
+use peft_kernels::reference::{self, Terms};
+use peft_kernels::{Cpu, HostQueue, Mat, MatMut, Vector, VectorMut, Workspace};
+
+use super::{Outcome, text};
+use crate::lora::gradient_case::ALGORITHMS;
+
+const FIXTURES: &str = include_str!("dora.txt");
+
+struct Layer {
+    /// m, k, n, rank
+    shape: [usize; 4],
+    scale: f32,
+    /// W, bias, A, B, magnitude, x, dY
+    given: [Vec<f32>; 7],
+    /// y, dx, dA, dB, dbias, dmagnitude, W'
+    expected: [Vec<f64>; 7],
+}
+
+fn numbers(text: &str) -> Vec<f64> {
+    text.split_whitespace().map(|word| word.parse().unwrap_or_else(|_| panic!("a number, not {word}"))).collect()
+}
+
+fn parse(line: &str) -> Layer {
+    let mut fields = line.split(';').map(numbers);
+    let mut next = || fields.next().expect("another field");
+    let shape = next();
+    Layer {
+        shape: std::array::from_fn(|i| shape[i] as usize),
+        scale: next()[0] as f32,
+        given: std::array::from_fn(|_| next().into_iter().map(|value| value as f32).collect()),
+        expected: std::array::from_fn(|_| next()),
+    }
+}
+
+/// Whether these are peft's, which are of f64, up to so many roundings of the terms.
+fn close(name: &str, got: &[f32], expected: &[f64], terms: &[Terms], steps: usize) -> Outcome {
+    assert_eq!([got.len(), terms.len()], [expected.len(); 2], "{name}");
+    for (i, (&got, &expected)) in got.iter().zip(expected).enumerate() {
+        let allowed = terms[i].allowed_error::<f32>(steps);
+        if (f64::from(got) - expected).abs() > allowed {
+            return Err(format!("{name} {i}: {got}, in peft {expected}, allowed {allowed}"));
+        }
+    }
+    Ok(())
+}
+
+/// What a layer's gradients go to: those of x, A, B and the bias.
+struct Gradients([Vec<f32>; 4]);
+
+impl Layer {
+    /// The roundings of g: a norm's elements and squares, and the quotient.
+    fn scale_steps(&self) -> usize {
+        self.shape[1] + self.shape[3] + 40
+    }
+
+    fn adapter<Q: HostQueue>(&self) -> Outcome<Adapter<'_, f32, Q>> {
+        let ([_, k, n, rank], [_, _, a, b, ..]) = (self.shape, &self.given);
+        Ok(Adapter::new(Mat::new(a, rank, k).map_err(text)?, Mat::new(b, n, rank).map_err(text)?, self.scale))
+    }
+
+    /// g = magnitude / norm
+    fn row_scale<Q: HostQueue>(&self, queue: &Q) -> Outcome<Vec<f32>> {
+        let ([_, k, n, _], [w, _, _, _, magnitude, ..]) = (self.shape, &self.given);
+        let (mut norm, mut g) = (vec![f32::NAN; n], vec![f32::NAN; n]);
+        let call = WeightNorm::new(Mat::new(w, n, k).map_err(text)?, VectorMut::whole(&mut norm));
+        let call = call.adapter(self.adapter()?).row_scale(Vector::whole(magnitude), VectorMut::whole(&mut g));
+        let mut scratch = vec![0u8; lora::weight_norm_workspace(queue, &call).map_err(text)?];
+        lora::weight_norm(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        Ok(g)
+    }
+
+    /// Of W, or of the merged weight, then without an adapter and a row scale.
+    fn forward_call<'a, Q: HostQueue>(
+        &'a self,
+        w: &'a [f32],
+        g: Option<&'a [f32]>,
+        y: &'a mut [f32],
+    ) -> Outcome<Forward<'a, f32, f32, Q>> {
+        let ([m, k, n, rank], [_, bias, a, b, _, x, _]) = (self.shape, &self.given);
+        let y = MatMut::new(y, m, n).map_err(text)?;
+        let target = Target::dense(Mat::new(w, n, k).map_err(text)?, y).bias(Vector::whole(bias));
+        let (a, b) = (Mat::new(a, rank, k).map_err(text)?, Mat::new(b, n, rank).map_err(text)?);
+        let target = match g {
+            Some(g) => target.adapter(a, b, self.scale).row_scale(Vector::whole(g)),
+            None => target,
+        };
+        Ok(Forward::new(Mat::new(x, m, k).map_err(text)?).target(target))
+    }
+
+    fn forward<Q: HostQueue>(&self, queue: &Q, w: &[f32], g: Option<&[f32]>) -> Outcome<(Vec<f32>, usize)> {
+        let [m, _, n, _] = self.shape;
+        let mut y = vec![f32::NAN; m * n];
+        let call = self.forward_call(w, g, &mut y)?;
+        let steps = lora::forward_kernel(queue, &call).map_err(text)?.rounding_steps;
+        let mut scratch = vec![0u8; lora::forward_workspace(queue, &call).map_err(text)?];
+        lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        Ok((y, steps + self.scale_steps()))
+    }
+
+    fn gradients(&self) -> Gradients {
+        let [m, k, n, rank] = self.shape;
+        Gradients([m * k, rank * k, n * rank, n].map(|elements| vec![f32::NAN; elements]))
+    }
+
+    fn backward_call<'a, Q: HostQueue>(
+        &'a self,
+        g: &'a [f32],
+        Gradients([dx, da, db, dbias]): &'a mut Gradients,
+    ) -> Outcome<Backward<'a, f32, f32, Q>> {
+        let ([m, k, n, rank], [w, _, a, b, _, x, dy]) = (self.shape, &self.given);
+        let matrix = |list, rows, columns| Mat::new(list, rows, columns).map_err(text);
+        fn gradient<Q: HostQueue>(list: &mut [f32], rows: usize, columns: usize) -> Outcome<MatMut<'_, f32, Q>> {
+            MatMut::new(list, rows, columns).map_err(text)
+        }
+        let target = BackwardTarget::new(matrix(dy, m, n)?)
+            .dense(matrix(w, n, k)?)
+            .adapter(matrix(a, rank, k)?, matrix(b, n, rank)?, self.scale)
+            .row_scale(Vector::whole(g))
+            .a_gradient(Gradient::overwrite(gradient(da, rank, k)?))
+            .b_gradient(Gradient::overwrite(gradient(db, n, rank)?))
+            .bias_gradient(Gradient::overwrite(gradient(dbias, 1, n)?));
+        Ok(Backward::new(matrix(x, m, k)?).target(target).x_gradient(Gradient::overwrite(gradient(dx, m, k)?)))
+    }
+
+    fn check_gradients<Q: HostQueue>(&self, queue: &Q, g: &[f32], algorithm: i32) -> Outcome {
+        let (mut gradients, mut unused) = (self.gradients(), self.gradients());
+        let call = self.backward_call(g, &mut gradients)?.algorithm(algorithm);
+        let steps = lora::backward_kernel(queue, &call).map_err(text)?.rounding_steps + self.scale_steps();
+        let mut scratch = vec![0u8; lora::backward_workspace(queue, &call).map_err(text)?];
+        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        let terms = reference::lora::backward_terms(&self.backward_call::<Cpu>(g, &mut unused)?).map_err(text)?;
+        let [of_target] = &terms.targets[..] else { panic!("one target") };
+        let (Gradients([dx, da, db, dbias]), [_, x, a, b, bias, ..]) = (gradients, &self.expected);
+        close("dx", &dx, x, &terms.x, steps)?;
+        close("da", &da, a, &of_target.a, steps)?;
+        close("db", &db, b, &of_target.b, steps)?;
+        close("dbias", &dbias, bias, &of_target.bias, steps)
+    }
+
+    /// From a y whose elements have these terms and roundings.
+    fn check_magnitude<Q: HostQueue>(&self, queue: &Q, y: &[f32], of_y: &[Terms], y_steps: usize) -> Outcome {
+        let ([m, _, n, _], [_, bias, _, _, magnitude, _, dy]) = (self.shape, &self.given);
+        let mut gradient = vec![f32::NAN; n];
+        let to = Gradient::overwrite(MatMut::new(&mut gradient, 1, n).map_err(text)?);
+        let (of_dy, of) = (Mat::new(dy, m, n).map_err(text)?, Mat::new(y, m, n).map_err(text)?);
+        let call = MagnitudeGradient::new(of_dy, of, Vector::whole(magnitude), to).bias(Vector::whole(bias));
+        let steps = lora::magnitude_gradient_kernel(queue, &call).map_err(text)?.rounding_steps;
+        let mut scratch = vec![0u8; lora::magnitude_gradient_workspace(queue, &call).map_err(text)?];
+        lora::magnitude_gradient(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        for (column, (&got, &expected)) in gradient.iter().zip(&self.expected[5]).enumerate() {
+            let of_row = |row: usize| {
+                let (terms, dy) = (&of_y[row * n + column], f64::from(dy[row * n + column]));
+                let own = steps as f64 * 2f64.powi(-23) * terms.magnitude;
+                (dy / f64::from(magnitude[column])).abs() * (terms.allowed_error::<f32>(y_steps) + own)
+            };
+            let allowed = f64::EPSILON + (0..m).map(of_row).sum::<f64>() + f64::from(got.abs()) * 2f64.powi(-23);
+            if (f64::from(got) - expected).abs() > allowed {
+                return Err(format!("dmagnitude {column}: {got}, in peft {expected}, allowed {allowed}"));
+            }
+        }
+        Ok(())
+    }
+
+    /// g ⊙ (W + s·B·A) is peft's merged weight, forward makes the same y of it, and W comes back from it.
+    fn check_merged<Q: HostQueue>(&self, queue: &Q, g: &[f32], of_y: &[Terms]) -> Outcome {
+        let ([_, k, n, rank], [w, ..]) = (self.shape, &self.given);
+        let mut merged = vec![f32::NAN; n * k];
+        let call = Merge::new(Mat::new(w, n, k).map_err(text)?, MatMut::new(&mut merged, n, k).map_err(text)?);
+        lora::merge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
+        let terms =
+            |i: usize| Terms { value: self.expected[6][i], magnitude: (4.0 + rank as f64) * f64::from(g[i / k]) };
+        let terms: Vec<_> = (0..n * k).map(terms).collect();
+        close("the merged weight", &merged, &self.expected[6], &terms, self.scale_steps() + 4 * rank)?;
+        let (y, steps) = self.forward(queue, &merged, None)?;
+        close("y of the merged weight", &y, &self.expected[0], of_y, steps + 4 * rank + 2)?;
+        let call = Merge::in_place(MatMut::new(&mut merged, n, k).map_err(text)?);
+        lora::unmerge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
+        let original: Vec<_> = w.iter().map(|&weight| f64::from(weight)).collect();
+        let terms: Vec<_> = original.iter().map(|&value| Terms { value, magnitude: 4.0 + rank as f64 }).collect();
+        close("the weight before", &merged, &original, &terms, 8 * rank + 8)
+    }
+}
+
+pub fn dora<Q: HostQueue>(queue: &Q) -> Outcome {
+    assert_eq!(FIXTURES.lines().count(), 3);
+    for layer in FIXTURES.lines().map(parse) {
+        let g = layer.row_scale(queue)?;
+        let (y, steps) = layer.forward(queue, &layer.given[0], Some(&g))?;
+        let mut unused = vec![f32::NAN; y.len()];
+        let terms = layer.forward_call::<Cpu>(&layer.given[0], Some(&g), &mut unused)?;
+        let terms = reference::lora::forward_terms(&terms).map_err(text)?.remove(0);
+        close("y", &y, &layer.expected[0], &terms, steps)?;
+        let on_cpu = queue.place() == peft_kernels::Place::Cpu;
+        for algorithm in ALGORITHMS.into_iter().take(if on_cpu { 1 } else { ALGORITHMS.len() }) {
+            layer.check_gradients(queue, &g, algorithm)?;
+        }
+        layer.check_magnitude(queue, &y, &terms, steps)?;
+        layer.check_merged(queue, &g, &terms)?;
+    }
+    Ok(())
+}

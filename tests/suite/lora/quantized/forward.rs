@@ -1,0 +1,189 @@
+//! Values of a forward call with a quantised W.
+
+use half::bf16;
+use peft_kernels::reference::Terms;
+use peft_kernels::{Cpu, Element, Emulator, RawStream};
+
+use super::case::{QuantizedCase, QuantizedSpec, quantized};
+use crate::buffer::Cell;
+use crate::lora::case::{AdapterSpec, BaseSpec, BiasSpec, Case, RowSpec, Saved, Spec, TargetSpec};
+use crate::lora::forward::check_case;
+use crate::lora::middle::case::{MiddleSpec, Part};
+use crate::lora::run;
+use crate::numbers::Numbers;
+use crate::queues::{CHIPS, Runner, Trials, emulators};
+use crate::streams::Exercise;
+
+/// The kernels by number, and those that make the same sums of a W in memory.
+const KERNELS: [[i32; 2]; 7] = [[0, 0], [6, 4], [5, 3], [2, 2], [3, 3], [1, 1], [4, 4]];
+
+/// Gives the targets lists in place of their W, of descriptions from this number on.
+pub fn quantize<T: Element + Cell, P: Element + Cell>(case: &mut Case<T, P>, first: usize) {
+    let lists = quantized(first, case.targets.iter_mut().map(|target| target.w.as_mut()));
+    case.targets.iter_mut().zip(lists).for_each(|(target, lists)| target.quantized = lists);
+}
+
+/// The bits of a call with a quantised W are those of the call with that W in memory, and within the bound.
+fn check_on<T: Element + Cell, P: Element + Cell, Q: Runner>(
+    case: &mut Case<T, P>,
+    oracle: &[Vec<Terms>],
+    queue: &Q,
+    [algorithm, of_dense]: [i32; 2],
+) -> Result<(), String> {
+    case.spec.algorithm = algorithm;
+    let got = check_case(case, oracle, queue)?;
+    let again = case.run_well(queue)?;
+    case.check_exact("the same call again", &again.y, &got)?;
+    case.spec.algorithm = of_dense;
+    let lists: Vec<_> = case.targets.iter_mut().map(|target| target.quantized.take()).collect();
+    let expected = case.run_well(queue);
+    case.targets.iter_mut().zip(lists).for_each(|(target, lists)| target.quantized = lists);
+    let expected = expected?;
+    case.check_exact(&format!("algorithm {algorithm} against {of_dense}"), &got, &expected.y)?;
+    if again.kernel.rounding_steps != expected.kernel.rounding_steps {
+        return Err(format!("{:?}, of a W in memory {:?}", again.kernel, expected.kernel));
+    }
+    Ok(())
+}
+
+fn check<T: Element + Cell, P: Element + Cell>(number: usize, spec: &Spec) -> Result<(), String> {
+    let mut case = Case::<T, P>::new(spec);
+    quantize(&mut case, number);
+    let oracle = case.oracle();
+    let say = |text: String| format!("{text} quantised as number {number}");
+    if crate::cuda::is_active() {
+        return KERNELS
+            .into_iter()
+            .try_for_each(|kernels| check_on(&mut case, &oracle, &RawStream::legacy(0), kernels))
+            .map_err(say);
+    }
+    check_on(&mut case, &oracle, &Cpu, [0, 0]).map_err(say)?;
+    // Each seed with another kernel, and each case with other ones.
+    let kernels = KERNELS.into_iter().cycle().skip(number * emulators().count());
+    for (queue, kernels) in emulators().zip(kernels) {
+        check_on(&mut case, &oracle, &queue, kernels).map_err(|text| format!("{queue:?}: {}", say(text)))?;
+    }
+    Ok(())
+}
+
+/// n and k: of one row, of blocks that run on across rows, of several slabs, of a k that blocks share.
+const SHAPES: [[usize; 2]; 6] = [[33, 50], [300, 72], [40, 2100], [7, 16], [260, 264], [1, 130]];
+
+fn shapes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (i, m) in [1, 3, 16, 64, 65, 200].into_iter().enumerate() {
+        for (j, [n, k]) in SHAPES.into_iter().enumerate() {
+            let number = 6 * i + j;
+            let spec = Spec::new(m, n, k, [0, 5, 16][number % 3], Numbers::Reals).with(|spec| {
+                spec.slab_bytes = number % 2;
+                let target = &mut spec.targets[0];
+                if number % 3 == 0 {
+                    target.adapters = AdapterSpec::None;
+                }
+                target.bias = if number % 4 < 2 { BiasSpec::Shared(1) } else { BiasSpec::None };
+                target.row_scale = if number % 5 == 0 { BiasSpec::Shared(2) } else { BiasSpec::None };
+                (spec.batch_invariant, spec.allow_tf32) = (number % 7 == 3, number % 7 == 5);
+            });
+            check::<T, P>(number, &spec)?;
+        }
+    }
+    Ok(())
+}
+
+/// Several layers, of which each has other books, and others no W at all; batches that share W; a table; what is between A and B; dropout and H.
+fn others<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let specs = |m: usize, batches: usize| {
+        let of = |n, base| TargetSpec { base, ..TargetSpec::dense(n, 4) };
+        let layers = vec![
+            of(300, BaseSpec::Dense),
+            of(20, BaseSpec::InY),
+            of(33, BaseSpec::Dense),
+            of(9, BaseSpec::None),
+            of(257, BaseSpec::Dense),
+        ];
+        let one = Spec::new(m, 70, 88, 6, Numbers::Reals).with(|spec| {
+            // W is one for all batches.
+            (spec.batches, spec.shared, spec.slab_bytes) = (batches, 0b10, 1);
+        });
+        [
+            one.clone().with(|spec| spec.targets = layers),
+            one.clone().with(|spec| {
+                spec.targets[0].adapters = AdapterSpec::Table(vec![3, 0, 17]);
+                spec.rows = RowSpec::Index((0..batches * m).map(|row| row as i32 % 4 - 1).collect());
+                spec.targets[0].n = 280;
+            }),
+            one.clone().with(|spec| {
+                let middle = &mut spec.targets[0].middle;
+                *middle = MiddleSpec { scale: Part::Shared, core: Part::Shared, after: 9, ..MiddleSpec::default() };
+                spec.saved = Saved::F32;
+            }),
+            one.with(|spec| (spec.dropout, spec.saved) = (Some((0.3, 7, 9)), Saved::Own)),
+        ]
+    };
+    for (i, (m, batches)) in [(5, 1), (21, 3), (70, 2)].into_iter().enumerate() {
+        for (j, spec) in specs(m, batches).iter().enumerate() {
+            check::<T, P>(4 * i + j, spec)?;
+        }
+    }
+    Ok(())
+}
+
+/// Of one book all layers share a launch; slabs of several layers share the workspace.
+fn one_book<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (m, nested) in [(4, false), (40, true), (90, false), (90, true)] {
+        let spec = Spec::new(m, 0, 96, 4, Numbers::Reals).with(|spec| {
+            spec.targets = [200, 90, 130, 300].map(|n| TargetSpec::dense(n, 4)).to_vec();
+            // Room for three of them.
+            spec.slab_bytes = 512 * 96 * size_of::<T>();
+        });
+        let mut case = Case::<T, P>::new(&spec);
+        for target in &mut case.targets {
+            let w = target.w.as_mut().expect("a W in memory");
+            target.quantized = Some(QuantizedCase::new(&QuantizedSpec::nf4(nested), w));
+        }
+        let oracle = case.oracle();
+        for [algorithm, of_dense] in KERNELS {
+            let queue = Emulator::new(m as u64 + algorithm as u64);
+            check_on(&mut case, &oracle, &queue, [algorithm, of_dense])?;
+        }
+    }
+    Ok(())
+}
+
+/// Every kernel on every chip.
+fn every_chip<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let mut case = Case::<T, P>::new(&Spec::new(5, 9, 34, 3, Numbers::Reals));
+    quantize(&mut case, 0);
+    let oracle = case.oracle();
+    for chip in CHIPS {
+        let queue = Emulator::new(chip as u64).compute_capability(chip);
+        KERNELS.into_iter().try_for_each(|kernels| check_on(&mut case, &oracle, &queue, kernels))?;
+    }
+    Ok(())
+}
+
+/// No rows, no columns, no depth.
+fn empty<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    for (i, [m, n, k]) in [[0, 5, 16], [3, 0, 16], [3, 5, 0], [70, 5, 0]].into_iter().enumerate() {
+        for number in [0, 7] {
+            check::<T, P>(4 * number + i, &Spec::new(m, n, k, 2, Numbers::Reals))?;
+        }
+    }
+    Ok(())
+}
+
+/// A call of so many rows as what a stream can be given.
+pub fn exercise(m: usize) -> Box<dyn Exercise> {
+    let mut case = Case::<bf16, bf16>::new(&Spec::new(m, 264, 1032, 16, Numbers::Reals));
+    quantize(&mut case, 0);
+    case.spec.slab_bytes = 1;
+    run::exercise_of(case)
+}
+
+pub fn trials(trials: &mut Trials) {
+    for_types!(trials, "lora::quantized::empty", empty);
+    for_types!(trials, "lora::quantized::every_chip", every_chip);
+    trials.add("lora::quantized::one_book/f32", one_book::<f32, f32>);
+    trials.add("lora::quantized::one_book/bf16", one_book::<bf16, bf16>);
+    for_types_and_devices!(trials, "lora::quantized::others", others);
+    for_types_and_devices!(trials, "lora::quantized::shapes", shapes);
+}
