@@ -170,7 +170,7 @@ typedef struct pk_lora_quantized {
 #define PK_LORA_BASE_NONE 0      /* y = branch + bias */
 #define PK_LORA_BASE_DENSE 1     /* y = x * W^T + branch + bias */
 #define PK_LORA_BASE_IN_Y 2      /* y = y + branch + bias */
-#define PK_LORA_BASE_QUANTIZED 3 /* as dense, of a quantised W, which is never in memory as a whole */
+#define PK_LORA_BASE_QUANTIZED 3 /* as dense, of a quantised W, of which at most slab_bytes are made in the workspace at a time */
 
 /* What pk_lora_middle has, in the order in which it is applied. */
 #define PK_LORA_MIDDLE_RANKS 1u      /* a list of ranks in device memory */

@@ -337,9 +337,10 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 /// the shape alone and are added up in their order, so the bits are the same on every run. Of a table each adapter's rows are one part, wherever they lie.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
-/// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or W: a workspace for dH (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A middle costs up to four launches more, of
-/// [m, rank] in f32 and with a core `6·m·r_a·r_b` flops. A quantised W is made in the workspace, in x's type and in slabs of [`Backward::slab_bytes`]: its codes are read once, the slab written and read, two
-/// launches a slab; the gradient of x has the bits of the call with that W in memory. A table costs two launches more, which group its rows (up to 8 bytes read for each row and adapter), and
+/// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or a W in memory: a workspace for dH
+/// (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A middle costs up to four launches more, of [m, rank] in f32 and with a core `6·m·r_a·r_b` flops. A quantised
+/// W is made in the workspace, in x's type and in slabs of at most [`Backward::slab_bytes`]: by default all of a W of up to 64 MiB, in one. Its codes are read once, the slab written and
+/// read, two launches a slab; the gradient of x has the bits of the call with that W in memory. A table costs two launches more, which group its rows (up to 8 bytes read for each row and adapter), and
 /// passes of its own for dH, B's gradients and A's instead of one for all; the workspace has at most 12 bytes more for each row and 8 for each adapter, and no sums.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///

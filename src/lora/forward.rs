@@ -64,7 +64,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
         Self::new(Base::Dense(w.into()), y)
     }
 
-    /// `y = x·Wᵀ + branch + bias` with `w` [n, k] as codes, one for all batches: what [`super::dequantize`] makes of them in x's type, which is never in memory as a whole (QLoRA).
+    /// `y = x·Wᵀ + branch + bias` with `w` [n, k] as codes, one for all batches: what [`super::dequantize`] makes of them in x's type (QLoRA). Of that at most
+    /// [`Forward::slab_bytes`] are in memory at a time, 64 MiB unless you say otherwise.
     pub fn quantized(w: &Quantized<'a, Q>, y: impl Into<TensorMut<'a, T, Q, 3>>) -> Self {
         Self::new(Base::Quantized(*w), y)
     }
