@@ -6,6 +6,9 @@ use std::process::Command;
 
 use crate::objects::{self, Unit};
 
+#[path = "release.rs"]
+mod release;
+
 /// Where an nvcc was found.
 struct Toolkit {
     nvcc: PathBuf,
@@ -16,7 +19,7 @@ struct Toolkit {
 
 const NOT_FOUND: &str = "no nvcc, which the feature `cuda` needs. Three ways to get one:\n\
     1. tools/install-nvcc.sh installs a pinned one (CUDA 13.0) from Python wheels, without root, and prints the variable to set\n\
-    2. install the CUDA toolkit and set CUDA_HOME (or CUDA_PATH) to its folder\n\
+    2. install the CUDA toolkit, 12.1 or later, and set CUDA_HOME (or CUDA_PATH) to its folder\n\
     3. set NVCC to the program itself, or put it in PATH";
 
 fn toolkit() -> Result<Toolkit, String> {
@@ -31,9 +34,14 @@ fn toolkit() -> Result<Toolkit, String> {
     let nvcc = candidates.into_iter().flatten().find(|file| file.is_file()).ok_or(NOT_FOUND)?;
     let nvcc = nvcc.canonicalize().map_err(|error| format!("{}: {error}", nvcc.display()))?;
     let root = nvcc.parent().and_then(Path::parent).ok_or("nvcc is in no folder")?.to_path_buf();
-    let help = Command::new(&nvcc).arg("--help").output().map_err(|error| format!("{}: {error}", nvcc.display()))?;
-    let compresses = String::from_utf8_lossy(&help.stdout).contains("--compress-mode");
+    let compresses = said(&nvcc, "--help")?.contains("--compress-mode");
     Ok(Toolkit { nvcc, root, compresses })
+}
+
+/// What nvcc prints when it is asked.
+fn said(nvcc: &Path, question: &str) -> Result<String, String> {
+    let output = Command::new(nvcc).arg(question).output().map_err(|error| format!("{}: {error}", nvcc.display()))?;
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// `80;90a;90-ptx` becomes the flags for machine code of 8.0 and 9.0a, and PTX of 9.0 for later chips.
@@ -115,6 +123,7 @@ pub fn compile(archive: &str, sources: Vec<PathBuf>, out: &Path, include: Option
     println!("cargo::rerun-if-env-changed=NVCC_CCBIN");
     println!("cargo::rerun-if-env-changed=PEFT_KERNELS_LINE_INFO");
     let toolkit = toolkit()?;
+    release::check(&toolkit.nvcc.display().to_string(), &said(&toolkit.nvcc, "--version")?)?;
     let architectures = architectures()?;
     let units = sources
         .into_iter()

@@ -21,6 +21,7 @@ mod storage;
 /// Without a device, nobody enqueues.
 #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
 mod streams;
+mod toolkits;
 mod views;
 
 /// Set where this program runs itself for the bits that it computes.
@@ -42,6 +43,7 @@ fn main() -> std::process::ExitCode {
     operations::trials(&mut trials);
     storage::trials(&mut trials);
     streams::trials(&mut trials);
+    toolkits::trials(&mut trials);
     views::trials(&mut trials);
     // Most faults show in every element type: one type of everything comes first, so that they end a run early.
     trials.0.sort_by_key(|trial| !trial.name().ends_with("/f32"));
