@@ -14,7 +14,7 @@ constexpr int64_t kMostMultiprocessors = 192;       // that a plan counts on, so
 constexpr int64_t kMostPartBytes = INT64_C(32) << 20;  // of the sums of a split tile's blocks
 constexpr int64_t kMostParts = 16;                  // of k, whose sums are added up one after the other
 constexpr int64_t kLeastStages = 4;                 // of the pipeline, in a part: less is all start
-constexpr int64_t kMostDecodedRows = 64;            // of x, of all batches, for which a quantised W is made where it is read
+constexpr int64_t kMostDecodedRows = 64;            // of x: so often as one batch of them needs it, a quantised W is made where it is read
 
 struct Algorithm {
   int32_t number;
@@ -86,11 +86,15 @@ int32_t algorithm_of_dense(const Forward& forward) {
   return descriptor.x.rows <= 128 || widest <= 128 ? PK_LORA_FORWARD_MMA_SMALL : PK_LORA_FORWARD_MMA_LARGE;
 }
 
-// The kernel for a chip of 8.0 or later. A quantised W is made where it is read as long as all rows are in one tile, so that it is made once.
+// The kernel for a chip of 8.0 or later. Where it is read a quantised W is made once for each tile of rows, of which none has rows of two batches: more often than a few times, it is read from
+// a slab instead.
 int32_t algorithm_of(const Forward& forward) {
   const int32_t of_dense = algorithm_of_dense(forward);
-  if (!is_quantized(forward) || forward.descriptor.batch_count * forward.descriptor.x.rows > kMostDecodedRows) return of_dense;
-  return of_dense == PK_LORA_FORWARD_MMA_DECODE ? PK_LORA_FORWARD_QUANTIZED_DECODE : PK_LORA_FORWARD_QUANTIZED_SMALL;
+  if (!is_quantized(forward)) return of_dense;
+  const int32_t of_codes = of_dense == PK_LORA_FORWARD_MMA_DECODE ? PK_LORA_FORWARD_QUANTIZED_DECODE : PK_LORA_FORWARD_QUANTIZED_SMALL;
+  const int64_t tile_rows = lora_forward_tile(of_codes, is_f32(forward)).rows;
+  const int64_t times = forward.descriptor.batch_count * up(forward.descriptor.x.rows, tile_rows);
+  return times <= up(kMostDecodedRows, tile_rows) ? of_codes : of_dense;
 }
 
 LoraForwardPlan plan_of(const Forward& forward, int32_t algorithm, int64_t multiprocessors) {

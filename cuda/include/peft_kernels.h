@@ -231,7 +231,9 @@ typedef struct pk_lora_forward_descriptor {
   uint64_t workspace_bytes;
   pk_status_record *status; /* device, or null */
   pk_dropout dropout;
-  int64_t slab_bytes; /* where a quantised W is made in the workspace: of it at most so many bytes at a time, but 256 rows. 0: 64 MiB */
+  /* Where a quantised W is made in the workspace: of it at most so many bytes at a time, but 256 rows. 0: 64 MiB. With algorithm = 0 it is made in shared memory instead, once for each batch,
+   * where x is one batch of at most 64 rows, or at most four of at most 16 (with PK_FLAG_BATCH_INVARIANT of one batch alone). */
+  int64_t slab_bytes;
 } pk_lora_forward_descriptor;
 
 /* What becomes of a gradient. */

@@ -234,8 +234,9 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a [`Middle`] another launch, which reads and writes [m, rank] of f32;
 /// with a list of ranks two more, which copy those rows of A and columns of B. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
-/// A quantised W is read as codes, 0.56 bytes an element of NF4 with blocks of 64, and for at most 64 rows it is made in shared memory alone, once for each 64 rows (16 where there are no more).
-/// For more rows it is made in the workspace, in slabs of [`Forward::slab_bytes`], each written and read once more than a W in memory is read: two launches a slab.
+/// A quantised W is read as codes, 0.56 bytes an element of NF4 with blocks of 64. Where x is one batch of at most 64 rows, or at most four of at most 16 (with
+/// [`Forward::batch_invariant`] of one batch alone), it is made in shared memory, once for each batch. For more it is made in the workspace, in slabs of at most [`Forward::slab_bytes`],
+/// each written once and then read as a W in memory is: two launches a slab.
 /// Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors

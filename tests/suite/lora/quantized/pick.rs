@@ -2,7 +2,7 @@
 
 use peft_kernels::lora::{self, Backward, BackwardTarget, Forward, Gradient, Quantized, Target};
 use peft_kernels::storage::{RawSlice, RawSliceMut};
-use peft_kernels::{Emulator, Kernel, Mat, MatMut, Vector};
+use peft_kernels::{Emulator, Kernel, Mat, MatMut, Tensor, TensorMut, Vector};
 
 use crate::queues::Trials;
 
@@ -35,42 +35,67 @@ fn weights<'a>() -> Quantized<'a, Emulator> {
     Quantized::new(vector(N * K / 2), vector(N * K / 64))
 }
 
-fn forward(queue: &Emulator, m: usize, algorithm: i32, slab: usize) -> Result<(Kernel, usize), String> {
-    let call = Forward::<f32, f32, _>::new(matrix(m, K)).target(Target::quantized(&weights(), matrix_mut(m, N)));
-    let call = call.algorithm(algorithm).slab_bytes(slab);
+/// Of so many batches of so many rows.
+fn forward(
+    queue: &Emulator,
+    [batches, m]: [usize; 2],
+    change: impl FnOnce(Forward<'static, f32, f32, Emulator>) -> Forward<'static, f32, f32, Emulator>,
+) -> Result<(Kernel, usize), String> {
+    // SAFETY: never read nor written: what is picked depends on shapes alone.
+    let (x, y) =
+        unsafe { (RawSlice::from_raw(1 << 20, batches * m * K), RawSliceMut::from_raw(1 << 21, batches * m * N)) };
+    let x = Tensor::contiguous(x, [batches, m, K]).expect("as long as it needs");
+    let y = TensorMut::contiguous(y, [batches, m, N]).expect("as long as it needs");
+    let call = change(Forward::new(x).target(Target::quantized(&weights(), y)));
     let kernel = lora::forward_kernel(queue, &call).map_err(|error| error.to_string())?;
     Ok((kernel, lora::forward_workspace(queue, &call).map_err(|error| error.to_string())?))
 }
 
-/// Rows of x, the kernel, and whether W is made in the workspace.
+/// Batches and rows of x, the kernel for them, the one of batches of any size, and whether W is made in the workspace: few rows of many batches are in as many tiles as many rows.
+type Row = ([usize; 2], (&'static str, bool), (&'static str, bool));
+
+const FORWARD: [Row; 14] = [
+    ([1, 1], (DECODE_OF_CODES, false), (OF_CODES, false)),
+    ([1, 16], (DECODE_OF_CODES, false), (OF_CODES, false)),
+    ([4, 1], (DECODE_OF_CODES, false), (SMALL, true)),
+    ([4, 16], (DECODE_OF_CODES, false), (SMALL, true)),
+    ([5, 1], (DECODE, true), (SMALL, true)),
+    ([5, 16], (DECODE, true), (SMALL, true)),
+    ([64, 1], (DECODE, true), (SMALL, true)),
+    ([1, 17], (OF_CODES, false), (OF_CODES, false)),
+    ([1, 64], (OF_CODES, false), (OF_CODES, false)),
+    ([2, 17], (SMALL, true), (SMALL, true)),
+    ([2, 64], (SMALL, true), (SMALL, true)),
+    ([1, 65], (SMALL, true), (SMALL, true)),
+    ([1, 128], (SMALL, true), (SMALL, true)),
+    ([1, 129], (LARGE, true), (SMALL, true)),
+];
+
 fn kernels() -> Result<(), String> {
-    let rows = [
-        (1, DECODE_OF_CODES, false),
-        (16, DECODE_OF_CODES, false),
-        (17, OF_CODES, false),
-        (64, OF_CODES, false),
-        (65, SMALL, true),
-        (128, SMALL, true),
-        (129, LARGE, true),
-    ];
-    for (m, name, in_slabs) in rows {
-        let (kernel, bytes) = forward(&Emulator::new(0), m, 0, 0)?;
-        // At most 32 MiB of parts and their counts, and of slabs 64 MiB.
-        let right = if in_slabs { (44 << 20..97 << 20).contains(&bytes) } else { bytes < 33 << 20 };
-        if kernel.name != name || !right {
-            return Err(format!("{m} rows: {kernel:?}, {bytes} bytes"));
+    let queue = Emulator::new(0);
+    for (rows, automatic, invariant) in FORWARD {
+        let picked = [
+            (forward(&queue, rows, |call| call)?, automatic),
+            (forward(&queue, rows, Forward::batch_invariant)?, invariant),
+        ];
+        for ((kernel, bytes), (name, in_slabs)) in picked {
+            // At most 32 MiB of parts and their counts, and of slabs 64 MiB.
+            let right = if in_slabs { (44 << 20..97 << 20).contains(&bytes) } else { bytes < 33 << 20 };
+            if kernel.name != name || !right {
+                return Err(format!("batches and rows {rows:?}: {kernel:?}, {bytes} bytes, expected {name}"));
+            }
         }
     }
     // f32 of 256 rows, and no more, whatever fewer bytes are asked for.
     for (slab, rows) in [(1, 256), (256 * K * 4, 256), (512 * K * 4 + 5, 512), (usize::MAX, N)] {
-        let (_, without) = forward(&Emulator::new(0), 129, 1, slab)?;
-        let (_, with) = forward(&Emulator::new(0), 129, 2, slab)?;
+        let (_, without) = forward(&queue, [1, 129], |call| call.algorithm(1).slab_bytes(slab))?;
+        let (_, with) = forward(&queue, [1, 129], |call| call.algorithm(2).slab_bytes(slab))?;
         if with - 255 < rows * K * 4 || with - 255 > rows * K * 4 + (33 << 20) || without > 255 {
             return Err(format!("slabs of {slab} bytes: {with} bytes, {without} of the plain kernel"));
         }
     }
     for (algorithm, name) in [(1, SIMT), (2, LARGE), (3, SMALL), (4, DECODE), (5, OF_CODES), (6, DECODE_OF_CODES)] {
-        let (kernel, _) = forward(&Emulator::new(0), 200, algorithm, 0)?;
+        let (kernel, _) = forward(&queue, [1, 200], |call| call.algorithm(algorithm))?;
         if kernel.name != name || kernel.algorithm != algorithm {
             return Err(format!("algorithm {algorithm}: {kernel:?}"));
         }
@@ -78,7 +103,7 @@ fn kernels() -> Result<(), String> {
     Ok(())
 }
 
-/// Few rows of many batches are many rows; those of a W in memory have none of these kernels.
+/// A W in memory has none of these kernels.
 fn others() -> Result<(), String> {
     let dense = Target::dense(matrix(64, 32), matrix_mut(3, 64));
     let call = Forward::<f32, f32, _>::new(matrix(3, 32)).target(dense).algorithm(6);
