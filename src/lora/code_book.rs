@@ -91,7 +91,7 @@ impl CodeBook {
         Ok(Self::of_values(bits, values.collect()))
     }
 
-    /// Any values, by code: 4, 8, 16 or 256 of them, and with 256 in ascending order.
+    /// Any values, by code: 4, 8, 16 or 256 of them, and with 256 in ascending order, −0 before 0.
     ///
     /// # Errors
     /// [`Error::Argument`] for another number of values, one that is not finite, or 256 in another order.
@@ -107,8 +107,10 @@ impl CodeBook {
         if let Some(value) = values.iter().find(|value| !value.is_finite()) {
             return wrong("finite", value.to_string());
         }
-        if bits == 8 && !values.is_sorted() {
-            return wrong("256 of them in ascending order", "unsorted".into());
+        // In the order in which `of_values` has them: of 256 kernels take a code's place in it for the code.
+        let unsorted = |pair: &&[f32]| pair[0].total_cmp(&pair[1]).is_gt();
+        if let (8, Some(pair)) = (bits, values.windows(2).find(unsorted)) {
+            return wrong("256 of them in ascending order", format!("{} before {}", pair[0], pair[1]));
         }
         Ok(Self::of_values(bits, values.to_vec()))
     }

@@ -405,6 +405,17 @@ fn ties() -> Result<(), String> {
     }
 }
 
+/// Ascending, of which the middle ones are −0 and 0.
+fn with_both_zeros() -> [f32; 256] {
+    std::array::from_fn(|i| (i as f32 - 127.5).trunc() / 128.0)
+}
+
+/// A book of 256 values that is taken is one that kernels take.
+fn both_zeros() -> Result<(), String> {
+    let book = CodeBook::new(&with_both_zeros()).map_err(|error| error.to_string())?;
+    Case::<f32>::random(Spec::new([8, 64]).with(|spec| spec.book = book)).everywhere()
+}
+
 /// Blocks of zeroes, of what is too small to be divided by, with infinities and with NaNs.
 fn special<T: Element + Cell>() -> Result<(), String> {
     let tiny = T::ulp(0.0);
@@ -568,6 +579,8 @@ fn refused() -> Result<(), String> {
             }
         }
     }
+    let mut zeros_swapped = with_both_zeros();
+    zeros_swapped.swap(127, 128);
     for (got, expected) in [
         (CodeBook::normal_float(5).map(|_| ()), "lora::CodeBook::normal_float: bits is 5, expected 2, 3, 4 or 8"),
         (
@@ -582,7 +595,11 @@ fn refused() -> Result<(), String> {
         (CodeBook::new(&[0.0, 1.0, f32::NAN, 2.0]).map(|_| ()), "lora::CodeBook::new: values is NaN, expected finite"),
         (
             CodeBook::new(&std::array::from_fn::<f32, 256, _>(|i| -(i as f32))).map(|_| ()),
-            "lora::CodeBook::new: values is unsorted, expected 256 of them in ascending order",
+            "lora::CodeBook::new: values is -0 before -1, expected 256 of them in ascending order",
+        ),
+        (
+            CodeBook::new(&zeros_swapped).map(|_| ()),
+            "lora::CodeBook::new: values is 0 before -0, expected 256 of them in ascending order",
         ),
     ] {
         let got = got.map_or_else(|error| error.to_string(), |()| "Ok".into());
@@ -675,6 +692,7 @@ pub fn trials(trials: &mut Trials) {
     trials.add("lora::quantize::long_blocks/f32", long_blocks::<f32>);
     trials.add("lora::quantize::long_blocks/bf16", long_blocks::<bf16>);
     trials.add("lora::quantize::ties", ties);
+    trials.add("lora::quantize::both_zeros", both_zeros);
     trials.add("lora::quantize::special/f32", special::<f32>);
     trials.add("lora::quantize::special/f16", special::<f16>);
     trials.add("lora::quantize::special/bf16", special::<bf16>);
