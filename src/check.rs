@@ -99,18 +99,26 @@ impl Check {
         Err(Error::Alignment { operation: self.0, argument, address, alignment })
     }
 
-    /// f32, f16 or bf16, with adapters of the same type or f32.
-    pub fn element_types<T: Element, P: Element>(self) -> Result<()> {
-        let unsupported =
-            |argument, expected: String, got| Err(Error::ElementType { operation: self.0, argument, expected, got });
-        if T::TYPE == ElementType::F64 {
-            return unsupported("x", "f32, f16 or bf16".into(), T::TYPE);
+    /// f32, f16 or bf16.
+    pub fn element_type<T: Element>(self, argument: &'static str) -> Result<()> {
+        match T::TYPE {
+            ElementType::F64 => self.wrong_element_type::<T>(argument, "f32, f16 or bf16".into()),
+            _ => Ok(()),
         }
+    }
+
+    /// The same of x, with adapters of x's type or f32.
+    pub fn element_types<T: Element, P: Element>(self) -> Result<()> {
+        self.element_type::<T>("x")?;
         if P::TYPE != T::TYPE && P::TYPE != ElementType::F32 {
             let expected = if T::TYPE == ElementType::F32 { "f32".into() } else { format!("{} or f32", T::TYPE) };
-            return unsupported("adapter", expected, P::TYPE);
+            return self.wrong_element_type::<P>("adapter", expected);
         }
         Ok(())
+    }
+
+    fn wrong_element_type<T: Element>(self, argument: &'static str, expected: String) -> Result<()> {
+        Err(Error::ElementType { operation: self.0, argument, expected, got: T::TYPE })
     }
 
     /// An output and another operand share no element.

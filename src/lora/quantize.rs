@@ -210,7 +210,7 @@ impl<'a> QuantizeProblem<'a> {
         lists: impl FnOnce([usize; 2]) -> Result<QuantizedProblem<'a>>,
     ) -> Result<Self> {
         let check = Check(operation);
-        check.element_types::<T, T>()?;
+        check.element_type::<T>(matrix_name)?;
         check.stride(matrix_name, &matrix)?;
         check.alignment(matrix_name, &matrix)?;
         check.size(matrix_name, &matrix)?;

@@ -581,7 +581,14 @@ fn refused() -> Result<(), String> {
     }
     let mut zeros_swapped = with_both_zeros();
     zeros_swapped.swap(127, 128);
+    let of_f64 = Case::<f64>::random(Spec::new([4, 64]));
     for (got, expected) in [
+        (of_f64.enqueue(&Cpu), "lora::quantize: source has element type f64, expected f32, f16 or bf16"),
+        (of_f64.enqueue(&Emulator::new(0)), "lora::quantize: source has element type f64, expected f32, f16 or bf16"),
+        (
+            lora::dequantize(&Cpu, of_f64.dequantize(&Cpu)),
+            "lora::dequantize: destination has element type f64, expected f32, f16 or bf16",
+        ),
         (CodeBook::normal_float(5).map(|_| ()), "lora::CodeBook::normal_float: bits is 5, expected 2, 3, 4 or 8"),
         (
             CodeBook::new(&[0.0; 5]).map(|_| ()),
