@@ -281,8 +281,9 @@ impl<'a> QuantizeProblem<'a> {
 /// bitsandbytes' layout. Bits left over at its end are those of zeroes. Nested, absmax less its mean is quantised in blocks of [`BlockFormat::absmax_block`] to codes of 8 bits.
 ///
 /// **Numbers.** Which code it is, is decided in f32, in the order that bitsandbytes has: `xᵢ·(1/absmax)`, and half-way the lower value. (absmax below 1e-38 counts as that: a block of zeroes
-/// has absmax 0 and zero's codes.) An infinity is its block's absmax and gets the code of ±1, what is finite beside it zero's code, which comes back as NaN. With a NaN absmax is NaN, and
-/// so is all that comes back. The mean of absmax is summed in f64, in one order everywhere. The same bits on every run and on every queue.
+/// has absmax 0 and zero's codes.) An infinity is its block's absmax and gets the code of ±1, what is finite beside it that of 0, which comes back as NaN where the book has an exact 0, as
+/// all that have names, and otherwise as an infinity. With a NaN absmax is NaN, and so is all that comes back. The mean of absmax is summed in f64, in one order everywhere. The same bits
+/// on every run and on every queue.
 ///
 /// **Cost.** One read of W, one write of codes and absmax. Nested: absmax goes through a workspace of 4 bytes a block and 1/1024 of a byte more, see [`quantize_workspace`]; four launches instead of one. Can be captured in a graph.
 ///

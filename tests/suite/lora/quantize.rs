@@ -455,6 +455,32 @@ fn special<T: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// Beside an infinity what is finite counts as 0, which a book may lack.
+fn infinities() -> Result<(), String> {
+    let without_zero = CodeBook::new(&[-1.0, -0.5, 0.5, 1.0]).map_err(|error| error.to_string())?;
+    for (book, beside) in [(CodeBook::nf4().clone(), f32::NAN), (without_zero, f32::NEG_INFINITY)] {
+        let case = Case::<f32>::new(Spec::new([1, 64]).with(|spec| spec.book = book), |i| match i {
+            7 => f64::INFINITY,
+            9 => f64::NEG_INFINITY,
+            _ => i as f64 / 64.0 - 0.5,
+        });
+        let codes = case.quantized(&Cpu)?;
+        for (queue, back) in [("cpu", case.dequantized(&Cpu)?), ("emulator", case.dequantized(&Emulator::new(1))?)] {
+            for (i, got) in back.into_iter().enumerate() {
+                let expected = [(7, f32::INFINITY), (9, f32::NEG_INFINITY)].into_iter().find(|&(at, _)| at == i);
+                let expected = expected.map_or(beside, |(_, infinity)| infinity);
+                if got != expected && !(got.is_nan() && expected.is_nan()) {
+                    return Err(format!("element {i} came back as {got} on {queue}, expected {expected}"));
+                }
+            }
+        }
+        if case.quantized(&Emulator::new(1))? != codes {
+            return Err("the codes differ".into());
+        }
+    }
+    Ok(())
+}
+
 /// One read and one write, of whole sectors, and no bank conflict.
 fn one_pass<T: Element + Cell>() -> Result<(), String> {
     let cases = [2, 3, 4, 8].into_iter().flat_map(|bits| [16, 64, 4096].map(|block| (bits, block, false)));
@@ -703,6 +729,7 @@ pub fn trials(trials: &mut Trials) {
     trials.add("lora::quantize::special/f32", special::<f32>);
     trials.add("lora::quantize::special/f16", special::<f16>);
     trials.add("lora::quantize::special/bf16", special::<bf16>);
+    trials.add("lora::quantize::infinities", infinities);
     trials.add("lora::quantize::one_pass/f32", one_pass::<f32>);
     trials.add("lora::quantize::one_pass/bf16", one_pass::<bf16>);
     trials.add("lora::quantize::refused", refused);
