@@ -1,12 +1,14 @@
 //! Values of a forward call with a quantised W.
 
 use half::bf16;
+use peft_kernels::counters::Kind;
 use peft_kernels::reference::Terms;
 use peft_kernels::{Cpu, Element, Emulator, RawStream};
 
 use super::case::{QuantizedCase, QuantizedSpec, quantized};
 use crate::buffer::Cell;
-use crate::lora::case::{AdapterSpec, BaseSpec, BiasSpec, Case, RowSpec, Saved, Spec, TargetSpec};
+use crate::lora::case::{AdapterSpec, Arrangement, BaseSpec, BiasSpec, Case, RowSpec, Saved, Spec, TargetSpec};
+use crate::lora::counters::{check_count, counted_case};
 use crate::lora::forward::check_case;
 use crate::lora::middle::case::{MiddleSpec, Part};
 use crate::lora::run;
@@ -64,6 +66,27 @@ fn check<T: Element + Cell, P: Element + Cell>(number: usize, spec: &Spec) -> Re
         check_on(&mut case, &oracle, &queue, kernels).map_err(|text| format!("{queue:?}: {}", say(text)))?;
     }
     Ok(())
+}
+
+/// On the CPU queue, and with each of these kernels.
+fn check_with<T: Element + Cell, P: Element + Cell>(case: &mut Case<T, P>, kernels: &[[i32; 2]]) -> Result<(), String> {
+    let oracle = case.oracle();
+    if crate::cuda::is_active() {
+        return kernels.iter().try_for_each(|&kernels| check_on(case, &oracle, &RawStream::legacy(0), kernels));
+    }
+    check_on(case, &oracle, &Cpu, [0, 0])?;
+    kernels.iter().try_for_each(|&kernels| {
+        let queue = Emulator::new(case.spec.seed + kernels[0] as u64);
+        check_on(case, &oracle, &queue, kernels).map_err(|text| format!("{queue:?}: {text}"))
+    })
+}
+
+/// Gives each target with a W in memory lists of its description in its place, where it has one.
+fn describe<T: Element + Cell, P: Element + Cell>(case: &mut Case<T, P>, specs: &[Option<QuantizedSpec>]) {
+    for (target, spec) in case.targets.iter_mut().zip(specs) {
+        let w = target.w.as_mut().expect("a W in memory");
+        target.quantized = spec.as_ref().map(|spec| QuantizedCase::new(spec, w));
+    }
 }
 
 /// n and k: of one row, of blocks that run on across rows, of several slabs, of a k that blocks share.
@@ -136,15 +159,59 @@ fn one_book<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
             spec.slab_bytes = 512 * 96 * size_of::<T>();
         });
         let mut case = Case::<T, P>::new(&spec);
-        for target in &mut case.targets {
-            let w = target.w.as_mut().expect("a W in memory");
-            target.quantized = Some(QuantizedCase::new(&QuantizedSpec::nf4(nested), w));
-        }
-        let oracle = case.oracle();
-        for [algorithm, of_dense] in KERNELS {
-            let queue = Emulator::new(m as u64 + algorithm as u64);
-            check_on(&mut case, &oracle, &queue, [algorithm, of_dense])?;
-        }
+        describe(&mut case, &vec![Some(QuantizedSpec::nf4(nested)); 4]);
+        check_with(&mut case, &KERNELS)?;
+    }
+    Ok(())
+}
+
+/// Both orders of x, y, a and b, with gaps and offsets: where columns of x are contiguous, its chunks are contiguous and aligned all the same.
+fn orders<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let cases = [(0b00001, 0, 0), (0b11101, 8, 5), (0b00101, 3, 1), (0b00100, 8, 5), (0b00000, 1, 3)];
+    for (number, (orders, gap, offset)) in cases.into_iter().enumerate() {
+        let spec = Spec::new(24, 33, 40, 5, Numbers::Reals);
+        let spec = spec.with(|spec| spec.arrangement = Arrangement::Orders { orders, gap, offset });
+        let mut case = Case::<T, P>::new(&spec);
+        quantize(&mut case, number);
+        check_with(&mut case, &[[6, 4], [5, 3], [3, 3], [1, 1]])?;
+    }
+    Ok(())
+}
+
+/// Slabs whose tiles are shared by two blocks each, and of which the second has the end of one layer and all of another.
+fn split_slabs<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    // Ten stages of 64 bytes: two parts.
+    let spec = Spec::new(3, 0, 600 / size_of::<T>(), 4, Numbers::Reals).with(|spec| {
+        spec.targets = [260, 20].map(|n| TargetSpec::dense(n, 4)).to_vec();
+        spec.slab_bytes = 1;
+    });
+    let mut case = Case::<T, P>::new(&spec);
+    describe(&mut case, &vec![Some(QuantizedSpec::nf4(false)); 2]);
+    check_with(&mut case, &[[3, 3]])
+}
+
+/// Layers with a W in memory beside others; of one book blocks of every length, which share a launch, nested ones another than plain ones.
+fn side_by_side<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let of = |block, nested| Some(QuantizedSpec { block, nested, ..QuantizedSpec::nf4(false) });
+    let calls = [
+        vec![(20, None), (33, of(64, None)), (9, None), (40, of(64, None))],
+        vec![
+            (33, of(64, Some(256))),
+            (24, of(16, Some(16))),
+            (40, of(256, Some(32))),
+            (20, of(32, None)),
+            (9, of(128, None)),
+        ],
+    ];
+    for layers in calls {
+        let (columns, specs): (Vec<_>, Vec<_>) = layers.into_iter().unzip();
+        let spec = Spec::new(20, 0, 40, 4, Numbers::Reals);
+        let spec = spec.with(|spec| spec.targets = columns.into_iter().map(|n| TargetSpec::dense(n, 4)).collect());
+        let mut case = Case::<T, P>::new(&spec);
+        describe(&mut case, &specs);
+        check_with(&mut case, &[[1, 1], [3, 3], [6, 4]])?;
+        case.spec.algorithm = 6;
+        check_count(&counted_case(&case, 0)?, "lora_forward_quantized_decode", Kind::Launches, "", 2)?;
     }
     Ok(())
 }
@@ -184,6 +251,14 @@ pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::quantized::every_chip", every_chip);
     trials.add("lora::quantized::one_book/f32", one_book::<f32, f32>);
     trials.add("lora::quantized::one_book/bf16", one_book::<bf16, bf16>);
+    trials.add("lora::quantized::orders/f32", orders::<f32, f32>);
+    trials.add("lora::quantized::orders/bf16", orders::<bf16, bf16>);
+    trials.add_on_device("lora::quantized::orders/cuda/bf16", orders::<bf16, bf16>);
+    trials.add("lora::quantized::split_slabs/f32", split_slabs::<f32, f32>);
+    trials.add("lora::quantized::split_slabs/bf16", split_slabs::<bf16, bf16>);
+    trials.add_on_device("lora::quantized::split_slabs/cuda/bf16", split_slabs::<bf16, bf16>);
+    trials.add("lora::quantized::side_by_side/f32", side_by_side::<f32, f32>);
+    trials.add("lora::quantized::side_by_side/bf16", side_by_side::<bf16, bf16>);
     for_types_and_devices!(trials, "lora::quantized::others", others);
     for_types_and_devices!(trials, "lora::quantized::shapes", shapes);
 }
