@@ -8,7 +8,7 @@ use peft_kernels::{Cpu, Element, Kernel, RawStream};
 use super::case::{QuantizedCase, quantized};
 use crate::buffer::{Buffer, Cell};
 use crate::lora::backward::same;
-use crate::lora::case::{BiasSpec, RowSpec};
+use crate::lora::case::{Arrangement, BiasSpec, RowSpec};
 use crate::lora::gradient_case::{self, ALGORITHMS, Case, Mode, Spec, TargetSpec};
 use crate::lora::tables;
 use crate::numbers::Numbers;
@@ -97,6 +97,11 @@ fn quantize<C: Call>(case: &mut C, first: usize) {
 
 fn check<C: Call>(number: usize, mut case: C) -> Result<(), String> {
     quantize(&mut case, number);
+    check_lists(number, case)
+}
+
+/// Of a case that has its lists.
+fn check_lists<C: Call>(number: usize, mut case: C) -> Result<(), String> {
     let say = |text: String| format!("{text} quantised as number {number}");
     if crate::cuda::is_active() {
         return ALGORITHMS
@@ -148,6 +153,30 @@ fn others<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// Both orders of x, dy, dx, da and db, with gaps and offsets, of one slab and of two.
+fn orders<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let cases = [(40, 0b1_1100_0011, 8, 5), (260, 0b0_0100_0010, 3, 1), (24, 0b0_0000_0010, 0, 0)];
+    for (number, (k, orders, gap, offset)) in cases.into_iter().enumerate() {
+        let spec = Spec::new(24, 40, k, 4, Numbers::Reals).with(|spec| {
+            (spec.arrangement, spec.slab_bytes) = (Arrangement::Orders { orders, gap, offset }, 1);
+        });
+        check(number, Case::<T, P>::new(&spec))?;
+    }
+    Ok(())
+}
+
+/// A layer with its W in memory between others, in a call of two slabs.
+fn beside_dense<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let spec = Spec::new(20, 0, 260, 3, Numbers::Reals).with(|spec| {
+        spec.targets = [33, 20, 40].map(|n| TargetSpec::new(n, 3)).to_vec();
+        spec.slab_bytes = 1;
+    });
+    let mut case = Case::<T, P>::new(&spec);
+    quantize(&mut case, 1);
+    case.targets[1].quantized = None;
+    check_lists(1, case)
+}
+
 /// Rows that choose from tables, by an index or segments, of layers with W and without.
 fn of_tables<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for (number, (m, batches)) in [(9, 1), (40, 2), (70, 3)].into_iter().enumerate() {
@@ -180,6 +209,11 @@ pub fn exercise() -> Box<dyn Exercise> {
 pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::quantized::backward_shapes", shapes);
     for_types_and_devices!(trials, "lora::quantized::backward_others", others);
+    trials.add("lora::quantized::backward_orders/f32", orders::<f32, f32>);
+    trials.add("lora::quantized::backward_orders/bf16", orders::<bf16, bf16>);
+    trials.add_on_device("lora::quantized::backward_orders/cuda/bf16", orders::<bf16, bf16>);
+    trials.add("lora::quantized::backward_beside_dense/bf16", beside_dense::<bf16, bf16>);
+    trials.add_on_device("lora::quantized::backward_beside_dense/cuda/bf16", beside_dense::<bf16, bf16>);
     trials.add("lora::quantized::backward_tables/f32", of_tables::<f32, f32>);
     trials.add("lora::quantized::backward_tables/bf16+f32", of_tables::<bf16, f32>);
     trials.add_on_device("lora::quantized::backward_tables/cuda/bf16+f32", of_tables::<bf16, f32>);
