@@ -7,6 +7,7 @@ use crate::tensor::Elements;
 use crate::{Cpu, Element, Result};
 
 mod hadamard;
+mod lanes;
 mod pairs;
 mod registers;
 mod stage;

@@ -1,16 +1,21 @@
-//! Sums and differences of neighbours of whole rows, in loops that the compiler makes vectors of.
+//! Sums and differences of neighbours of whole rows, in lanes.
 
+use super::hadamard::Factors;
+#[cfg(target_arch = "x86_64")]
+use super::lanes::Eight;
+use super::lanes::Lanes;
 use crate::Element;
 
-/// As [`crate::reference::Number::add_product`] to nothing: a zero has no sign.
+/// Whether there is AVX-512, as far as [`Eight`] needs it.
+#[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn scaled(value: f64, factor: f64) -> f64 {
-    0.0 + value * factor
+pub fn has_avx512() -> bool {
+    use std::arch::is_x86_feature_detected as has;
+    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
 }
 
-#[inline(always)]
-fn coefficient<T: Element>(value: f64, factor: f64) -> T {
-    T::from_f64(scaled(value, factor))
+fn least<const N: usize>(lengths: [usize; N]) -> usize {
+    lengths.into_iter().min().unwrap_or(0)
 }
 
 #[inline(always)]
@@ -18,37 +23,30 @@ fn pair(a: f64, b: f64) -> [f64; 2] {
     [a + b, a - b]
 }
 
-#[cfg(target_arch = "x86_64")]
-#[inline(always)]
-fn has_avx512() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
-}
-
-/// Defines each function three times, with the registers of AVX-512, of AVX2 and of every processor, and takes the widest that there are; the bits are the same. They stay functions, of which the
-/// compiler knows that their slices are disjoint.
+/// Defines each function three times: for the eight lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same.
+/// They stay functions, of which the compiler knows that their slices are disjoint.
 macro_rules! vectors {
-    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*>($($argument:ident: $of:ty),*) $body:block)*) => {$(
+    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*>($($argument:ident: $of:ty),*), $lanes:ident: $body:block)*) => {$(
         $(#[$documentation])*
         #[inline(always)]
         pub fn $name<$($type: Element),*>($($argument: $of),*) {
             #[inline(always)]
-            fn either<$($type: Element),*>($($argument: $of),*) $body
+            fn either<$lanes: Lanes, $($type: Element),*>($($argument: $of),*) $body
             #[inline(never)]
             fn narrow<$($type: Element),*>($($argument: $of),*) {
-                either($($argument),*);
+                either::<f64, $($type),*>($($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 #[inline(never)]
                 fn widest<$($type: Element),*>($($argument: $of),*) {
-                    either($($argument),*);
+                    either::<Eight, $($type),*>($($argument),*);
                 }
                 #[target_feature(enable = "avx2")]
                 #[inline(never)]
                 fn wide<$($type: Element),*>($($argument: $of),*) {
-                    either($($argument),*);
+                    either::<f64, $($type),*>($($argument),*);
                 }
                 if has_avx512() {
                     // SAFETY: the processor has these.
@@ -64,111 +62,124 @@ macro_rules! vectors {
     )*};
 }
 
-vectors! {
+/// Defines functions that do the same for all of `$count` elements or pairs, of which each slice has so many: for the lanes from `$i` on, then for those that are left.
+macro_rules! rows {
+    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),+>($($argument:ident: $of:ty),*), $lanes:ident from $i:ident to $count:expr => $body:block)*) => {
+        vectors! {$(
+            $(#[$documentation])*
+            fn $name<$($type),+>($($argument: $of),*), Widest: {
+                #[inline(always)]
+                fn run<$lanes: Lanes, $($type: Element),+>(begin: usize, end: usize, $($argument: $of),*) -> usize {
+                    let mut $i = begin;
+                    while $i + $lanes::COUNT <= end {
+                        // SAFETY: all slices have so many elements.
+                        unsafe { $body }
+                        $i += $lanes::COUNT;
+                    }
+                    $i
+                }
+                let count = $count;
+                let done = run::<Widest, $($type),+>(0, count, $($argument),*);
+                run::<f64, $($type),+>(done, count, $($argument),*);
+            }
+        )*}
+    };
+}
+
+rows! {
     /// Approximations and details along rows, along columns and along both, of two rows.
-    fn forward_both<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], v: &mut [T], d: &mut [T], factor: f64) {
-        let (upper, lower) = (upper.as_chunks::<2>().0, lower.as_chunks::<2>().0);
-        for (((a, ((h, v), d)), upper), lower) in a.iter_mut().zip(h.iter_mut().zip(v).zip(d)).zip(upper).zip(lower) {
-            let ([p, q], [r, s]) = (upper.map(S::to_f64), lower.map(S::to_f64));
-            let ([upper_sum, upper_detail], [lower_sum, lower_detail]) = (pair(p, q), pair(r, s));
-            let ([sum, along_rows], [along_columns, along_both]) = (pair(upper_sum, lower_sum), pair(upper_detail, lower_detail));
-            *a = sum;
-            *h = coefficient(along_rows, factor);
-            *v = coefficient(along_columns, factor);
-            *d = coefficient(along_both, factor);
-        }
+    fn forward_both<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], v: &mut [T], d: &mut [T], factor: f64),
+        V from i to least([upper.len() / 2, lower.len() / 2, a.len(), h.len(), v.len(), d.len()]) => {
+        let ([p, q], [r, s]) = (V::load_pairs(upper, i), V::load_pairs(lower, i));
+        let ([upper_sum, upper_detail], [lower_sum, lower_detail]) = (p.pair(q), r.pair(s));
+        let ([sum, along_rows], [along_columns, along_both]) = (upper_sum.pair(lower_sum), upper_detail.pair(lower_detail));
+        let factor = V::splat(factor);
+        sum.store(a, i);
+        along_rows.scaled(factor).store(h, i);
+        along_columns.scaled(factor).store(v, i);
+        along_both.scaled(factor).store(d, i);
     }
 
     /// Approximations and details of two rows.
-    fn forward_rows<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], factor: f64) {
-        for (((a, h), upper), lower) in a.iter_mut().zip(h).zip(upper).zip(lower) {
-            let [sum, detail] = pair(upper.to_f64(), lower.to_f64());
-            *a = sum;
-            *h = coefficient(detail, factor);
-        }
+    fn forward_rows<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], factor: f64),
+        V from i to least([upper.len(), lower.len(), a.len(), h.len()]) => {
+        let [sum, detail] = V::load(upper, i).pair(V::load(lower, i));
+        sum.store(a, i);
+        detail.scaled(V::splat(factor)).store(h, i);
     }
 
     /// Approximations and details of neighbours of a row.
-    fn forward_columns<S, T>(row: &[S], a: &mut [f64], v: &mut [T], factor: f64) {
-        for ((a, v), both) in a.iter_mut().zip(v).zip(row.as_chunks::<2>().0) {
-            let [left, right] = both.map(S::to_f64);
-            let [sum, detail] = pair(left, right);
-            *a = sum;
-            *v = coefficient(detail, factor);
-        }
+    fn forward_columns<S, T>(row: &[S], a: &mut [f64], v: &mut [T], factor: f64),
+        V from i to least([row.len() / 2, a.len(), v.len()]) => {
+        let [left, right] = V::load_pairs(row, i);
+        let [sum, detail] = left.pair(right);
+        sum.store(a, i);
+        detail.scaled(V::splat(factor)).store(v, i);
     }
 
     /// The coefficients of the last approximations.
-    fn scale<T>(a: &[f64], coefficients: &mut [T], factor: f64) {
-        for (&a, rounded) in a.iter().zip(coefficients) {
-            *rounded = coefficient(a, factor);
-        }
+    fn scale<T>(a: &[f64], coefficients: &mut [T], factor: f64), V from i to least([a.len(), coefficients.len()]) => {
+        V::load(a, i).scaled(V::splat(factor)).store(coefficients, i);
     }
 
     /// Takes [`scale`] back.
-    fn unscale<T>(coefficients: &[T], a: &mut [f64], factor: f64) {
-        for (coefficient, a) in coefficients.iter().zip(a) {
-            *a = scaled(coefficient.to_f64(), factor);
-        }
+    fn unscale<T>(coefficients: &[T], a: &mut [f64], factor: f64), V from i to least([coefficients.len(), a.len()]) => {
+        V::load(coefficients, i).scaled(V::splat(factor)).store(a, i);
     }
 
     /// Takes [`forward_both`] back.
-    fn inverse_both<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], v: &[T], d: &[T], factor: f64) {
-        let (upper, lower) = (upper.as_chunks_mut::<2>().0, lower.as_chunks_mut::<2>().0);
-        for (((a, ((h, v), d)), upper), lower) in a.iter().zip(h.iter().zip(v).zip(d)).zip(upper).zip(lower) {
-            let [h, v, d] = [h, v, d].map(|detail| scaled(detail.to_f64(), factor));
-            let ([left, right], [left_detail, right_detail]) = (pair(*a, v), pair(h, d));
-            let ([p, r], [q, s]) = (pair(left, left_detail), pair(right, right_detail));
-            *upper = [p, q].map(S::from_f64);
-            *lower = [r, s].map(S::from_f64);
-        }
+    fn inverse_both<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], v: &[T], d: &[T], factor: f64),
+        V from i to least([upper.len() / 2, lower.len() / 2, a.len(), h.len(), v.len(), d.len()]) => {
+        let factor = V::splat(factor);
+        let (h, v, d) = (V::load(h, i).scaled(factor), V::load(v, i).scaled(factor), V::load(d, i).scaled(factor));
+        let ([left, right], [left_detail, right_detail]) = (V::load(a, i).pair(v), h.pair(d));
+        let ([p, r], [q, s]) = (left.pair(left_detail), right.pair(right_detail));
+        V::store_pairs([p, q], upper, i);
+        V::store_pairs([r, s], lower, i);
     }
 
     /// Takes [`forward_rows`] back.
-    fn inverse_rows<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], factor: f64) {
-        for (((a, h), upper), lower) in a.iter().zip(h).zip(upper).zip(lower) {
-            let [first, second] = pair(*a, scaled(h.to_f64(), factor));
-            (*upper, *lower) = (S::from_f64(first), S::from_f64(second));
-        }
+    fn inverse_rows<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], factor: f64),
+        V from i to least([upper.len(), lower.len(), a.len(), h.len()]) => {
+        let [first, second] = V::load(a, i).pair(V::load(h, i).scaled(V::splat(factor)));
+        first.store(upper, i);
+        second.store(lower, i);
     }
 
     /// Takes [`forward_columns`] back.
-    fn inverse_columns<S, T>(row: &mut [S], a: &[f64], v: &[T], factor: f64) {
-        for ((a, v), both) in a.iter().zip(v).zip(row.as_chunks_mut::<2>().0) {
-            *both = pair(*a, scaled(v.to_f64(), factor)).map(S::from_f64);
-        }
+    fn inverse_columns<S, T>(row: &mut [S], a: &[f64], v: &[T], factor: f64),
+        V from i to least([row.len() / 2, a.len(), v.len()]) => {
+        V::store_pairs(V::load(a, i).pair(V::load(v, i).scaled(V::splat(factor))), row, i);
     }
 
     /// As [`unscale`], with a factor for each.
-    fn unscale_each<T>(row: &[T], values: &mut [f64], factors: &[f64]) {
-        for ((element, value), &factor) in row.iter().zip(values).zip(factors) {
-            *value = scaled(element.to_f64(), factor);
-        }
+    fn unscale_each<T>(row: &[T], values: &mut [f64], factors: &Factors),
+        V from i to factors.count(least([row.len(), values.len()])) => {
+        V::load(row, i).scaled(factors.lanes(i)).store(values, i);
     }
 
     /// As [`scale`], with a factor for each.
-    fn scale_each<T>(values: &[f64], row: &mut [T], factors: &[f64]) {
-        for ((&value, element), &factor) in values.iter().zip(row).zip(factors) {
-            *element = coefficient(value, factor);
-        }
+    fn scale_each<T>(values: &[f64], row: &mut [T], factors: &Factors),
+        V from i to factors.count(least([row.len(), values.len()])) => {
+        V::load(values, i).scaled(factors.lanes(i)).store(row, i);
     }
 
     /// Elements of two rows in turns.
-    fn zip<T>(even: &[T], odd: &[T], both: &mut [T]) {
-        for ((&even, &odd), both) in even.iter().zip(odd).zip(both.as_chunks_mut::<2>().0) {
-            *both = [even, odd];
-        }
+    fn zip<T>(even: &[T], odd: &[T], both: &mut [T]), V from i to least([even.len(), odd.len(), both.len() / 2]) => {
+        V::zip(even, odd, both, i);
     }
+}
 
+vectors! {
     /// Takes [`zip`] back.
-    fn unzip<T>(both: &[T], even: &mut [T], odd: &mut [T]) {
+    fn unzip<T>(both: &[T], even: &mut [T], odd: &mut [T]), V: {
         for ((even, odd), both) in even.iter_mut().zip(odd).zip(both.as_chunks::<2>().0) {
             [*even, *odd] = *both;
         }
     }
 
     /// Sums and differences of what is 1, 2, 4, … apart, of as many elements as a power of two.
-    fn walsh_hadamard<>(values: &mut [f64]) {
+    fn walsh_hadamard<>(values: &mut [f64]), V: {
         let n = values.len();
         let mut half = 1;
         if n >= 8 {

@@ -3,8 +3,10 @@
 
 use std::arch::x86_64::*;
 
-/// Elements of a register.
-const LANES: usize = 8;
+use super::hadamard::Factors;
+use super::lanes::{Eight, Lanes};
+use crate::Element;
+
 /// Elements of a row that the nearest cache holds.
 const NEAR: usize = 2048;
 
@@ -12,49 +14,70 @@ const NEAR: usize = 2048;
 macro_rules! pairs {
     ($lines:ident, $($distance:literal: $($i:literal)*);*) => {{
         $($(
-            let (a, b) = ($lines[$i], $lines[$i + $distance]);
-            ($lines[$i], $lines[$i + $distance]) = (_mm512_add_pd(a, b), _mm512_sub_pd(a, b));
+            [$lines[$i], $lines[$i + $distance]] = $lines[$i].pair($lines[$i + $distance]);
         )*)*
     }};
 }
 
-/// As [`pairs::walsh_hadamard`](super::pairs::walsh_hadamard), of at least 8 elements.
-#[target_feature(enable = "avx512f")]
-pub fn walsh_hadamard(values: &mut [f64]) {
-    for block in values.chunks_mut(NEAR) {
-        neighbours(block);
-        lines(block, LANES);
+/// Lines of a pass, at most.
+const LINES: usize = 16;
+
+/// Whether rows of so many elements are for [`walsh_hadamard`].
+pub fn hold(elements: usize) -> bool {
+    elements.is_power_of_two() && (Eight::COUNT..=LINES * NEAR).contains(&elements)
+}
+
+/// As [`pairs::walsh_hadamard`](super::pairs::walsh_hadamard), with the factors of [`pairs::unscale_each`](super::pairs::unscale_each) before and of
+/// [`pairs::scale_each`](super::pairs::scale_each) after it. Every element goes through `values`, which are as many.
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+pub fn walsh_hadamard<T: Element>(row: &mut [T], values: &mut [f64], before: &Factors, after: &Factors) {
+    let n = row.len();
+    assert!(hold(n) && values.len() == n && before.count(n) == n && after.count(n) == n);
+    // SAFETY: indices below n, which all of them have.
+    let finish = |row: &mut [T], i: usize, sums: Eight| unsafe { sums.scaled(after.lanes(i)).store(row, i) };
+    for (block, begin) in values.chunks_mut(NEAR).zip((0..).step_by(NEAR)) {
+        for i in (0..block.len()).step_by(Eight::COUNT) {
+            // SAFETY: as above.
+            unsafe { neighbours(Eight::load(row, begin + i).scaled(before.lanes(begin + i))).store(block, i) };
+        }
+        lines(block, Eight::COUNT, |block, i, sums| {
+            // SAFETY: an index of the block.
+            unsafe { sums.store(block, i) };
+        });
     }
-    lines(values, NEAR);
+    if n > NEAR {
+        lines(values, NEAR, |_, i, sums| finish(row, i, sums));
+    } else {
+        for i in (0..n).step_by(Eight::COUNT) {
+            // SAFETY: as above.
+            finish(row, i, unsafe { Eight::load(values, i) });
+        }
+    }
 }
 
 /// What is 1, 2 and 4 apart.
 #[target_feature(enable = "avx512f")]
-fn neighbours(values: &mut [f64]) {
-    for eight in values.as_chunks_mut::<LANES>().0 {
-        // SAFETY: eight elements.
-        let mut own = unsafe { _mm512_loadu_pd(eight.as_ptr()) };
-        let other = _mm512_permute_pd::<0b0101_0101>(own);
-        own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1010_1010, other, own);
-        let other = _mm512_permutex_pd::<0b0100_1110>(own);
-        own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1100_1100, other, own);
-        let other = _mm512_shuffle_f64x2::<0b0100_1110>(own, own);
-        own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1111_0000, other, own);
-        // SAFETY: eight elements.
-        unsafe { _mm512_storeu_pd(eight.as_mut_ptr(), own) };
-    }
+#[inline]
+fn neighbours(Eight(mut own): Eight) -> Eight {
+    let other = _mm512_permute_pd::<0b0101_0101>(own);
+    own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1010_1010, other, own);
+    let other = _mm512_permutex_pd::<0b0100_1110>(own);
+    own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1100_1100, other, own);
+    let other = _mm512_shuffle_f64x2::<0b0100_1110>(own, own);
+    Eight(_mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1111_0000, other, own))
 }
 
-/// What is `first`, twice as far, … apart.
+/// What is `first`, twice as far, … apart; the sums of each pass go to `store`, with the index of the first.
 #[target_feature(enable = "avx512f")]
-fn lines(values: &mut [f64], first: usize) {
+#[inline]
+fn lines(values: &mut [f64], first: usize, mut store: impl FnMut(&mut [f64], usize, Eight)) {
     let mut half = first;
     while 2 * half <= values.len() {
         half *= match values.len() / half {
-            2 => pass::<2>(values, half),
-            4 => pass::<4>(values, half),
-            8 => pass::<8>(values, half),
-            _ => pass::<16>(values, half),
+            2 => pass::<2>(values, half, &mut store),
+            4 => pass::<4>(values, half, &mut store),
+            8 => pass::<8>(values, half, &mut store),
+            _ => pass::<LINES>(values, half, &mut store),
         };
     }
 }
@@ -62,13 +85,17 @@ fn lines(values: &mut [f64], first: usize) {
 /// `RADIX` lines at a time, which are `half` apart; returns how many that is.
 #[target_feature(enable = "avx512f")]
 #[inline]
-fn pass<const RADIX: usize>(values: &mut [f64], half: usize) -> usize {
-    for block in values.chunks_exact_mut(RADIX * half) {
-        for first in (0..half).step_by(LANES) {
-            let mut lines = [_mm512_setzero_pd(); 16];
+fn pass<const RADIX: usize>(
+    values: &mut [f64],
+    half: usize,
+    store: &mut impl FnMut(&mut [f64], usize, Eight),
+) -> usize {
+    for block in (0..values.len()).step_by(RADIX * half) {
+        for first in (block..block + half).step_by(Eight::COUNT) {
+            let mut lines = [Eight::splat(0.0); LINES];
             for i in 0..RADIX {
-                // SAFETY: eight elements.
-                lines[i] = unsafe { _mm512_loadu_pd(block[i * half + first..][..LANES].as_ptr()) };
+                // SAFETY: elements of the block, of which there are RADIX · half.
+                lines[i] = unsafe { Eight::load(values, first + i * half) };
             }
             match RADIX {
                 2 => pairs!(lines, 1: 0),
@@ -79,31 +106,9 @@ fn pass<const RADIX: usize>(values: &mut [f64], half: usize) -> usize {
                 }
             }
             for i in 0..RADIX {
-                // SAFETY: eight elements.
-                unsafe { _mm512_storeu_pd(block[i * half + first..][..LANES].as_mut_ptr(), lines[i]) };
+                store(values, first + i * half, lines[i]);
             }
         }
     }
     RADIX
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::pairs;
-
-    #[test]
-    fn the_bits_are_those_of_any_processor() {
-        if !std::arch::is_x86_feature_detected!("avx512f") {
-            println!("not run: this processor has no AVX-512");
-            return;
-        }
-        for n in (3..=15).map(|levels| 1usize << levels) {
-            let values: Vec<_> = (0..n).map(|i| ((i * 37 % 1009) as f64 - 504.0) / 7.0).collect();
-            let (mut got, mut expected) = (values.clone(), values);
-            // SAFETY: the processor has AVX-512.
-            unsafe { super::walsh_hadamard(&mut got) };
-            pairs::walsh_hadamard(&mut expected);
-            assert_eq!(got, expected, "{n}");
-        }
-    }
 }

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::lanes::Numbers;
 use super::{Axis, Plan};
 use crate::Element;
 use crate::haar::Bands;
@@ -81,7 +82,7 @@ impl Part {
 /// Where a core keeps a tile.
 pub struct Room<T> {
     /// The tile, and the approximations of every level.
-    pub planes: Vec<f64>,
+    pub planes: Numbers,
     /// Coefficients that are not together in memory: as they would be in the Mallat layout of the tile alone.
     pub staged: Vec<T>,
     /// Coefficients of the interleaved layout on their way: those after every level, in their order.
@@ -148,7 +149,11 @@ impl<'p> Stage<'p> {
     pub fn room<T: Element>(&self) -> Room<T> {
         let room = |begin| self.elements_before(begin, self.levels + 1);
         let (staged, between) = (self.tile.iter().product(), room(1));
-        Room { planes: vec![0.0; room(0)], staged: vec![T::default(); staged], between: vec![T::default(); between] }
+        Room {
+            planes: Numbers::zeros(room(0)),
+            staged: vec![T::default(); staged],
+            between: vec![T::default(); between],
+        }
     }
 
     /// Of the approximations of the levels from `begin` to before `level`.
