@@ -361,3 +361,69 @@ mod avx512 {
         }
     }
 }
+
+#[cfg(all(test, target_arch = "x86_64"))]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::super::pairs::has_avx512;
+    use super::*;
+
+    /// Numbers of every exponent, between and beside those of fewer digits.
+    fn numbers() -> Vec<f64> {
+        let special = [0.0, f64::INFINITY, f64::MAX, f64::MIN_POSITIVE, f64::from(f32::MAX), 65504.0, 65519.9, 65520.0];
+        let digits = [0u64, 1, 1 << 28, 1 << 29, 3 << 28, 1 << 41, 1 << 44, (1 << 44) + 1, 3 << 44, (1 << 52) - 1];
+        let exponents = (1023 - 160)..(1023 + 140);
+        let numbers = exponents.flat_map(|exponent| digits.map(|digits| f64::from_bits(exponent << 52 | digits)));
+        let mut numbers: Vec<f64> = special.into_iter().chain(numbers).flat_map(|value| [value, -value]).collect();
+        numbers.extend([f64::NAN, f64::from_bits(f64::INFINITY.to_bits() | ((1 << 52) - 1))]);
+        numbers.resize(numbers.len().next_multiple_of(2 * Eight::COUNT), 1.0);
+        numbers
+    }
+
+    /// What lanes `V` make of numbers: stored and loaded one by one and in pairs, and in turns.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    fn by<V: Lanes, T: Element>(numbers: &[f64]) -> [Vec<T>; 3] {
+        let (n, mut results) = (numbers.len(), [(); 3].map(|()| vec![T::default(); numbers.len()]));
+        let [single, pairs, turns] = &mut results;
+        for i in (0..n).step_by(V::COUNT) {
+            // SAFETY: indices below n.
+            unsafe { V::load(numbers, i).store(single, i) };
+        }
+        let (even, odd) = single.split_at(n / 2);
+        for i in (0..n / 2).step_by(V::COUNT) {
+            // SAFETY: as above.
+            unsafe {
+                let [first, second] = V::load_pairs(single, i);
+                V::store_pairs([second, first], pairs, i);
+                V::zip(even, odd, turns, i);
+            }
+        }
+        results
+    }
+
+    fn bits_are_those_of_any_processor<T: Element>() {
+        let numbers = numbers();
+        // SAFETY: the processor has AVX-512.
+        let (got, expected) = unsafe { (by::<Eight, T>(&numbers), by::<f64, T>(&numbers)) };
+        for (got, expected) in got.iter().flatten().zip(expected.iter().flatten()) {
+            let (got, expected) = (got.to_f64(), expected.to_f64());
+            assert!(
+                got.to_bits() == expected.to_bits() || got.is_nan() && expected.is_nan(),
+                "{got:e}, not {expected:e}"
+            );
+        }
+    }
+
+    #[test]
+    fn eight_lanes_have_the_bits_of_any_processor() {
+        if !has_avx512() {
+            println!("not run: this processor has no AVX-512");
+            return;
+        }
+        bits_are_those_of_any_processor::<f32>();
+        bits_are_those_of_any_processor::<f16>();
+        bits_are_those_of_any_processor::<bf16>();
+        bits_are_those_of_any_processor::<f64>();
+    }
+}
