@@ -120,7 +120,7 @@ typedef struct pk_lora_adapter {
   float scale;
 } pk_lora_adapter;
 
-/* Rows row_begin .. row_end - 1 use `adapter` of the table. */
+/* Rows row_begin .. row_end - 1 use `adapter` of the table. In a list each begins where the one before ends or later, empty ones (row_end = row_begin) too. */
 typedef struct pk_lora_segment {
   int64_t row_begin, row_end;
   int32_t adapter; /* -1: none */
@@ -225,7 +225,7 @@ typedef struct pk_lora_forward_descriptor {
   const pk_lora_target *targets; /* host */
   int64_t target_count;
   const int32_t *row_adapter;        /* device, [batch_count * m], or null */
-  const pk_lora_segment *segments;   /* device, sorted by row_begin and disjoint, or null; rows of no segment have no adapter */
+  const pk_lora_segment *segments;   /* device, each beginning where the one before ends or later, empty ones too; or null. Rows of no segment have no adapter */
   int64_t segment_count;
   void *workspace; /* device */
   uint64_t workspace_bytes;
@@ -305,7 +305,7 @@ typedef struct pk_lora_backward_descriptor {
   pk_status_record *status;    /* device, or null; for lists of ranks in device memory, and for what rows choose from tables */
   int64_t slab_bytes; /* of all quantised W in the workspace at most so many bytes at a time, but 256 columns. 0: 64 MiB */
   const int32_t *row_adapter;      /* of the forward call: device, [batch_count * m], or null */
-  const pk_lora_segment *segments; /* device, sorted by row_begin and disjoint, or null */
+  const pk_lora_segment *segments; /* device, each beginning where the one before ends or later, empty ones too; or null */
   int64_t segment_count;
 } pk_lora_backward_descriptor;
 

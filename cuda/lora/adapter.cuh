@@ -33,7 +33,7 @@ struct Adapter {
 
 struct RowAdapters {
   const int32_t* index;             // per row, or null
-  const pk_lora_segment* segments;  // sorted and disjoint, or null
+  const pk_lora_segment* segments;  // each beginning where the one before ends or later, empty ones too; or null
   int64_t segment_count;
 };
 

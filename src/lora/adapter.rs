@@ -104,7 +104,7 @@ unsafe impl Send for AdapterEntry {}
 // SAFETY: addresses and numbers.
 unsafe impl Sync for AdapterEntry {}
 
-/// A run of rows that share an adapter.
+/// A run of rows that share an adapter. In a list each begins where the one before ends, or later; empty ones too.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(transparent)]
 pub struct Segment(pub(crate) ffi::pk_lora_segment);

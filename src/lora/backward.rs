@@ -282,7 +282,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
         self
     }
 
-    /// The choice of adapters of the forward call: runs of rows that share one, sorted and disjoint; rows of no segment are the base alone.
+    /// The choice of adapters of the forward call: runs of rows that share one, of which each begins where the one before ends, or later, empty ones too; rows of no segment are the base alone.
     pub fn segments(mut self, segments: Vector<'a, Segment, Q>) -> Self {
         self.rows = Rows::Segments(segments);
         self

@@ -174,7 +174,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
         self
     }
 
-    /// Runs of rows that share an adapter, sorted and disjoint; rows of no segment are the base alone.
+    /// Runs of rows that share an adapter: each begins where the one before ends, or later, empty ones too; rows of no segment are the base alone.
     pub fn segments(mut self, segments: Vector<'a, Segment, Q>) -> Self {
         self.rows = Rows::Segments(segments);
         self
