@@ -35,13 +35,14 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
   };
   const int64_t rank = target.a.rows;
   const bool one = target.adapters == nullptr, core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0;
+  const bool adapter = one && (rank != 0 || target.b.columns != 0 || lora_lists_ranks(target.middle));  // a list is of ranks, be there any or none
   const Operand operands[] = {
       {"y", target.y, m, -1, descriptor.x.element_type, true},
       {"w", target.w, n, k, descriptor.x.element_type, target.base == PK_LORA_BASE_DENSE},
       {"bias", target.bias, 1, n, descriptor.x.element_type, target.bias.data != nullptr},
       {"row_scale", target.row_scale, 1, n, PK_F32, target.row_scale.data != nullptr},
-      {"a", target.a, -1, k, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
-      {"b", target.b, n, core ? -1 : rank, target.adapter_element_type, one && (rank != 0 || target.b.columns != 0)},
+      {"a", target.a, -1, k, target.adapter_element_type, adapter},
+      {"b", target.b, n, core ? -1 : rank, target.adapter_element_type, adapter},
   };
   for (const Operand& operand : operands) {
     if (!operand.used) continue;
@@ -62,7 +63,7 @@ int32_t check_target(const char* operation, const pk_lora_forward_descriptor& de
     if (!one) return fail(PK_ERROR_ARGUMENT, "%s: a target has both a table of adapters and a middle, expected at most one", operation);
     PK_TRY_API(check_middle(operation, target.middle, target.a, target.b, descriptor.batch_count, m, target.adapter_element_type, needs_data));
   }
-  return check_table(operation, target.adapters, target.adapter_count, target.max_rank, rank, by_row);
+  return check_table(operation, target.adapters, target.adapter_count, target.max_rank, lora_rank(target), by_row);
 }
 
 int32_t check_saved_h(const char* operation, const pk_lora_forward_descriptor& descriptor, const pk_lora_target& target, bool needs_data) {

@@ -55,6 +55,7 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
   const int64_t m = descriptor.x.rows, k = descriptor.x.columns, n = target.dy.columns, rank = target.a.rows;
   const int32_t type = descriptor.x.element_type, of_adapter = target.adapter_element_type;
   const bool core = (target.middle.has & PK_LORA_MIDDLE_CORE) != 0, table = target.adapters != nullptr;
+  const bool adapter = rank != 0 || target.b.columns != 0 || lora_lists_ranks(target.middle);  // a list is of ranks, be there any or none
   PK_TRY_API(check_element_types(operation, type, of_adapter));
   if (target.base != PK_LORA_BASE_NONE && !lora_has_w(target.base)) {
     return fail(PK_ERROR_ARGUMENT, "%s: base is %d, expected %d (none), %d (dense) or %d (quantised)", operation, target.base, PK_LORA_BASE_NONE, PK_LORA_BASE_DENSE, PK_LORA_BASE_QUANTIZED);
@@ -62,7 +63,7 @@ int32_t check_target(const char* operation, const pk_lora_backward_descriptor& d
   PK_TRY_API(check_input(operation, "dy", target.dy, m, -1, type, needs_data));
   if (target.base == PK_LORA_BASE_DENSE) PK_TRY_API(check_input(operation, "w", target.w, n, k, type, needs_data));
   if (target.base == PK_LORA_BASE_QUANTIZED) PK_TRY_API(check_quantized(operation, "w", n, k, target.quantized, false, needs_data));
-  if (!table && (rank != 0 || target.b.columns != 0)) {
+  if (!table && adapter) {
     PK_TRY_API(check_input(operation, "a", target.a, -1, k, of_adapter, needs_data));
     PK_TRY_API(check_input(operation, "b", target.b, n, core ? -1 : rank, of_adapter, needs_data));
   }
@@ -112,7 +113,7 @@ int32_t read_backward(const char* operation, const pk_lora_backward_descriptor* 
     const auto* source = reinterpret_cast<const char*>(descriptor.targets) + static_cast<uint64_t>(i) * descriptor.target_size;
     pk_lora_gradient_target target;
     PK_TRY_API(read_descriptor(operation, source, descriptor.target_size, &target));
-    PK_TRY_API(check_table(operation, target.adapters, target.adapter_count, target.max_rank, target.a.rows, descriptor.row_adapter != nullptr || descriptor.segments != nullptr));
+    PK_TRY_API(check_table(operation, target.adapters, target.adapter_count, target.max_rank, lora_rank(target), descriptor.row_adapter != nullptr || descriptor.segments != nullptr));
     PK_TRY_API(read_table(operation, descriptor, needs_data, &target));
     PK_TRY_API(check_target(operation, descriptor, target, needs_data));
     if (i > 0 && target.adapter_element_type != call->targets[0].adapter_element_type) {

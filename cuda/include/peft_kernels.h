@@ -185,7 +185,7 @@ typedef struct pk_lora_middle {
   uint32_t has; /* of PK_LORA_MIDDLE_* */
   int32_t reserved;
   const int32_t *ranks; /* [rank_count], each in 0 .. a.rows - 1 and no two the same; not with a core */
-  int64_t rank_count;
+  int64_t rank_count;   /* less than 2^31, and in host memory at most a.rows: in device memory the rest counts as ranks of zeros, and is reported */
   pk_matrix scale; /* [1, a.rows] of the adapter's type, any strides */
   pk_matrix gate;  /* [m, a.rows] of f32. Where it is 0, so is what is made of H, whatever H is */
   pk_matrix core;  /* [b.columns, a.rows] of the adapter's type; without one the two extents are the same */

@@ -26,6 +26,7 @@ unsafe extern "C" {
     fn c_weight_norm() -> *const c_char;
     fn c_magnitude_gradient() -> *const c_char;
     fn c_double_backward() -> *const c_char;
+    fn c_tables() -> *const c_char;
 }
 
 /// `pk_queue` or `pk_queue::kind`, and its size or offset.
@@ -73,5 +74,7 @@ tests! {
     /// The gradient of a magnitude, and what it refuses.
     magnitude_gradient = c_magnitude_gradient,
     /// Second derivatives, and what they refuse.
-    double_backward = c_double_backward
+    double_backward = c_double_backward,
+    /// Tables of adapters in backward, and lists of ranks that there are not, and what they refuse.
+    tables = c_tables
 }

@@ -93,3 +93,8 @@ fn magnitudes() {
 fn second_derivatives() {
     check(c_tests::double_backward());
 }
+
+#[test]
+fn tables_of_adapters() {
+    check(c_tests::tables());
+}
