@@ -335,6 +335,7 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 /// H and dH are kept in f32. With a row scale and 16-bit W the tensor-core kernels round `g ⊙ W` to its type, about what merging would make: in the gradient of x up to `u·Σ|dY·(g ⊙ W)|` more, with
 /// `u` 2⁻¹¹ (f16, and 2⁻²⁵·Σ|dY| where that is beneath its normal numbers) or 2⁻⁸ (bf16). NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
 /// the shape alone and are added up in their order, so the bits are the same on every run. Of a table each adapter's rows are one part, wherever they lie.
+/// The tensor-core kernels make `s'·dH` in f32 before its product with A, of tables and of one adapter: where that is beyond f32's range it is infinite, although the gradient of x would not be.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
 /// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or a W in memory: a workspace for dH

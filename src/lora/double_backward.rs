@@ -126,7 +126,9 @@ impl<'a, T: Element, P: Element, Q: Queue> DoubleBackward<'a, T, P, Q> {
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L`
 /// the [`Kernel::rounding_steps`]. What has rank columns is kept in f32. NaN and infinities pass through as arithmetic says. No atomics: sums over rows are
-/// made in parts that depend on the shape alone and are added up in their order, so the bits are the same on every run.
+/// made in parts that depend on the shape alone and are added up in their order, so the bits are the same on every run. In the gradients of dY and x the
+/// tensor-core kernels multiply what has rank columns by s, in f32, before its products with B, u_b, A and u_a: what is beyond f32's range is infinite then,
+/// although the gradient would not be.
 ///
 /// **Cost.** At most `2·m·n·k + m·rank·(14·k + 10·n)` flops: one product with W, and of rank columns five others with x or u_x and three with dY, each a pass
 /// over it (for at most 64 ranks; one more for each 64); of a cotangent or a gradient that is not there, none. No temporary of the size of y, x or W: a
