@@ -44,14 +44,6 @@ impl<T: Element, P: Element, Q: Queue> DoubleBackward<'_, T, P, Q> {
             }
         };
         let rank = adapter.as_ref().map_or(0, AdapterProblem::rank);
-        if (batches * m).max(k).max(n).saturating_mul(rank) > LARGEST {
-            return Err(Error::Argument {
-                operation,
-                argument: "the number of rows or columns times the rank",
-                expected: "at most 2^48".into(),
-                got: format!("{} times {rank}", (batches * m).max(k).max(n)),
-            });
-        }
         let of_no_adapter = |argument, got: [usize; 3]| {
             let expected = "none for a call without an adapter".into();
             Error::Argument { operation, argument, expected, got: extents(&got) }
@@ -81,6 +73,16 @@ impl<T: Element, P: Element, Q: Queue> DoubleBackward<'_, T, P, Q> {
         };
         let of_a = of_factor("the gradient of a", &self.of_a, [rank, k], guards)?;
         let of_b = of_factor("the gradient of b", &self.of_b, [n, rank], guards)?;
+        // That there are so many rows was checked of the operand with the batches.
+        let largest = (batches * m).max(k).max(n);
+        if largest.saturating_mul(rank) > LARGEST {
+            return Err(Error::Argument {
+                operation,
+                argument: "the number of rows or columns times the rank",
+                expected: "at most 2^48".into(),
+                got: format!("{largest} times {rank}"),
+            });
+        }
         let (element_types, algorithm, flags) = ([T::TYPE, P::TYPE], self.algorithm, self.flags);
         Ok(DoubleBackwardProblem {
             batches,

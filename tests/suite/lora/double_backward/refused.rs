@@ -1,7 +1,7 @@
 //! Calls that are refused: the error's text is pinned, and nothing is written.
 
 use peft_kernels::lora::{self, DoubleBackward, Gradient};
-use peft_kernels::{Cpu, Emulator, Error, Layout, Mat, MatMut, Place, Workspace};
+use peft_kernels::{Cpu, Emulator, Error, Layout, Mat, MatMut, Place, Tensor, TensorMut, Workspace};
 
 use super::case::{Case, Spec};
 use crate::buffer::{Buffer, Cell};
@@ -124,11 +124,43 @@ fn others<Q: Runner>(queue: &Q) -> Result<(), String> {
     if matches!(got, Err(Error::Workspace { .. })) { Ok(()) } else { Err(format!("without a workspace: {got:?}")) }
 }
 
+/// More rows and ranks than can be counted, on a few elements: strides of 0, and matrices of no columns.
+fn extents<Q: Runner>(queue: &Q) -> Result<(), String> {
+    let list = Buffer::<f32>::list(&[1.0; 64]);
+    let input = |extents: [usize; 3], strides| {
+        Tensor::<f32, Q, 3>::with_layout(queue.source(&list), Layout { offset: 0, extents, strides }).expect("in it")
+    };
+    let run = |call: DoubleBackward<'_, f32, f32, Q>, expected: &str| {
+        expect(lora::double_backward(queue, call, Workspace::none()), expected)
+    };
+    let rows = || input([1, 1 << 30, 0], [0, 0, 1]);
+    let many = Layout { offset: 0, extents: [1 << 40, 1 << 30, 0], strides: [0, 0, 1] };
+    let to = || Gradient::overwrite(TensorMut::<f32, Q, 3>::with_layout(queue.sink(&list), many).expect("in it"));
+    let text = "is [1099511627776, 1073741824, 0], expected at most 2^48 rows and columns";
+    let call = || DoubleBackward::<f32, f32, Q>::new(rows(), rows());
+    run(call().dy_gradient(to()), &format!("the gradient of dy {text}"))?;
+    run(call().x_gradient(to()), &format!("the gradient of x {text}"))?;
+    run(call().x_cotangent(input(many.extents, many.strides)), &format!("the cotangent of dx {text}"))?;
+    let wide = |n: usize| {
+        DoubleBackward::<f32, f32, Q>::new(input([1, 0, 0], [0, 0, 1]), input([1, 0, n], [0, 0, 1])).adapter(
+            input([1, 64, 0], [0, 0, 1]),
+            input([1, n, 64], [0, 0, 1]),
+            1.0,
+        )
+    };
+    lora::double_backward_workspace(queue, &wide(1 << 42)).map_err(|error| error.to_string())?;
+    let text = "the number of rows or columns times the rank is 4398046511105 times 64, expected at most 2^48";
+    run(wide((1 << 42) + 1), text)?;
+    list.check_untouched("the list")
+}
+
 pub fn trials(trials: &mut Trials) {
     trials.add("lora::double_backward::refused", || {
         shapes(&Cpu)?;
         shapes(&Emulator::new(1))?;
         others(&Cpu)?;
-        others(&Emulator::new(1))
+        others(&Emulator::new(1))?;
+        extents(&Cpu)?;
+        extents(&Emulator::new(1))
     });
 }
