@@ -349,7 +349,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 ///
 /// # Errors
 /// [`Error::Shape`] (a saved H of another shape among them), [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
-/// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter or of a part of a middle that is not there, a table with a middle, without a choice, or beside a target with one adapter), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
+/// [`Error::Workspace`], [`Error::Argument`] (more than 8 targets, a gradient of an adapter or of a part of a middle that is not there, a table with a middle, without a
+/// choice, or beside a target with one adapter, more than 2^48 rows or columns times ranks), [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched,
 /// nothing written; of a quantised W as [`super::dequantize`]. [`Error::Cuda`]: some kernels may have run. [`Error::Data`] for an entry of a list of ranks in the queue's memory: it counted as a rank of zeros, everything else was written;
 /// or for a row whose adapter the table lacks: it was treated as the base alone.
 ///

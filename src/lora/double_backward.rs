@@ -140,8 +140,8 @@ impl<'a, T: Element, P: Element, Q: Queue> DoubleBackward<'a, T, P, Q> {
 ///
 /// # Errors
 /// [`Error::Shape`], [`Error::Stride`], [`Error::ElementType`], [`Error::Overlap`] (a gradient with an input or another gradient), [`Error::Alignment`],
-/// [`Error::Workspace`], [`Error::Argument`] (the cotangent or the gradient of an adapter that is not there), [`Error::NoDevice`], [`Error::NotBuilt`],
-/// [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run.
+/// [`Error::Workspace`], [`Error::Argument`] (the cotangent or the gradient of an adapter that is not there, more than 2^48 rows or columns times the rank),
+/// [`Error::NoDevice`], [`Error::NotBuilt`], [`Error::Algorithm`]: nothing was launched, nothing written. [`Error::Cuda`]: some kernels may have run.
 ///
 /// # Example
 /// ```

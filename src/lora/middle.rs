@@ -1,7 +1,7 @@
 //! What lies between A and B.
 
 use super::forward::input;
-use crate::check::{Check, Operand};
+use crate::check::{Check, LARGEST, Operand};
 use crate::storage::Guard;
 use crate::tensor::Elements;
 use crate::{Element, ElementType, Error, Queue, Result, StatusRecord, Tensor, Vector, ffi};
@@ -192,6 +192,20 @@ impl MiddleProblem {
             RankChoice::Host(list) => list.len(),
             RankChoice::Device { count, .. } => *count,
         }
+    }
+
+    /// Itself, if the copies of listed ranks, of A and B for each batch, have a size that can be counted, whatever strides of 0 make of extents.
+    pub fn counted(self, check: Check, batches: usize, extent: usize) -> Result<Self> {
+        let (count, elements) = (self.columns(0), extent.saturating_mul(batches.max(1))); // without a list none
+        if count.saturating_mul(elements) <= LARGEST {
+            return Ok(self);
+        }
+        Err(Error::Argument {
+            operation: check.0,
+            argument: "the number of listed ranks times their elements of all batches",
+            expected: "at most 2^48".into(),
+            got: format!("{count} times {elements}"),
+        })
     }
 
     /// For each column of H its rank, if all do not take part in their order. What a list in the queue's memory cannot name is none, and added to the record.

@@ -47,15 +47,7 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
             .iter()
             .map(|target| target.problem(&input, [m, k], queue, guards))
             .collect::<Result<Vec<_>>>()?;
-        let ranks = targets.iter().map(BackwardTargetProblem::most_rank).fold(0, usize::saturating_add);
-        if (batches * m).max(k).saturating_mul(ranks) > LARGEST {
-            return Err(Error::Argument {
-                operation: OPERATION,
-                argument: "the number of rows or columns times all ranks",
-                expected: "at most 2^48".into(),
-                got: format!("{} times {ranks}", (batches * m).max(k)),
-            });
-        }
+        check_sizes(check, [batches * m, k], &targets)?;
         if let Some(dropout) = &self.dropout {
             dropout.check(check, batches * m, k)?;
         }
@@ -100,6 +92,32 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
             slab_bytes,
         })
     }
+}
+
+/// Intermediates and gradients have sizes that can be counted, whatever strides of 0 make of extents: as the C side has it.
+fn check_sizes(check: Check, [rows, k]: [usize; 2], targets: &[BackwardTargetProblem<'_>]) -> Result<()> {
+    let wrong = |argument, expected: &str, got| {
+        Err(Error::Argument { operation: check.0, argument, expected: expected.into(), got })
+    };
+    for target in targets {
+        let Some(table) = &target.table else { continue };
+        let (count, rank, extent) = (table.adapters.len(), table.max_rank.max(1), k.max(target.n));
+        if i32::try_from(count).is_err() || count.saturating_mul(rank).saturating_mul(extent) > LARGEST << 4 {
+            let got = format!("{count} times {rank} times {extent}");
+            let expected = "less than 2^31 adapters, and at most 2^52";
+            return wrong("the number of a table's adapters times rank and columns", expected, got);
+        }
+    }
+    let ranks = targets.iter().map(BackwardTargetProblem::most_rank).fold(0, usize::saturating_add);
+    if i32::try_from(ranks).is_err() {
+        return wrong("the sum of all ranks", "at most 2^31 - 1", ranks.to_string());
+    }
+    let largest = targets.iter().map(|target| target.n).fold(rows.max(k), usize::max);
+    if largest.saturating_mul(ranks) > LARGEST {
+        let got = format!("{largest} times {ranks}");
+        return wrong("the number of rows or columns times all ranks", "at most 2^48", got);
+    }
+    Ok(())
 }
 
 /// How inputs are checked: one for all batches, or one for each.
@@ -184,7 +202,8 @@ impl<T: Element, P: Element, Q: Queue> BackwardTarget<'_, T, P, Q> {
         let middle = match &self.middle {
             None => None,
             Some(middle) if adapter.is_some() => {
-                Some(middle.problem(check, [batches, m], [rank, after], queue, guards)?)
+                let middle = middle.problem(check, [batches, m], [rank, after], queue, guards)?;
+                Some(middle.counted(check, batches, n.max(k))?)
             }
             Some(_) => {
                 return Err(Error::Argument {

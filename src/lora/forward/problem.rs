@@ -162,7 +162,7 @@ impl<T: Element, P: Element, Q: Queue> Target<'_, T, P, Q> {
             (None, _) => None,
             (Some(middle), AdapterChoice::One(adapter)) => {
                 let ranks = [adapter.rank(), adapter.b.extents[2]];
-                Some(middle.problem(check, [batches, m], ranks, queue, guards)?)
+                Some(middle.problem(check, [batches, m], ranks, queue, guards)?.counted(check, batches, n.max(k))?)
             }
             (Some(_), other) => {
                 return Err(Error::Argument {

@@ -1,7 +1,7 @@
 //! Backward calls that are refused: the error's text is pinned, and nothing is written.
 
 use peft_kernels::lora::{self, Backward, BackwardTarget, Dropout, Gradient};
-use peft_kernels::{Cpu, Emulator, Layout, Mat, MatMut, Result, Workspace};
+use peft_kernels::{Cpu, Emulator, Layout, Mat, MatMut, Result, Tensor, Workspace};
 
 use super::case::{BiasSpec, Saved};
 use super::gradient_case::{Case, Spec};
@@ -192,11 +192,42 @@ fn others<Q: Runner>(queue: &Q) -> std::result::Result<(), String> {
     run("dropout", dropped, &text)
 }
 
+/// More columns and ranks than can be counted, on a few elements: strides of 0, and matrices of no rows.
+fn extents<Q: Runner>(queue: &Q) -> std::result::Result<(), String> {
+    let list = Buffer::<f32>::list(&[1.0; 64]);
+    let input = |extents: [usize; 3], strides| {
+        Tensor::<f32, Q, 3>::with_layout(queue.source(&list), Layout { offset: 0, extents, strides }).expect("in it")
+    };
+    let target = |[n, k]: [usize; 2], rank: usize| {
+        let (a, b) = (input([1, rank, k], [0, 1, 0]), input([1, n, rank], [0, 0, 1]));
+        BackwardTarget::new(input([1, 0, n], [0, 0, 1])).adapter(a, b, 1.0)
+    };
+    let call = |k: usize| Backward::<f32, f32, Q>::new(input([1, 0, k], [0, 0, 1]));
+    let run = |name: &str, call: Backward<'_, f32, f32, Q>, expected: &str| {
+        expect(name, lora::backward(queue, call, Workspace::none()), &format!("lora::backward: {expected}"))
+    };
+    let (most, beyond) = (1 << 42, (1 << 42) + 1);
+    let text = "the number of rows or columns times all ranks is 4398046511105 times 64, expected at most 2^48";
+    run("n", call(0).target(target([beyond, 0], 64)), text)?;
+    run("k", call(beyond).target(target([0, beyond], 64)), text)?;
+    let text = "the sum of all ranks is 2147483648, expected at most 2^31 - 1";
+    let ranks = |second: usize| call(0).target(target([0, 0], 1 << 30)).target(target([0, 0], second));
+    run("ranks", ranks(1 << 30), text)?;
+    // The limits themselves.
+    for call in [call(0).target(target([most, 0], 64)), call(most).target(target([0, most], 64)), ranks((1 << 30) - 1)]
+    {
+        lora::backward_workspace(queue, &call).map_err(|error| error.to_string())?;
+    }
+    list.check_untouched("the list")
+}
+
 pub fn trials(trials: &mut Trials) {
     trials.add("lora::backward::refused", || {
         shapes(&Cpu)?;
         shapes(&Emulator::new(1))?;
         others(&Cpu)?;
-        others(&Emulator::new(1))
+        others(&Emulator::new(1))?;
+        extents(&Cpu)?;
+        extents(&Emulator::new(1))
     });
 }

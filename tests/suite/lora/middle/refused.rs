@@ -1,7 +1,7 @@
 //! Calls whose middles are refused: the error's text is pinned, and nothing is written.
 
 use peft_kernels::lora::{self, Adapter, AdapterTable, Backward, BackwardTarget, Forward, Gradient, Middle, Target};
-use peft_kernels::{Cpu, Emulator, HostQueue, Mat, MatMut, Result, TensorMut, Workspace};
+use peft_kernels::{Cpu, Emulator, HostQueue, Layout, Mat, MatMut, Result, Tensor, TensorMut, Vector, Workspace};
 
 use crate::queues::{Runner, Trials};
 
@@ -174,6 +174,34 @@ fn overlaps<Q: Runner + HostQueue>(queue: &Q) -> std::result::Result<(), String>
     Ok(())
 }
 
+/// More elements of listed ranks than can be counted: of many batches without rows, and factors with strides of 0.
+fn copies<Q: HostQueue>(queue: &Q) -> std::result::Result<(), String> {
+    let (list, mut none, k) = (vec![1.0f32; 4], [0.0f32; 0], 1 << 40);
+    let of = |extents: [usize; 3], strides| {
+        Tensor::<f32, Q, 3>::with_layout(&list, Layout { offset: 0, extents, strides }).expect("it fits")
+    };
+    let of_rows = |columns| of([256, 0, columns], [0, 0, 1]);
+    let (a, b) = (of([1, 2, k], [0, 1, 0]), of([1, 0, 2], [0, 2, 1]));
+    let mut with = |listed: Middle<'_, f32, Q>, refused: bool| {
+        let y = Layout { offset: 0, extents: [256, 0, 0], strides: [0, 0, 1] };
+        let y = TensorMut::<f32, Q, 3>::with_layout(&mut none, y).expect("it fits");
+        let forward = Forward::new(of_rows(k)).target(Target::branch_only(y).adapter(a, b, 1.0).middle(listed));
+        let target = BackwardTarget::new(of_rows(0)).adapter(a, b, 1.0).middle(listed);
+        let backward = Backward::new(of_rows(k)).target(target);
+        if !refused {
+            lora::forward_workspace(queue, &forward).map_err(|error| error.to_string())?;
+            return lora::backward_workspace(queue, &backward).map(|_| ()).map_err(|error| error.to_string());
+        }
+        let text = "the number of listed ranks times their elements of all batches is 2 times 281474976710656, expected at most 2^48";
+        expect("forward", lora::forward(queue, forward, Workspace::none()), &format!("lora::forward: {text}"))?;
+        expect("backward", lora::backward(queue, backward, Workspace::none()), &format!("lora::backward: {text}"))
+    };
+    with(Middle::new().ranks(&[1, 0]), true)?;
+    with(Middle::new().ranks_on_device(Vector::whole(&[1, 0])), true)?;
+    with(Middle::new().ranks(&[1]), false)?;
+    with(Middle::new().ranks_on_device(Vector::whole(&[1])), false)
+}
+
 pub fn trials(trials: &mut Trials) {
     trials.add("lora::middle::refused", || {
         shapes(&Cpu)?;
@@ -181,6 +209,8 @@ pub fn trials(trials: &mut Trials) {
         others(&Cpu)?;
         others(&Emulator::new(1))?;
         overlaps(&Cpu)?;
-        overlaps(&Emulator::new(1))
+        overlaps(&Emulator::new(1))?;
+        copies(&Cpu)?;
+        copies(&Emulator::new(1))
     });
 }
