@@ -1,5 +1,6 @@
 //! Values: an index per row and segments, every mode, type and kernel, on every queue.
 
+use half::bf16;
 use peft_kernels::reference::Terms;
 use peft_kernels::{Cpu, Element, RawStream};
 
@@ -169,6 +170,19 @@ fn many_adapters<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// More rows than one block finds the adapters of, and than the warps that list them have lanes.
+fn many_rows<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    let index = (0..700).map(|row| [0, 2, -1, 1, 2][row * 7 / 3 % 5]).collect();
+    let runs = vec![(0, 290, Some(1)), (290, 300, None), (300, 690, Some(2)), (695, 700, Some(0))];
+    for (i, rows) in [RowSpec::Index(index), RowSpec::Segments(runs)].into_iter().enumerate() {
+        let table = vec![TargetSpec::new(2, &[1, 3, 2])];
+        check_everywhere::<T, P>(&Spec::new([350, 700][i], 3, Vec::new(), table, NUMBERS[i]).with(|spec| {
+            (spec.batches, spec.rows, spec.seed) = ([2, 1][i], rows, i as u64);
+        }))?;
+    }
+    Ok(())
+}
+
 /// Of an adapter without rows zeros are written, whatever its scale, and nothing is added.
 fn without_rows<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for i in 0..6usize {
@@ -285,6 +299,8 @@ pub fn trials(trials: &mut Trials) {
     for_types_and_devices!(trials, "lora::backward::tables::segments", segments);
     for_types_and_devices!(trials, "lora::backward::tables::choices", choices);
     for_types_and_devices!(trials, "lora::backward::tables::many_adapters", many_adapters);
+    trials.add("lora::backward::tables::many_rows", many_rows::<bf16, f32>);
+    trials.add_on_device("lora::backward::tables::many_rows/cuda", many_rows::<bf16, f32>);
     for_types!(trials, "lora::backward::tables::without_rows", without_rows);
     for_types_and_devices!(trials, "lora::backward::tables::bad_rows", bad_rows);
     for_types_and_devices!(trials, "lora::backward::tables::sample_weights", sample_weights);
