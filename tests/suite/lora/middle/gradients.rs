@@ -167,10 +167,11 @@ fn many_tiles<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     }))
 }
 
-/// A list in the queue's memory with entries that name nothing, or that are there before.
+/// A list in the queue's memory with entries that name nothing, or that are there before; of an adapter of no ranks all of them.
 fn bad_entries<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
-    for (i, list) in [vec![-1, 0], vec![2, 1, 2], vec![4, 3, 9, 0]].into_iter().enumerate() {
-        check_everywhere::<T, P>(&Spec::new(9, 7, 12, 4, Numbers::Integers).with(|spec| {
+    let lists = [(4, vec![-1, 0]), (4, vec![2, 1, 2]), (4, vec![4, 3, 9, 0]), (0, vec![0]), (0, vec![1, 0, -1])];
+    for (i, (rank, list)) in lists.into_iter().enumerate() {
+        check_everywhere::<T, P>(&Spec::new(9, 7, 12, rank, Numbers::Integers).with(|spec| {
             let (scale, gate) = ([Part::Shared, Part::None][i % 2], [Part::None, Part::Shared][i / 2 % 2]);
             spec.targets[0].middle = MiddleSpec { ranks: Listed::Device(list), scale, gate, ..MiddleSpec::default() };
             spec.targets[0].middle_modes = [Mode::Accumulate; 3];

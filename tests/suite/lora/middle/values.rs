@@ -128,8 +128,10 @@ fn planes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
 /// A list in the queue's memory with entries that name nothing, or that are there before: they count as zeros, and the first is reported.
 fn bad_entries<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     let lists = [vec![-1], vec![0, 5], vec![2, 1, 2], vec![i32::MAX, 4, i32::MIN, 4, 0], vec![1, 0, 0, 1, 7, 2, 3]];
-    for (i, list) in lists.into_iter().enumerate() {
-        let spec = Spec::new(9, 7, 12, 5, Numbers::Integers);
+    // Of an adapter of no ranks an entry names nothing, whatever it is.
+    let of_none = [vec![0], vec![1, 0, -1]].map(|list| (0, list));
+    for (i, (rank, list)) in lists.map(|list| (5, list)).into_iter().chain(of_none).enumerate() {
+        let spec = Spec::new(9, 7, 12, rank, Numbers::Integers);
         check_everywhere::<T, P>(&spec.with(|spec| {
             let ranks = Listed::Device(list);
             let (scale, gate) = ([Part::Shared, Part::None][i % 2], [Part::None, Part::Shared][i / 2 % 2]);
