@@ -73,6 +73,7 @@ impl BackwardProblem<'_> {
             (x.rows, dx.rows) = (0, 0);
             for target in &mut targets {
                 (target.dy.rows, target.h.rows, target.middle.gate.rows, target.dgate.rows) = (0, 0, 0, 0);
+                target.row_scale = Default::default();
             }
         }
         let mut descriptor = ffi::pk_lora_backward_descriptor {
