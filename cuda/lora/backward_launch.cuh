@@ -226,6 +226,7 @@ class Backward {
     AddedParts<G> parts = added_parts<G>(data, plan, batches_, plane, row_stride, rows, columns, scale, mode, to, transposes);
     parts.ranks = ranks;
     parts.row_scale = row_scale;
+    if (row_scale.batch_stride == 0) parts.planes_of_scale = parts.planes;  // one for all that is added up
     return add_parts<G>(parts);
   }
 

@@ -160,9 +160,10 @@ pub struct TargetCase<T, P> {
 }
 
 impl<T: Element + Cell, P: Element + Cell> TargetCase<T, P> {
-    /// What a column of y is scaled by.
+    /// What a column of y is scaled by; of no batch nothing.
     fn scale_of(&self, batch: usize, column: usize) -> f64 {
-        self.row_scale.as_ref().map_or(1.0, |scale| f64::from(scale.get_shared([batch, 0, column])))
+        let scale = self.row_scale.as_ref().filter(|scale| scale.layout.extents[0] > 0);
+        scale.map_or(1.0, |scale| f64::from(scale.get_shared([batch, 0, column])))
     }
 }
 
@@ -557,10 +558,18 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 let [batch, i, rank] = index;
                 let r = if spec.middle.core == Part::None { column_of(rank) } else { Some(rank) };
                 let Some(r) = r else { return kept(case.db.get(index).to_f64()) };
-                let mut terms = rows(batch, case.db.layout.extents[0] == 1).map(|(batch, row)| {
-                    (h_after[(batch * m + row) * after + r], weight(batch, row) * dy([batch, row, i]))
-                });
-                before(spec.modes[1], case.db.get(index).to_f64(), sum(&mut terms))
+                // A row scale multiplies the sum over the rows that have it: those of a batch, or of all.
+                let own = case.row_scale.as_ref().is_some_and(|scale| scale.layout.extents[0] > 1);
+                let summed = case.db.layout.extents[0] == 1;
+                let parts = if own && summed { (0..batches).collect() } else { vec![batch] };
+                let scaled = |part: usize| {
+                    let mut terms = rows(part, summed && !own).map(|(batch, row)| {
+                        let dy = case.dy.get_shared([batch, row, i]).to_f64();
+                        (h_after[(batch * m + row) * after + r], weight(batch, row) * dy)
+                    });
+                    times(sum(&mut terms), case.scale_of(part, i))
+                };
+                before(spec.modes[1], case.db.get(index).to_f64(), total(parts.into_iter().map(scaled)))
             });
             let [scale_mode, gate_mode, core_mode] = spec.middle_gradients();
             let dscale = indices(case.dscale.layout.extents).map(|index| {

@@ -59,6 +59,7 @@ mod refused;
 mod refused_backward;
 mod refused_merge_texts;
 mod refused_texts;
+mod row_scales;
 mod sample_norms;
 mod sample_norms_refused;
 mod sample_weights;
@@ -77,6 +78,7 @@ pub fn trials(trials: &mut Trials) {
     derivatives::trials(trials);
     dropout::trials(trials);
     backward::trials(trials);
+    row_scales::trials(trials);
     double_backward::trials(trials);
     middle::trials(trials);
     tables::trials(trials);

@@ -123,12 +123,13 @@ pub(super) unsafe fn parameters<T: Element, P: Element, N: Number>(
             // Of no ranks a core makes zeros.
             h.resize(all_rows * middle.after, N::default());
             let h = |row: usize, column: usize| weighed(h[row * middle.after + column], row);
-            let u = |row, column| scaled_dy::<T>(target, [of_row(row)[0], of_row(row)[1], column]);
+            let dy = View::<T>::new(&target.dy);
+            let dy = |row, column| dy.value([of_row(row)[0], of_row(row)[1], column]);
             summed_rows::<P, N>(
                 problem,
                 Sums { output: Output::B(number), extents: [middle.after, target.n], scale, rows: None },
                 h,
-                u,
+                dy,
                 rank_of,
                 write,
             );

@@ -68,7 +68,7 @@ pub(super) struct Sums<'a> {
 }
 
 /// Writes `scale·Σ left(row, i)·right(row, j)`, over the rows of a batch, of all where the gradient is one for all, or of an adapter, to element (rank of i, j) of a gradient; of B's to (j, rank
-/// of i).
+/// of i), where a row scale multiplies the sum over the rows that have it, not its terms: of an infinite scale another number.
 ///
 /// # Safety
 /// As [`super::run`].
@@ -84,19 +84,40 @@ pub(super) unsafe fn summed_rows<G: Element, N: Number>(
     let view = View::<G>::new(&gradient.elements);
     let groups = gradient.elements.extents[0];
     let of_group = if groups == 1 { problem.batches * problem.m } else { problem.m };
-    let depth = list.map_or(of_group, <[usize]>::len);
+    let row_scale = match output {
+        Output::B(target) => problem.targets[target].row_scale.as_ref().filter(|_| problem.batches > 0),
+        _ => None,
+    };
+    let scale_of = |batch, column| {
+        // SAFETY: an index within its extents.
+        row_scale.map_or(1.0, |scale| unsafe { View::<f32>::new(scale).value([batch, 0, column]) })
+    };
+    // Of one gradient for all batches each batch, where it has a row scale of its own.
+    let by_batch = groups == 1 && row_scale.is_some_and(|scale| scale.strides[0] != 0);
+    let parts = if by_batch { problem.batches } else { 1 };
+    let depth = list.map_or(of_group / parts, <[usize]>::len);
     let row_of = |group: usize, d: usize| list.map_or(group * of_group + d, |list| list[d]);
     let without_rows = list.is_some_and(<[usize]>::is_empty);
     let (row_tiles, column_tiles) = (rows.div_ceil(TILE), columns.div_ceil(TILE));
-    let operations = (groups * rows * columns).saturating_mul(depth);
-    for_each(groups * row_tiles * column_tiles, operations, Tile::<N>::new, |sums, work| {
+    let operations = (groups * rows * columns).saturating_mul(parts * depth);
+    let state = || (Tile::<N>::new(), vec![N::default(); TILE * TILE]);
+    for_each(groups * row_tiles * column_tiles, operations, state, |(product, sums), work| {
         let group = work / (row_tiles * column_tiles);
         let (rows, columns) = (tile(work / column_tiles % row_tiles, rows), tile(work % column_tiles, columns));
-        sums.product(
-            [rows.len(), columns.len(), depth],
-            |i, d| left(row_of(group, d), rows.start + i),
-            |j, d| right(row_of(group, d), columns.start + j),
-        );
+        sums.fill(N::default());
+        for part in 0..parts {
+            let first = part * depth;
+            product.product(
+                [rows.len(), columns.len(), depth],
+                |i, d| left(row_of(group, first + d), rows.start + i),
+                |j, d| right(row_of(group, first + d), columns.start + j),
+            );
+            for i in 0..rows.len() {
+                for j in 0..columns.len() {
+                    sums[i * TILE + j].add_product(product.get(i, j), scale_of(group + part, columns.start + j));
+                }
+            }
+        }
         for (i, row) in rows.clone().enumerate() {
             let Some(row) = rank_of(row) else { continue };
             for (j, column) in columns.clone().enumerate() {
@@ -109,7 +130,7 @@ pub(super) unsafe fn summed_rows<G: Element, N: Number>(
                     continue;
                 }
                 let mut value = N::default();
-                value.add_product(sums.get(i, j), scale);
+                value.add_product(sums[i * TILE + j], scale);
                 old.into_iter().for_each(|old| value.add(old));
                 write(output, index, value);
             }
