@@ -122,6 +122,10 @@ impl<'a, T: Element, P: Element, Q: Queue> Target<'a, T, P, Q> {
 
     /// Multiplies every row of W and of the branch, which is a column of y before the bias, by its number of `g` `[n]`, or of [batches, n] by one for each batch: DoRA's magnitude over the norm
     /// of [`super::weight_norm`].
+    ///
+    /// With [`Forward::dropout`] the base sees all of x here as well: `g ⊙ (x·Wᵀ + s·x̃·Aᵀ·Bᵀ) + bias`. Hugging Face's peft, while it trains, makes
+    /// `x·Wᵀ + (g − 1) ⊙ (x̃·Wᵀ) + g ⊙ (s·x̃·Aᵀ·Bᵀ) + bias`, with the factor `1 / (1 − p)` in x̃. No one call makes that, but the sum of two does, for which the caller drops elements of x and adds:
+    /// of `x − x̃` with W and the bias alone, and of x̃ with W, the adapter and g.
     pub fn row_scale(mut self, g: impl Into<Tensor<'a, f32, Q, 2>>) -> Self {
         self.row_scale = Some(g.into());
         self
@@ -231,8 +235,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Forward<'a, T, P, Q> {
 /// an infinity times a factor below 2⁻¹³⁶ gives NaN.
 /// Of a quantised W every element is rounded to x's type, as [`super::dequantize`] rounds it, and the bits of y are those of the call with that W.
 ///
-/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a [`Middle`] another launch, which reads and writes [m, rank] of f32;
-/// with a list of ranks two more, which copy those rows of A and columns of B. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
+/// **Cost.** `2·m·n·k + 2·m·rank·(k + n)` flops a target, `2·m·r_a·r_b` more with a core; x, W, A, B read and y written once, as far as the caches reach. With a scale, a gate or a core of a [`Middle`] another launch, which reads and writes [m, rank] of f32;
+/// with a list of ranks three more, for the list and for copies of those rows of A and columns of B, and one more for each further 512 entries of a list on the host. A workspace for `x·Aᵀ` in f32, up to 16 times where rows are few, and, where y is too small to fill a
 /// chip, for sums over parts of k: at most 32 MiB, and 4 bytes a tile; see [`forward_workspace`].
 /// A quantised W is read as codes, 0.56 bytes an element of NF4 with blocks of 64. Where x is one batch of at most 64 rows, or at most four of at most 16 (with
 /// [`Forward::batch_invariant`] of one batch alone), it is made in shared memory, once for each batch. For more it is made in the workspace, in slabs of at most [`Forward::slab_bytes`],

@@ -195,7 +195,8 @@ impl MagnitudeProblem {
 }
 
 /// `dmagnitudeᵢ = Σ over rows of dY[·, i]·(y[·, i] − biasᵢ) / magnitudeᵢ`: the gradient of the magnitude of DoRA, `y = (magnitude / norm) ⊙ (x·Wᵀ + s·(x·Aᵀ)·Bᵀ) + bias`, whose norm counts as a
-/// constant; with dropout or a [`super::Middle`] in that forward, too: y has them.
+/// constant; with dropout or a [`super::Middle`] in that forward, too: y has them. Of the two calls that make Hugging Face's dropout, as [`super::Target::row_scale`] says, y is that of the call
+/// with the row scale alone, which has no bias.
 ///
 /// **Shapes.** dY and y [m, n], with any strides of which one is 1 and optionally batched; bias, magnitude and the gradient `[n]`, or [batches, n]; magnitude and gradient in f32. One gradient for
 /// all batches is the sum over them.

@@ -12,6 +12,7 @@ use crate::lora::gradient_case::ALGORITHMS;
 
 const FIXTURES: &str = include_str!("dora.txt");
 
+#[derive(Clone)]
 struct Layer {
     /// m, k, n, rank
     shape: [usize; 4],
@@ -48,6 +49,10 @@ fn close(name: &str, got: &[f32], expected: &[f64], terms: &[Terms], steps: usiz
         }
     }
     Ok(())
+}
+
+fn values(terms: &[Terms]) -> Vec<f64> {
+    terms.iter().map(|terms| terms.value).collect()
 }
 
 /// What a layer's gradients go to: those of x, A, B and the bias.
@@ -167,6 +172,79 @@ impl Layer {
         Ok(())
     }
 
+    /// The same with another x and bias.
+    fn with(&self, x: &[f32], bias: Vec<f32>) -> Self {
+        let mut layer = self.clone();
+        (layer.given[1], layer.given[5]) = (bias, x.to_vec());
+        layer
+    }
+
+    /// peft's dropout, where the base under g sees x̃ as well: of two calls the sum of y, and of their gradients that of x.
+    fn check_dropout<Q: HostQueue>(&self, queue: &Q, g: &[f32]) -> Outcome {
+        let ([m, k, n, rank], [w, bias, a, b, _, x, dy]) = (self.shape, &self.given);
+        // What is dropped counts 0, and what is not 2: x − x̃ has no roundings.
+        let mask = |i: usize| [0.0f32, 2.0, 2.0][i % 3];
+        let kept: Vec<_> = x.iter().enumerate().map(|(i, x)| mask(i) * x).collect();
+        let rest: Vec<_> = x.iter().zip(&kept).map(|(x, kept)| x - kept).collect();
+        let (of_rest, of_kept) = (self.with(&rest, bias.clone()), self.with(&kept, vec![0.0; n]));
+        let ((y, _), (more, steps)) = (of_rest.forward(queue, w, None)?, of_kept.forward(queue, w, Some(g))?);
+        let y: Vec<_> = y.iter().zip(&more).map(|(y, more)| y + more).collect();
+        let scale = f64::from(self.scale);
+        // Σ of three factors, and what its roundings are relative to.
+        let sum = |terms: &mut dyn Iterator<Item = [f32; 2]>, by: f64| {
+            terms.fold(Terms::default(), |sum, [a, b]| {
+                let term = f64::from(a) * f64::from(b) * by;
+                Terms { value: sum.value + term, magnitude: sum.magnitude + term.abs() }
+            })
+        };
+        let total = |parts: &[Terms]| Terms {
+            value: parts.iter().map(|part| part.value).sum(),
+            magnitude: parts.iter().map(|part| part.magnitude).sum::<f64>() * 3.0,
+        };
+        let terms = (0..m * n).map(|i| {
+            let (row, column) = (i / n, i % n);
+            let (x, kept, g) = (&x[row * k..][..k], &kept[row * k..][..k], f64::from(g[column]));
+            let of = |x: &[f32], by| sum(&mut (0..k).map(|i| [x[i], w[column * k + i]]), by);
+            let branch = |r: usize| {
+                let by = g * scale * f64::from(b[column * rank + r]);
+                sum(&mut (0..k).map(|i| [kept[i], a[r * k + i]]), by)
+            };
+            let bias = sum(&mut std::iter::once([bias[column], 1.0]), 1.0);
+            // (g − 1) as two terms, as roundings see it.
+            let parts = [of(x, 1.0), of(kept, -1.0), of(kept, g), bias];
+            total(&parts.into_iter().chain((0..rank).map(branch)).collect::<Vec<_>>())
+        });
+        let terms: Vec<_> = terms.collect();
+        close("y with dropout", &y, &values(&terms), &terms, steps + self.scale_steps() + 1)?;
+
+        let mut of_base = vec![f32::NAN; m * k];
+        let matrix = |list, rows, columns| Mat::new(list, rows, columns).map_err(text);
+        let target = BackwardTarget::<f32, f32, Q>::new(matrix(dy, m, n)?).dense(matrix(w, n, k)?);
+        let to = Gradient::overwrite(MatMut::new(&mut of_base, m, k).map_err(text)?);
+        let call = Backward::new(matrix(&rest, m, k)?).target(target).x_gradient(to);
+        let mut scratch = vec![0u8; lora::backward_workspace(queue, &call).map_err(text)?];
+        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        let mut gradients = self.gradients();
+        let call = of_kept.backward_call(g, &mut gradients)?;
+        let steps = lora::backward_kernel(queue, &call).map_err(text)?.rounding_steps;
+        let mut scratch = vec![0u8; lora::backward_workspace(queue, &call).map_err(text)?];
+        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        let of_x = |(i, (base, scaled)): (usize, (&f32, &f32))| base + mask(i) * (scaled - base);
+        let dx: Vec<_> = of_base.iter().zip(&gradients.0[0]).enumerate().map(of_x).collect();
+        let terms = (0..m * k).map(|i| {
+            let (row, column, by) = (i / k, i % k, f64::from(mask(i)));
+            let of = |j: usize, by| sum(&mut std::iter::once([dy[row * n + j], w[j * k + column]]), by);
+            let branch = |j: usize| {
+                let by = by * scale * f64::from(g[j]) * f64::from(dy[row * n + j]);
+                sum(&mut (0..rank).map(|r| [b[j * rank + r], a[r * k + column]]), by)
+            };
+            let parts = |j: usize| [of(j, 1.0), of(j, -by), of(j, by * f64::from(g[j])), branch(j)];
+            total(&(0..n).flat_map(parts).collect::<Vec<_>>())
+        });
+        let terms: Vec<_> = terms.collect();
+        close("dx with dropout", &dx, &values(&terms), &terms, steps + self.scale_steps() + 3)
+    }
+
     /// g ⊙ (W + s·B·A) is peft's merged weight, forward makes the same y of it, and W comes back from it.
     fn check_merged<Q: HostQueue>(&self, queue: &Q, g: &[f32], of_y: &[Terms]) -> Outcome {
         let ([_, k, n, rank], [w, ..]) = (self.shape, &self.given);
@@ -202,6 +280,7 @@ pub fn dora<Q: HostQueue>(queue: &Q) -> Outcome {
         }
         layer.check_magnitude(queue, &y, &terms, steps)?;
         layer.check_merged(queue, &g, &terms)?;
+        layer.check_dropout(queue, &g)?;
     }
     Ok(())
 }
