@@ -82,7 +82,7 @@ typedef struct pk_status_record {
 #define PK_FAILURE_ADAPTER_RANK 2  /* an adapter of the table has a rank outside 0 .. max_rank; its rows are treated as the base alone */
 #define PK_FAILURE_ZERO_NORM 3     /* a row of norm 0, which nothing can be divided by */
 #define PK_FAILURE_SAMPLE 4        /* a sample whose rows end before they begin, or are not all there; it has those that are */
-#define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros */
+#define PK_FAILURE_RANK 5          /* an entry of a list of ranks that the adapter does not have, or that the list has before; it counts as a rank of zeros, which an infinite x makes NaN */
 #define PK_FAILURE_ZERO_MAGNITUDE 6 /* a row of magnitude 0, whose gradient y does not tell; the index counts the rows of all batches */
 #define PK_FAILURE_ZERO_ROW_SCALE 7 /* a row of scale 0, from under which unmerge gets nothing back without a residual: it holds what the division makes */
 
@@ -268,7 +268,9 @@ typedef struct pk_lora_gradient_target {
   pk_matrix dscale; /* as the scale: [1, a.rows]; batch stride 0: the sum over batches */
   pk_matrix dgate;  /* [m, a.rows] of f32, one for each batch */
   pk_matrix dcore;  /* as the core: [b.columns, a.rows]; batch stride 0: the sum over batches */
-  pk_matrix row_scale; /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none */
+  /* [1, n] of f32, any strides, that of the forward call: a constant, as DoRA has it; columns = 0: none. For dx the tensor cores' kernels round row_scale .* w to w's type: of f16 it is to be at
+   * most 65504 in absolute value, beyond that it is infinite. */
+  pk_matrix row_scale;
   pk_lora_quantized quantized; /* [n, k]; read with PK_LORA_BASE_QUANTIZED for dx only */
   /* With a table of adapters, chosen per row by row_adapter or segments of the descriptor: a, b, scale, da and db above are not read, there is no middle, and h is [m, max_rank]. */
   const pk_lora_adapter *adapters; /* device */

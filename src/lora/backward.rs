@@ -175,6 +175,9 @@ impl<'a, T: Element, P: Element, Q: Queue> BackwardTarget<'a, T, P, Q> {
     }
 
     /// That of forward, `g` `[n]`, or [batches, n]: a constant here, as DoRA has it. Its magnitude's gradient is that of [`super::magnitude_gradient`].
+    ///
+    /// With [`Backward::dropout`] the base saw all of x, as [`super::Target::row_scale`] says. Of the two calls named there, which make what Hugging Face's peft makes, each has its own backward
+    /// call with the same dY: with G₁ and G₂ their gradients of `x − x̃` and of x̃, that of x is `G₁ + d∘(G₂ − G₁) / (1 − p)`, with d of what was dropped.
     pub fn row_scale(mut self, g: impl Into<Tensor<'a, f32, Q, 2>>) -> Self {
         self.row_scale = Some(g.into());
         self
@@ -333,13 +336,17 @@ impl<'a, T: Element, P: Element, Q: Queue> Backward<'a, T, P, Q> {
 ///
 /// **Numbers.** Products and sums are f32 (f64 on [`crate::Cpu`]), rounded once to the gradient's type: the error is at most `ulp + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`].
 /// H and dH are kept in f32. With a row scale and 16-bit W the tensor-core kernels round `g ⊙ W` to its type, about what merging would make: in the gradient of x up to `u·Σ|dY·(g ⊙ W)|` more, with
-/// `u` 2⁻¹¹ (f16, and 2⁻²⁵·Σ|dY| where that is beneath its normal numbers) or 2⁻⁸ (bf16). NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
+/// `u` 2⁻¹¹ (f16, and 2⁻²⁵·Σ|dY| where that is beneath its normal numbers) or 2⁻⁸ (bf16). Of f16 they need `|g ⊙ W|` of at most 65504: a product beyond is infinite, and so are the elements of x's
+/// gradient that it is in, or NaN where its dY is 0; the plain kernel and [`crate::Cpu`] have no such limit. A row scale multiplies the sums over rows of B's gradient (of a table,
+/// their terms). NaN and infinities pass through as arithmetic says, but for elements of x that are dropped: they count as 0. No atomics: sums over rows are made in parts that depend on
 /// the shape alone and are added up in their order, so the bits are the same on every run. Of a table each adapter's rows are one part, wherever they lie.
 /// The tensor-core kernels make `s'·dH` in f32 before its product with A, of tables and of one adapter: where that is beyond f32's range it is infinite, although the gradient of x would not be.
 ///
 /// **Cost.** `2·m·n·k + 4·m·rank·(k + n)` flops a target (`2·m·rank·k` more without a saved H). Besides the product dY·W, one pass over each dY and one over x (for at most 64 ranks in all; one for each 64), and
 /// one more over x without a saved H, and over each dY for the bias' gradient where samples have weights. No temporary of the size of y, x or a W in memory: a workspace for dH
-/// (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A middle costs up to four launches more, of [m, rank] in f32 and with a core `6·m·r_a·r_b` flops. A quantised
+/// (and H) in f32, and for the parts of sums, see [`backward_workspace`]. A scale, a gate or a core costs up to five launches more, of [m, rank] in f32: for mid(H), for dH with γ's
+/// gradient, for the sums of λ's, and two for R's; with a core `6·m·r_a·r_b` flops. A list of ranks costs what it costs in forward. Sample weights cost a launch for the rows' weights,
+/// one for dH (of tables one each), and of each target one for B's gradient and one for the bias'. A quantised
 /// W is made in the workspace, in x's type and in slabs of at most [`Backward::slab_bytes`]: by default all of a W of up to 64 MiB, in one. Its codes are read once, the slab written and
 /// read, two launches a slab; the gradient of x has the bits of the call with that W in memory. A table costs two launches more, which group its rows (up to 8 bytes read for each row and adapter), and
 /// passes of its own for dH, B's gradients and A's instead of one for all; the workspace has at most 12 bytes more for each row and 8 for each adapter, and no sums.

@@ -102,7 +102,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
 /// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip. An adapter without ranks is nothing, whatever its scale and its core.
 ///
 /// **Cost.** `2·n·k·Σ rank` flops; W read and W' written once. With a middle `R·diag(λ)·A` is made in f32 in the workspace before, `2·k·r_a·r_b` flops and a launch for 8 adapters; where
-/// factors are of 16 bits and some adapter has λ or R, the others are copied there in f32 too, and all are multiplied as f32. A list of ranks takes three launches, and stays in the factors' type.
+/// factors are of 16 bits and some adapter has λ or R, the others are copied there in f32 too, B by a launch for 8 as well, and all are multiplied as f32. A list of ranks takes three launches, and one
+/// more for each further 512 entries on the host, and stays in the factors' type.
 /// [`merge_workspace`] says how many bytes that takes: none without a middle. Nothing is allocated on the device, nothing synchronises: the call can be captured in a graph.
 ///
 /// # Errors

@@ -86,8 +86,8 @@ impl<'a, P: Element, Q: Queue> Middle<'a, P, Q> {
         self
     }
 
-    /// The same list in the queue's memory, where it may change between calls. An entry that the adapter does not have, or that the list has before, counts as a rank of zeros and is reported:
-    /// [`crate::Error::Data`] on host queues, the status of the call on a stream.
+    /// The same list in the queue's memory, where it may change between calls. An entry that the adapter does not have, or that the list has before, counts as a rank of zeros (which an infinite x makes NaN on GPUs) and is
+    /// reported: [`crate::Error::Data`] on host queues, the status of the call on a stream.
     pub fn ranks_on_device(mut self, ranks: Vector<'a, i32, Q>) -> Self {
         self.ranks = Ranks::Device(ranks);
         self
