@@ -99,7 +99,8 @@ impl<'a, T: Element, P: Element, Q: Queue> Merge<'a, T, P, Q> {
 ///
 /// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]); the error is at most `ulp(W') + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The same bits on every run.
 /// Merging loses what W's type cannot hold: [`unmerge`] without a residual returns W within `ulp(W') / |g| + ulp(W)` and the same sum. With [`Merge::residual`], 16 bits an element, it returns
-/// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip. An adapter without ranks is nothing, whatever its scale and its core.
+/// the original bits, on the kind of queue that merged; the kernel that does so adds in one order on every chip. NaN and infinities pass through as arithmetic says, of a middle in the order `B·(R·(λ ⊙ A))`. An adapter without ranks is nothing, whatever
+/// its scale and its core, and so is one whose core has no rows.
 ///
 /// **Cost.** `2·n·k·Σ rank` flops; W read and W' written once. With a middle `R·diag(λ)·A` is made in f32 in the workspace before, `2·k·r_a·r_b` flops and a launch for 8 adapters; where
 /// factors are of 16 bits and some adapter has λ or R, the others are copied there in f32 too, B by a launch for 8 as well, and all are multiplied as f32. A list of ranks takes three launches, and one

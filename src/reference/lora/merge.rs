@@ -82,12 +82,12 @@ unsafe fn row_scale(problem: &MergeProblem, row: usize) -> f64 {
     problem.row_scale.as_ref().map_or(1.0, |scale| unsafe { View::<f32>::new(scale).value([0, 0, row]) })
 }
 
-/// Of every adapter, where it has one. W's rows stand for tokens: there are no gates.
+/// Of every adapter, where it has one. Columns of A stand for tokens: there are no gates.
 ///
 /// # Safety
 /// The problem's operands are in ordinary memory, and nobody writes to them.
 unsafe fn middles<P: Element>(problem: &MergeProblem, record: &mut StatusRecord) -> Vec<Option<Middle<P>>> {
-    let m = problem.source.extents[1].max(1);
+    let m = problem.source.extents[2].max(1);
     let of_adapter = |(adapter, middle): (&AdapterProblem, &Option<_>)| {
         let ranks = [adapter.rank(), adapter.b.extents[2]];
         // SAFETY: the caller's.
@@ -101,42 +101,41 @@ struct Factors<'p, P, N> {
     adapter: &'p AdapterProblem,
     middle: Option<&'p Middle<P>>,
     rank: usize,
-    /// `B·R·diag(λ)` [n, rank], or nothing: B itself.
+    /// `(R·diag(λ)·A)ᵀ` [k, rank], or nothing: A itself. Made first, as the kernels make it: with `B·R` first infinities would meet others.
     made: Option<Vec<N>>,
 }
 
 impl<'p, P: Element, N: Number> Factors<'p, P, N> {
     /// # Safety
     /// The adapter is in ordinary memory, and nobody writes to it.
-    unsafe fn new(adapter: &'p AdapterProblem, middle: Option<&'p Middle<P>>, n: usize) -> Self {
+    unsafe fn new(adapter: &'p AdapterProblem, middle: Option<&'p Middle<P>>, k: usize) -> Self {
         let Some(middle) = middle else { return Self { adapter, middle, rank: adapter.rank(), made: None } };
-        let b = View::<P>::new(&adapter.b);
-        // SAFETY: the caller's; an index within the extents of B.
-        let element = |row, i| middle.rank_of(i).map_or(0.0, |rank| unsafe { b.value([0, row, rank]) });
-        let rows = (0..n).flat_map(|row| (0..middle.after).map(move |i| (row, i)));
-        let through = middle.through_core(n, rows.map(|(row, i)| N::new(element(row, i))).collect());
-        // What leads from a row of B back to H leads on to A.
-        let scaled = |(i, f)| middle.gradient_of_h(i / middle.columns, i % middle.columns, f);
-        let made = Some(through.into_iter().enumerate().map(scaled).collect());
-        Self { adapter, middle: Some(middle), rank: middle.columns, made }
+        let a = View::<P>::new(&adapter.a);
+        // SAFETY: the caller's; an index within the extents of A.
+        let element = |column, i| middle.rank_of(i).map_or(0.0, |rank| unsafe { a.value([0, rank, column]) });
+        let elements = (0..k).flat_map(|column| (0..middle.columns).map(move |i| (column, i)));
+        let made = middle.apply(elements.map(|(column, i)| N::new(element(column, i))).collect());
+        // Without ranks it is nothing, whatever a core makes of it.
+        let rank = if middle.columns > 0 { middle.after } else { 0 };
+        Self { adapter, middle: Some(middle), rank, made: Some(made) }
     }
 
     /// # Safety
     /// As [`Factors::new`], for an index within its extents.
-    unsafe fn b(&self, row: usize, rank: usize) -> N {
+    unsafe fn a(&self, rank: usize, column: usize) -> N {
         match &self.made {
-            Some(made) => made[row * self.rank + rank],
+            Some(made) => made[column * self.rank + rank],
             // SAFETY: the caller's.
-            None => N::new(unsafe { View::<P>::new(&self.adapter.b).value([0, row, rank]) }),
+            None => N::new(unsafe { View::<P>::new(&self.adapter.a).value([0, rank, column]) }),
         }
     }
 
     /// # Safety
     /// As [`Factors::new`], for an index within its extents.
-    unsafe fn a(&self, rank: usize, column: usize) -> f64 {
+    unsafe fn b(&self, row: usize, rank: usize) -> f64 {
         let rank = self.middle.map_or(Some(rank), |middle| middle.rank_of(rank));
         // SAFETY: the caller's.
-        rank.map_or(0.0, |rank| unsafe { View::<P>::new(&self.adapter.a).value([0, rank, column]) })
+        rank.map_or(0.0, |rank| unsafe { View::<P>::new(&self.adapter.b).value([0, row, rank]) })
     }
 }
 
@@ -156,7 +155,7 @@ pub(in crate::reference) unsafe fn each_delta<P: Element, N: Number>(
     let factors = |(i, adapter)| {
         let middle = middles.get(i).and_then(Option::as_ref);
         // SAFETY: the caller's.
-        unsafe { Factors::<P, N>::new(adapter, middle, n) }
+        unsafe { Factors::<P, N>::new(adapter, middle, k) }
     };
     let factors: Vec<_> = adapters.iter().enumerate().map(factors).collect();
     let ranks: usize = factors.iter().map(|factors| factors.rank).sum();
@@ -169,14 +168,14 @@ pub(in crate::reference) unsafe fn each_delta<P: Element, N: Number>(
             // SAFETY: indices within the extents of A and B.
             unsafe {
                 product.product(
-                    [rows.len(), columns.len(), factors.rank],
-                    |i, rank| factors.b(rows.start + i, rank),
+                    [columns.len(), rows.len(), factors.rank],
                     |j, rank| factors.a(rank, columns.start + j),
+                    |i, rank| factors.b(rows.start + i, rank),
                 );
             }
             for i in 0..rows.len() {
                 for j in 0..columns.len() {
-                    delta[i * TILE + j].add_product(product.get(i, j), f64::from(factors.adapter.scale));
+                    delta[i * TILE + j].add_product(product.get(j, i), f64::from(factors.adapter.scale));
                 }
             }
         }

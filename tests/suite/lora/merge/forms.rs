@@ -11,7 +11,7 @@ use crate::buffer::{Cell, Placement};
 use crate::compare;
 use crate::lora::case::Factors;
 use crate::lora::counters::{Bytes, check_bytes, check_count};
-use crate::lora::middle::case::{Listed, MiddleSpec, Part};
+use crate::lora::middle::case::{Listed, MiddleCase, MiddleSpec, Part};
 use crate::lora::middle::counters::{MIDDLE, gathered};
 use crate::lora::middle::values::listed;
 use crate::lora::run::adapter;
@@ -107,18 +107,21 @@ fn reported<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     emulators().try_for_each(|queue| reported_on::<T, P, _>(&queue))
 }
 
-/// An adapter without ranks is nothing, whatever its scale, its core and its B; a middle without parts changes no bit.
+/// An adapter without ranks is nothing, whatever its scale, its core and its B, and so is one whose core has no rows, whatever its A; a middle without parts changes no bit.
 fn nothing<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     fn check<T: Element + Cell, P: Element + Cell, Q: Runner>(queue: &Q) -> Result<(), String> {
-        let core = MiddleSpec { core: Part::Shared, after: 3, ..MiddleSpec::default() };
-        let mut case = Case::<T, P>::with_middles([5, 6], &[(0, core)], Numbers::Reals, 1);
-        let Factors { b, scale, .. } = &mut case.factors[0];
-        b.set([0, 2, 1], P::from_f64(f64::INFINITY));
-        *scale = f32::INFINITY;
-        case.run(queue, true)?;
-        let extents = case.source.layout.extents;
-        let [copied, original] = [&case.destination, &case.source].map(|buffer| buffer.elements(&buffer.layout));
-        compare::exact(extents, &copied, &original)?;
+        for (rank, after) in [(0, 3), (3, 0)] {
+            let core = MiddleSpec { core: Part::Shared, after, ..MiddleSpec::default() };
+            let mut case = Case::<T, P>::with_middles([5, 6], &[(rank, core)], Numbers::Reals, 1);
+            let Factors { a, b, scale } = &mut case.factors[0];
+            let factor = if rank == 0 { b } else { a };
+            factor.set([0, 2, 1], P::from_f64(f64::INFINITY));
+            *scale = f32::INFINITY;
+            case.run(queue, true)?;
+            let extents = case.source.layout.extents;
+            let [copied, original] = [&case.destination, &case.source].map(|buffer| buffer.elements(&buffer.layout));
+            compare::exact(extents, &copied, &original)?;
+        }
 
         let mut case = Case::<T, P>::new(17, 33, &[5], Numbers::Reals, 2);
         case.residual = None;
@@ -134,6 +137,54 @@ fn nothing<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     }
     check::<T, P, _>(&Cpu)?;
     emulators().try_for_each(|queue| check::<T, P, _>(&queue))
+}
+
+/// NaN and infinities go where arithmetic says, through what a middle makes of A.
+fn not_numbers<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
+    type Change<P> = fn(&mut Factors<P>, &mut MiddleCase<P>);
+    fn scale<P: Element + Cell>(middle: &mut MiddleCase<P>, rank: usize, value: f64) {
+        middle.scale.as_mut().expect("a scale").set([0, 0, rank], P::from_f64(value));
+    }
+    fn core<P: Element + Cell>(middle: &mut MiddleCase<P>, value: f64) {
+        middle.core.as_mut().expect("a core").set([0, 1, 2], P::from_f64(value));
+    }
+    let part = |scale, core| MiddleSpec { scale, core, after: 3, ..MiddleSpec::default() };
+    let (there, none) = (Part::Shared, Part::None);
+    let (scaled, cored, both) = (part(there, none), part(none, there), part(there, there));
+    let listed = MiddleSpec { ranks: Listed::Host(vec![3, 0]), ..scaled.clone() };
+    let changes: [(&MiddleSpec, Change<P>); 10] = [
+        (&scaled, |_, middle| scale(middle, 2, f64::NAN)),
+        (&scaled, |factors, middle| {
+            scale(middle, 2, f64::INFINITY);
+            factors.a.set([0, 2, 5], P::from_f64(0.0));
+        }),
+        (&cored, |factors, _| factors.a.set([0, 1, 3], P::from_f64(f64::NAN))),
+        // Of either sign for each of the core's rows: with B first they would never meet.
+        (&cored, |factors, _| factors.a.set([0, 1, 3], P::from_f64(f64::INFINITY))),
+        (&both, |_, middle| scale(middle, 1, f64::INFINITY)),
+        // And here with B first they would.
+        (&cored, |factors, _| factors.b.set([0, 4, 1], P::from_f64(f64::INFINITY))),
+        (&cored, |_, middle| core(middle, f64::INFINITY)),
+        (&both, |_, middle| core(middle, f64::NAN)),
+        (&cored, |factors, _| factors.scale = f32::INFINITY),
+        // What is not listed is not read.
+        (&listed, |factors, middle| {
+            (0..12).for_each(|column| factors.a.set([0, 2, column], P::from_f64(f64::NAN)));
+            scale(middle, 2, f64::NAN);
+        }),
+    ];
+    for (i, (spec, change)) in changes.into_iter().enumerate() {
+        let mut case = Case::<T, P>::with_middles([9, 12], &[(4, spec.clone())], Numbers::Reals, i as u64);
+        case.residual = None;
+        change(&mut case.factors[0], &mut case.middles[0]);
+        let context = |text: String| format!("change {i}: {text}");
+        case.merge(&Cpu).map_err(context)?;
+        for algorithm in 0..=2 {
+            case.algorithm = algorithm;
+            case.merge(&Emulator::new(i as u64)).map_err(context)?;
+        }
+    }
+    Ok(())
 }
 
 /// A list alone leaves factors in their type; a scale or a core makes an A of f32, and where factors are of 16 bits it widens all of them.
@@ -254,6 +305,7 @@ pub fn trials(trials: &mut Trials) {
     for_types!(trials, "lora::merge::forms::values", values);
     for_types!(trials, add_on_device, "lora::merge::forms::values/cuda", on_device);
     for_types!(trials, "lora::merge::forms::reported", reported);
+    for_types!(trials, "lora::merge::forms::not_numbers", not_numbers);
     trials.add("lora::merge::forms::nothing/f32", nothing::<f32, f32>);
     trials.add("lora::merge::forms::nothing/bf16", nothing::<bf16, bf16>);
     trials.add("lora::merge::forms::workspace/f32", workspace::<f32, f32>);
