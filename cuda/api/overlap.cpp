@@ -81,6 +81,17 @@ int64_t shared(const pk_matrix& a, int64_t batches_of_a, const pk_matrix& b, int
   return kNothing;
 }
 
+// Whether two batches of a matrix share an element: then the first and another do. A batch stride of 0 says that there is one for all.
+bool batches_meet(const pk_matrix& matrix, int64_t batches) {
+  const Runs first = runs_of(matrix, 0);
+  for (int64_t batch = 1; matrix.batch_stride > 0 && batch < batches; ++batch) {
+    const Runs other = runs_of(matrix, batch);
+    if (other.first >= first.end()) return false;
+    if (shared(first, other) != kNothing) return true;
+  }
+  return false;
+}
+
 }  // namespace
 
 pk_matrix Operands::of_bytes(const void* data, uint64_t bytes) {
@@ -88,6 +99,11 @@ pk_matrix Operands::of_bytes(const void* data, uint64_t bytes) {
 }
 
 int32_t Operands::check_disjoint(const char* operation) const {
+  for (const Operand& operand : operands_) {
+    if (!operand.written || operand.matrix.rows * operand.matrix.columns == 0 || !batches_meet(operand.matrix, operand.batches)) continue;
+    return fail(PK_ERROR_ARGUMENT, "%s: %s has batch stride %" PRId64 " with %" PRId64 " batches: they would overlap", operation, operand.name.c_str(),
+                operand.matrix.batch_stride, operand.batches);
+  }
   for (std::size_t i = 0; i < operands_.size(); ++i) {
     for (std::size_t j = i + 1; j < operands_.size(); ++j) {
       const Operand &a = operands_[i], &b = operands_[j];

@@ -16,7 +16,7 @@ class Operands {
   void input_bytes(std::string name, const void* data, uint64_t bytes) { input(std::move(name), of_bytes(data, bytes), 1); }
   void output_bytes(std::string name, const void* data, uint64_t bytes) { output(std::move(name), of_bytes(data, bytes), 1); }
 
-  // PK_OK, or PK_ERROR_ARGUMENT that names the two operands and the first byte that they share.
+  // PK_OK, or PK_ERROR_ARGUMENT that names the output whose batches share elements, or the two operands and the first byte that they share.
   int32_t check_disjoint(const char* operation) const;
 
  private:

@@ -100,6 +100,7 @@ const char *c_double_backward(void) {
   DOUBLE_REFUSED(call.descriptor.dx.columns = 1, PK_ERROR_ARGUMENT, "dx is [1, 1], expected [1, 2]");
   DOUBLE_REFUSED(call.descriptor.db.row_stride = 0, PK_ERROR_ARGUMENT, "db is [2, 1] with row stride 0 and column stride 1");
   DOUBLE_REFUSED(call.descriptor.batch_count = 2, PK_ERROR_ARGUMENT, "ddy has batch stride 0 with 2 batches: they would overlap");
+  DOUBLE_REFUSED((call.descriptor.batch_count = 2, call.descriptor.ddy.batch_stride = 1, call.descriptor.dx.batch_stride = 2), PK_ERROR_ARGUMENT, "ddy has batch stride 1 with 2 batches: they would overlap");
   DOUBLE_REFUSED(call.descriptor.da.data = call.ux, PK_ERROR_ARGUMENT, "da and ux share the byte at address");
   DOUBLE_REFUSED(call.descriptor.ddy.data = call.gradients + 3, PK_ERROR_ARGUMENT, "ddy and dx share the byte at address");
   DOUBLE_REFUSED(call.descriptor.workspace = NULL, PK_ERROR_WORKSPACE, "the workspace has 256 bytes at");

@@ -287,6 +287,7 @@ const char *c_magnitude_gradient(void) {
   MAGNITUDE_REFUSED(call.descriptor.dmagnitude.column_stride = 0, PK_ERROR_ARGUMENT, "dmagnitude is [1, 2] with row stride 2 and column stride 0");
   MAGNITUDE_REFUSED(call.descriptor.dmagnitude.data = call.y + 3, PK_ERROR_ARGUMENT, "dmagnitude and y share the byte at address");
   MAGNITUDE_REFUSED((call.descriptor.batch_count = 2, call.descriptor.magnitude.batch_stride = 2), PK_ERROR_ARGUMENT, "dmagnitude is one for all batches, expected one for each of 2");
+  MAGNITUDE_REFUSED((call.descriptor.batch_count = 2, call.descriptor.dmagnitude.batch_stride = 1), PK_ERROR_ARGUMENT, "dmagnitude has batch stride 1 with 2 batches: they would overlap");
   MAGNITUDE_REFUSED((call.descriptor.batch_count = INT64_C(1) << 50), PK_ERROR_ARGUMENT, "1125899906842624 batches of [2, 2], expected at most 2^48 rows");
   MAGNITUDE_REFUSED(call.descriptor.workspace = NULL, PK_ERROR_WORKSPACE, "the workspace has 256 bytes at");
   MAGNITUDE_REFUSED(call.descriptor.workspace_bytes = 7, PK_ERROR_WORKSPACE, "the workspace has 7 bytes at");
