@@ -25,9 +25,10 @@ struct Batched {
   PK_HOST_DEVICE Matrix<T> batch(int64_t index) const { return {first.data + index * batch_stride, first.row_stride, first.column_stride}; }
 };
 
+// What is not there is not there in any batch, whatever its strides say.
 template <class T>
 Batched<T> batched(const pk_matrix& matrix) {
-  return {{static_cast<T*>(matrix.data), matrix.row_stride, matrix.column_stride}, matrix.batch_stride};
+  return {{static_cast<T*>(matrix.data), matrix.row_stride, matrix.column_stride}, matrix.data != nullptr ? matrix.batch_stride : 0};
 }
 
 // An element as another type, rounded where it must be.

@@ -27,6 +27,7 @@ unsafe extern "C" {
     fn c_magnitude_gradient() -> *const c_char;
     fn c_double_backward() -> *const c_char;
     fn c_tables() -> *const c_char;
+    fn c_batches() -> *const c_char;
 }
 
 /// `pk_queue` or `pk_queue::kind`, and its size or offset.
@@ -76,5 +77,7 @@ tests! {
     /// Second derivatives, and what they refuse.
     double_backward = c_double_backward,
     /// Tables of adapters in backward, and lists of ranks that there are not, and what they refuse.
-    tables = c_tables
+    tables = c_tables,
+    /// Calls of several batches: what is not there, and outputs whose batches overlap.
+    batches = c_batches
 }

@@ -98,3 +98,8 @@ fn second_derivatives() {
 fn tables_of_adapters() {
     check(c_tests::tables());
 }
+
+#[test]
+fn several_batches() {
+    check(c_tests::batches());
+}
