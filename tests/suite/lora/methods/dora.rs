@@ -1,5 +1,6 @@
-//! DoRA: `W' = (m / |W + s·B·A|) ⊙ (W + s·B·A)` with a magnitude m for each row, the norm a constant of training. Outputs, gradients and the merged weight as Hugging Face's peft makes them:
-//! dora.txt, which dora.py has written.
+//! DoRA: `W' = (m / |W + s·B·A|) ⊙ (W + s·B·A)` with a magnitude m for each row, the norm a constant of training. Outputs, gradients and the merged weight as
+//! Hugging Face's peft makes them: dora.txt, which dora.py has written. At first m is the norm of W's rows and B is 0: the layer is its base. Merged, the norm
+//! is to be kept: that of another weight does not give W back.
 
 use peft_kernels::lora::{
     self, Adapter, Backward, BackwardTarget, Forward, Gradient, MagnitudeGradient, Merge, Target, WeightNorm,
@@ -69,9 +70,9 @@ impl Layer {
         Ok(Adapter::new(Mat::new(a, rank, k).map_err(text)?, Mat::new(b, n, rank).map_err(text)?, self.scale))
     }
 
-    /// g = magnitude / norm
-    fn row_scale<Q: HostQueue>(&self, queue: &Q) -> Outcome<Vec<f32>> {
-        let ([_, k, n, _], [w, _, _, _, magnitude, ..]) = (self.shape, &self.given);
+    /// g = magnitude / norm, of W or of another weight
+    fn row_scale<Q: HostQueue>(&self, queue: &Q, w: &[f32]) -> Outcome<Vec<f32>> {
+        let ([_, k, n, _], magnitude) = (self.shape, &self.given[4]);
         let (mut norm, mut g) = (vec![f32::NAN; n], vec![f32::NAN; n]);
         let call = WeightNorm::new(Mat::new(w, n, k).map_err(text)?, VectorMut::whole(&mut norm));
         let call = call.adapter(self.adapter()?).row_scale(Vector::whole(magnitude), VectorMut::whole(&mut g));
@@ -257,18 +258,41 @@ impl Layer {
         close("the merged weight", &merged, &self.expected[6], &terms, self.scale_steps() + 4 * rank)?;
         let (y, steps) = self.forward(queue, &merged, None)?;
         close("y of the merged weight", &y, &self.expected[0], of_y, steps + 4 * rank + 2)?;
-        let call = Merge::in_place(MatMut::new(&mut merged, n, k).map_err(text)?);
-        lora::unmerge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
         let original: Vec<_> = w.iter().map(|&weight| f64::from(weight)).collect();
         let terms: Vec<_> = original.iter().map(|&value| Terms { value, magnitude: 4.0 + rank as f64 }).collect();
-        close("the weight before", &merged, &original, &terms, 8 * rank + 8)
+        let unmerged = |g: &[f32]| {
+            let mut weights = merged.clone();
+            let call = Merge::in_place(MatMut::new(&mut weights, n, k).map_err(text)?);
+            lora::unmerge(queue, call.adapter(self.adapter()?).row_scale(Vector::whole(g))).map_err(text)?;
+            Ok::<_, String>(weights)
+        };
+        let made_again = unmerged(&self.row_scale(queue, &merged)?)?;
+        assert!(close("", &made_again, &original, &terms, 1000).is_err(), "W by the norm of the merged weight");
+        close("the weight before", &unmerged(g)?, &original, &terms, 8 * rank + 8)
+    }
+
+    /// With B = 0, and as the magnitude the norms of W's rows, which are its outputs, the layer is its base.
+    fn check_first_step<Q: HostQueue>(&self, queue: &Q) -> Outcome {
+        let [_, k, ..] = self.shape;
+        let mut first = Layer { given: self.given.clone(), expected: self.expected.clone(), ..*self };
+        first.given[3].fill(0.0);
+        let norm = |row: &[f32]| row.iter().map(|&value| f64::from(value).powi(2)).sum::<f64>().sqrt() as f32;
+        first.given[4] = first.given[0].chunks(k).map(norm).collect();
+        let g = first.row_scale(queue, &first.given[0])?;
+        let (y, _) = first.forward(queue, &first.given[0], Some(&g))?;
+        let (base, _) = first.forward(queue, &first.given[0], None)?;
+        match y.iter().zip(&base).position(|(y, base)| (y - base).abs() > 1e-4) {
+            None => Ok(()),
+            Some(i) => Err(format!("the first step, {i}: {}, of the base {}", y[i], base[i])),
+        }
     }
 }
 
 pub fn dora<Q: HostQueue>(queue: &Q) -> Outcome {
     assert_eq!(FIXTURES.lines().count(), 3);
     for layer in FIXTURES.lines().map(parse) {
-        let g = layer.row_scale(queue)?;
+        layer.check_first_step(queue)?;
+        let g = layer.row_scale(queue, &layer.given[0])?;
         let (y, steps) = layer.forward(queue, &layer.given[0], Some(&g))?;
         let mut unused = vec![f32::NAN; y.len()];
         let terms = layer.forward_call::<Cpu>(&layer.given[0], Some(&g), &mut unused)?;

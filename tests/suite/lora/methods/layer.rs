@@ -1,10 +1,20 @@
 //! A layer with an adapter, and the two calls that train it.
 
 use peft_kernels::lora::{self, Adapter, Backward, BackwardTarget, Forward, Gradient, Merge, Middle, Target};
-use peft_kernels::{HostQueue, Workspace};
+use peft_kernels::{Element, HostQueue, Workspace};
 
 use super::matrix::Matrix;
 use super::{Outcome, text};
+
+pub fn run_forward<T: Element, Q: HostQueue>(queue: &Q, call: Forward<'_, T, T, Q>) -> Outcome {
+    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
+    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)
+}
+
+pub fn run_backward<T: Element, Q: HostQueue>(queue: &Q, call: Backward<'_, T, T, Q>) -> Outcome {
+    let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
+    lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)
+}
 
 /// `y = x·Wᵀ + s·mid(x·Aᵀ)·Bᵀ`.
 pub struct Layer {
@@ -47,10 +57,21 @@ impl Layer {
         if let Some(middle) = middle {
             target = target.middle(middle);
         }
-        let call = Forward::new(x.view()).target(target);
-        let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-        lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        run_forward(queue, Forward::new(x.view()).target(target))?;
         Ok(y)
+    }
+
+    /// y, and H = x·Aᵀ as it is before the middle.
+    pub fn forward_with_h<Q: HostQueue>(
+        &self,
+        queue: &Q,
+        x: &Matrix,
+        middle: Middle<'_, f32, Q>,
+    ) -> Outcome<[Matrix; 2]> {
+        let (mut y, mut h) = (Matrix::zeros(x.rows, self.w.rows), Matrix::zeros(x.rows, self.a.rows));
+        let target = self.target(&mut y).middle(middle).save_h_f32(h.view_mut());
+        run_forward(queue, Forward::new(x.view()).target(target))?;
+        Ok([y, h])
     }
 
     /// W with the adapter and what lies between its factors.
@@ -70,6 +91,30 @@ impl Layer {
         dy: &Matrix,
         middle: Option<(Middle<'_, f32, Q>, Parts)>,
     ) -> Outcome<Gradients> {
+        self.gradients(queue, x, dy, None, middle)
+    }
+
+    /// With frozen factors, of which H alone was kept: x is gone.
+    pub fn backward_of_h<Q: HostQueue>(
+        &self,
+        queue: &Q,
+        h: &Matrix,
+        dy: &Matrix,
+        middle: Middle<'_, f32, Q>,
+        parts: Parts,
+    ) -> Outcome<Gradients> {
+        let gone = Matrix::from(h.rows, self.w.columns, |_, _| f64::NAN);
+        self.gradients(queue, &gone, dy, Some(h), Some((middle, parts)))
+    }
+
+    fn gradients<Q: HostQueue>(
+        &self,
+        queue: &Q,
+        x: &Matrix,
+        dy: &Matrix,
+        h: Option<&Matrix>,
+        middle: Option<(Middle<'_, f32, Q>, Parts)>,
+    ) -> Outcome<Gradients> {
         let (rank, after) = (self.a.rows, self.b.columns);
         let mut gradients = Gradients {
             x: Matrix::zeros(x.rows, x.columns),
@@ -80,11 +125,12 @@ impl Layer {
             core: Matrix::zeros(after, rank),
         };
         let Gradients { x: dx, a, b, scale, gate, core } = &mut gradients;
-        let mut target = BackwardTarget::new(dy.view())
-            .dense(self.w.view())
-            .adapter(self.a.view(), self.b.view(), self.scale)
-            .a_gradient(Gradient::overwrite(a.view_mut()))
-            .b_gradient(Gradient::overwrite(b.view_mut()));
+        let target = BackwardTarget::new(dy.view()).dense(self.w.view());
+        let target = target.adapter(self.a.view(), self.b.view(), self.scale);
+        let mut target = match h {
+            Some(h) => target.saved_h_f32(h.view()),
+            None => target.a_gradient(Gradient::overwrite(a.view_mut())).b_gradient(Gradient::overwrite(b.view_mut())),
+        };
         if let Some((middle, parts)) = middle {
             target = target.middle(middle);
             if parts.scale {
@@ -97,9 +143,7 @@ impl Layer {
                 target = target.core_gradient(Gradient::overwrite(core.view_mut()));
             }
         }
-        let call = Backward::new(x.view()).target(target).x_gradient(Gradient::overwrite(dx.view_mut()));
-        let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
-        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        run_backward(queue, Backward::new(x.view()).target(target).x_gradient(Gradient::overwrite(dx.view_mut())))?;
         Ok(gradients)
     }
 }
@@ -107,8 +151,6 @@ impl Layer {
 /// `x·Wᵀ` by the same call without an adapter.
 pub fn product<Q: HostQueue>(queue: &Q, x: &Matrix, w: &Matrix) -> Outcome<Matrix> {
     let mut y = Matrix::zeros(x.rows, w.rows);
-    let call = Forward::<f32, f32, Q>::new(x.view()).target(Target::dense(w.view(), y.view_mut()));
-    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, Forward::<f32, f32, Q>::new(x.view()).target(Target::dense(w.view(), y.view_mut())))?;
     Ok(y)
 }

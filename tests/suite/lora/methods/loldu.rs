@@ -1,12 +1,13 @@
 //! LoLDU (Y. Shi et al., *LoLDU: Low-Rank Adaptation via Lower-Diag-Upper Decomposition for Parameter-Efficient Fine-Tuning*, 2024).
 //!
-//! W = P·L·diag(z)·U by elimination with row pivots, L with ones on its diagonal and U with ones on its own. Of the first r pivots, which are not the largest numbers: `y = x·W'ᵀ + f·((x·U_rᵀ) ⊙ z)·(P·L_r)ᵀ` with
-//! W' = W − f·P·L_r·diag(z₀)·U_r, so that the layer begins as it was. z alone is trained: `dz_j = f·Σ H_j·(dY·P·L_r)_j`, and of what backward needs H is kept. P·L_r is made once, P a list of rows. A pivot of 0 divides nothing.
+//! W = P·L·diag(z)·U by elimination with row pivots, L with ones on its diagonal and U with ones on its own. Of the first r pivots, which are not the largest
+//! numbers: `y = x·W'ᵀ + f·((x·U_rᵀ) ⊙ z)·(P·L_r)ᵀ` with W' = W − f·P·L_r·diag(z₀)·U_r, so that the layer begins as it was. z alone is trained: `dz_j = f·Σ
+//! H_j·(dY·P·L_r)_j`, and of what backward needs H is kept. P·L_r is made once, P a list of rows. A pivot of 0 divides nothing.
 
 use peft_kernels::HostQueue;
 
 use super::Outcome;
-use super::layer::{Layer, Parts, scale_of};
+use super::layer::{Layer, Parts, product, scale_of};
 use super::matrix::{Matrix, apart, near};
 
 const M: usize = 11;
@@ -63,6 +64,8 @@ pub fn loldu<Q: HostQueue>(queue: &Q) -> Outcome {
     let y = layer.forward(queue, &x, Some(scale_of(&trained)))?;
     let weight = layer.w.plus(&part(&trained));
     near("y", &y, &x.times(&weight.t()))?;
+    near("merged", &layer.merged(queue, scale_of(&trained))?, &weight)?;
+    near("the merged layer", &product(queue, &x, &layer.merged(queue, scale_of(&trained))?)?, &y)?;
     // What other beginnings do: of z = 1 over the same W' the layer is not what it was.
     let ones = Matrix::from(1, RANK, |_, _| 1.0);
     apart("ones", &layer.forward(queue, &x, Some(scale_of(&ones)))?, &x.times(&w.t()))?;
@@ -73,6 +76,12 @@ pub fn loldu<Q: HostQueue>(queue: &Q) -> Outcome {
     let of_rank = |j: usize| (0..M).map(|i| h.at(i, j) * q.at(i, j)).sum::<f64>() * f;
     near("dz", &gradients.scale, &Matrix::from(1, RANK, |_, j| of_rank(j)))?;
     near("dX", &gradients.x, &dy.times(&weight))?;
+    // Of what backward needs H alone is kept, as it is before z: x may be gone.
+    let [_, kept] = layer.forward_with_h(queue, &x, scale_of(&trained))?;
+    near("H, before z", &kept, &h)?;
+    let of_h = layer.backward_of_h(queue, &kept, &dy, scale_of(&trained), parts)?;
+    near("dz of a saved H", &of_h.scale, &gradients.scale)?;
+    near("dX of a saved H", &of_h.x, &gradients.x)?;
 
     // A column of zeros: a pivot of 0, and still W.
     (0..N).for_each(|i| w.values[i * K + 1] = 0.0);

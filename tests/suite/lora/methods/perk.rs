@@ -1,13 +1,17 @@
 //! PERK (*Long-Context Reasoning as Parameter-Efficient Test-Time Learning*, ICLR 2026).
 //!
-//! Every problem has an adapter of its own, which a few inner steps fit to the segments of its context; the outer loss is that of the adapted adapter, and its gradient goes through the last inner steps alone: the product of
-//! `I − η·H` with a vector, H the second derivatives of the inner loss. The forward-mode derivative of LoRA's gradients along A', B', x' is made of the same calls:
-//! `H' = x'·Aᵀ + x·A'ᵀ`, `dB' = s·(dY'ᵀ·H + dYᵀ·H')`, `dA' = s·((dY'·B + dY·B')ᵀ·x + (dY·B)ᵀ·x')`.
+//! Every problem has an adapter of its own, which a few inner steps fit to the segments of its context; the outer loss is that of the adapted adapter, and its
+//! gradient goes through the last inner steps alone: the product of `I − η·H` with a vector, H the second derivatives of the inner loss. The forward-mode
+//! derivative of LoRA's gradients along A', B', x' is made of the same calls: `H' = x'·Aᵀ + x·A'ᵀ`, `dB' = s·(dY'ᵀ·H + dYᵀ·H')`, `dA' = s·((dY'·B + dY·B')ᵀ·x +
+//! (dY·B)ᵀ·x')`, and `dX' = dY'·W + s·((dY'·B + dY·B')·A + (dY·B)·A')`. What has dY' is backward's own; the rest is the backward of backward, with the
+//! directions as cotangents.
 
-use peft_kernels::lora::{self, Adapter, AdapterTable, Backward, BackwardTarget, Forward, Gradient, Segment, Target};
+use peft_kernels::lora::{
+    self, Adapter, AdapterTable, Backward, BackwardTarget, DoubleBackward, Forward, Gradient, Segment, Target,
+};
 use peft_kernels::{HostQueue, Vector, Workspace};
 
-use super::layer::{Layer, product};
+use super::layer::{Gradients, Layer, product, run_backward, run_forward};
 use super::matrix::{Matrix, apart, near};
 use super::{Outcome, text};
 
@@ -34,6 +38,10 @@ impl Pair {
         }
     }
 
+    fn zeros() -> Self {
+        Self { a: Matrix::zeros(RANK, K), b: Matrix::zeros(N, RANK) }
+    }
+
     fn plus_scaled(&self, scale: f64, other: &Self) -> Self {
         Self { a: self.a.plus_scaled(scale, &other.a), b: self.b.plus_scaled(scale, &other.b) }
     }
@@ -42,6 +50,13 @@ impl Pair {
         near(&format!("A of {what}"), &self.a, &other.a)?;
         near(&format!("B of {what}"), &self.b, &other.b)
     }
+}
+
+/// Of a function at four points −2h, −h, h and 2h: its derivative, exact for one of the fourth degree.
+fn slope(points: [Matrix; 4], h: f64) -> Matrix {
+    let [before2, before, after, after2] = points;
+    let near = after.plus_scaled(-1.0, &before);
+    near.plus_scaled(-1.0 / 8.0, &after2.plus_scaled(-1.0, &before2)).scaled(8.0 / (12.0 * h))
 }
 
 /// One problem: its context x with what y should be, mean squares as the loss.
@@ -67,8 +82,12 @@ impl Problem {
         Ok(y.plus_scaled(-1.0, &self.wanted).scaled(1.0 / M as f64))
     }
 
+    fn gradients<Q: HostQueue>(&self, queue: &Q, at: &Pair) -> Outcome<Gradients> {
+        self.layer(at).backward(queue, &self.x, &self.dy(queue, at)?, None)
+    }
+
     fn gradient<Q: HostQueue>(&self, queue: &Q, at: &Pair) -> Outcome<Pair> {
-        let gradients = self.layer(at).backward(queue, &self.x, &self.dy(queue, at)?, None)?;
+        let gradients = self.gradients(queue, at)?;
         Ok(Pair { a: gradients.a, b: gradients.b })
     }
 
@@ -82,24 +101,42 @@ impl Problem {
         let of_a = branch(&v.a, &at.b).forward(queue, &self.x, None)?;
         let dy_tangent = of_a.plus(&branch(&at.a, &v.b).forward(queue, &self.x, None)?).scaled(1.0 / M as f64);
         // dY'ᵀ·H and (dY'·B)ᵀ·x are the gradients of dY'; dYᵀ·H' has an H saved of A', (dY·B')ᵀ·x a B of B'.
-        let mut result = Pair { a: Matrix::zeros(RANK, K), b: Matrix::zeros(N, RANK) };
+        let mut result = Pair::zeros();
         let h_tangent = product(queue, &self.x, &v.a)?;
         let first = BackwardTarget::new(dy_tangent.view())
             .adapter(at.a.view(), at.b.view(), SCALE as f32)
             .a_gradient(Gradient::overwrite(result.a.view_mut()))
             .b_gradient(Gradient::overwrite(result.b.view_mut()));
         let call = Backward::new(self.x.view()).target(first);
-        let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
-        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        run_backward(queue, call)?;
         let second = BackwardTarget::new(dy.view())
             .adapter(v.a.view(), v.b.view(), SCALE as f32)
             .saved_h_f32(h_tangent.view())
             .a_gradient(Gradient::accumulate(result.a.view_mut()))
             .b_gradient(Gradient::accumulate(result.b.view_mut()));
         let call = Backward::new(self.x.view()).target(second);
-        let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
-        lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        run_backward(queue, call)?;
         Ok(result)
+    }
+
+    /// The derivatives of dA, dB and dX along A', B' and x', of the backward of backward: its gradient of dY is y'.
+    fn derivative<Q: HostQueue>(&self, queue: &Q, at: &Pair, v: &Pair, of_x: &Matrix) -> Outcome<(Pair, Matrix)> {
+        let dy = self.dy(queue, at)?;
+        let (mut along, mut y, mut dx) = (Pair::zeros(), Matrix::zeros(M, N), Matrix::zeros(M, K));
+        let call = DoubleBackward::new(self.x.view(), dy.view())
+            .dense(self.w.view())
+            .adapter(at.a.view(), at.b.view(), SCALE as f32)
+            .x_cotangent(of_x.view())
+            .a_cotangent(v.a.view())
+            .b_cotangent(v.b.view())
+            .dy_gradient(Gradient::overwrite(y.view_mut()))
+            .x_gradient(Gradient::overwrite(dx.view_mut()))
+            .a_gradient(Gradient::overwrite(along.a.view_mut()))
+            .b_gradient(Gradient::overwrite(along.b.view_mut()));
+        let mut scratch = vec![0; lora::double_backward_workspace(queue, &call).map_err(text)?];
+        lora::double_backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        let of_dy = self.layer(at).backward(queue, &self.x, &y.scaled(1.0 / M as f64), None)?;
+        Ok((along.plus_scaled(1.0, &Pair { a: of_dy.a, b: of_dy.b }), dx.plus(&of_dy.x)))
     }
 
     /// The adapter after so many inner steps, and all before it.
@@ -115,18 +152,26 @@ impl Problem {
 
 pub fn perk<Q: HostQueue>(queue: &Q) -> Outcome {
     let (inner, outer, from) = (Problem::new("inner"), Problem::new("outer"), Pair::random("from"));
-    // The product with the second derivatives, against a difference of gradients.
+    // The product with the second derivatives, against differences of gradients.
     let v = Pair::random("direction");
-    let step = 1e-2;
-    let at = |offset: f64| inner.gradient(queue, &from.plus_scaled(offset, &v));
-    let (forward, backward) = (at(step)?, at(-step)?);
-    // The gradient is of the third degree: the difference of four points is exact.
-    let (forward2, backward2) = (at(2.0 * step)?, at(-2.0 * step)?);
-    let sides = |far: &Pair, near: &Pair| near.plus_scaled(-1.0 / 8.0, far);
-    let difference = sides(&forward2, &forward).plus_scaled(-1.0, &sides(&backward2, &backward));
-    let scale = 8.0 / (12.0 * step);
-    let difference = Pair { a: difference.a.scaled(scale), b: difference.b.scaled(scale) };
-    inner.hessian(queue, &from, &v)?.near("H·v", &difference)?;
+    let hessian = inner.hessian(queue, &from, &v)?;
+    let h = 1.0 / 32.0;
+    // Where x moves too, or stays.
+    for of_x in [Matrix::random("perk x direction", M, K), Matrix::zeros(M, K)] {
+        let at = |offset: f64| {
+            let x = inner.x.plus_scaled(offset, &of_x);
+            let moved = Problem { w: inner.w.clone(), x, wanted: inner.wanted.clone() };
+            moved.gradients(queue, &from.plus_scaled(offset, &v))
+        };
+        let points = [at(-2.0 * h)?, at(-h)?, at(h)?, at(2.0 * h)?];
+        let of = |part: fn(&Gradients) -> &Matrix| slope(points.each_ref().map(|point| part(point).clone()), h);
+        let (along, dx) = inner.derivative(queue, &from, &v, &of_x)?;
+        along.near("the derivative", &Pair { a: of(|point| &point.a), b: of(|point| &point.b) })?;
+        near("dX'", &dx, &of(|point| &point.x))?;
+        if of_x.norm() == 0.0 {
+            hessian.near("H·v", &along)?;
+        }
+    }
 
     // The meta-gradient: back through the inner steps, newest first; cut off after the last one alone it is another.
     let path = inner.inner(queue, &from, STEPS)?;
@@ -156,8 +201,7 @@ pub fn perk<Q: HostQueue>(queue: &Q) -> Outcome {
     let mut y = Matrix::zeros(M, N);
     let target = Target::dense(inner.w.view(), y.view_mut()).table(&table);
     let call = Forward::new(inner.x.view()).target(target).segments(Vector::whole(&segments));
-    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, call)?;
     let of = [0, 1].map(|i: usize| inner.layer(&others[i]).forward(queue, &inner.x, None));
     let [first, second] = of;
     let (first, second) = (first?, second?);

@@ -1,11 +1,12 @@
 //! LoRA and rsLoRA (E. Hu et al., ICLR 2022; D. Kalajdzievski, 2023).
 //!
-//! `y = x·Wᵀ + b + s·(x̃·Aᵀ)·Bᵀ`, s = α/r, or α/√r. The traps: dropout is of what the adapter reads, the base sees all of x; B is 0 at first, so that A's gradient is too.
+//! `y = x·Wᵀ + b + s·(x̃·Aᵀ)·Bᵀ`, s = α/r, or α/√r. The traps: dropout is of what the adapter reads, the base sees all of x; B is 0 at first, so that A's
+//! gradient is too.
 
 use peft_kernels::lora::{self, Adapter, Backward, BackwardTarget, Dropout, Forward, Gradient, Merge, Target};
-use peft_kernels::{HostQueue, Mat, Vector, Workspace};
+use peft_kernels::{HostQueue, Vector};
 
-use super::layer::{Layer, product};
+use super::layer::{Layer, product, run_backward, run_forward};
 use super::matrix::{Matrix, apart, near};
 use super::{Outcome, text};
 
@@ -53,16 +54,19 @@ pub fn lora<Q: HostQueue>(queue: &Q) -> Outcome {
     let kept = Matrix::from(M, K, |i, j| if dropout.keeps(i, j) { 2.0 * x.at(i, j) } else { 0.0 });
     let mut dropped = Matrix::zeros(M, N);
     let call = Forward::new(x.view()).target(layer.target(&mut dropped)).dropout(dropout);
-    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, call)?;
     near("y with dropout", &dropped, &base.plus(&kept.times(&delta.t())))?;
-    let mut dx = Matrix::zeros(M, K);
-    let target = BackwardTarget::new(dy.view()).dense(layer.w.view());
-    let target = target.adapter(layer.a.view(), layer.b.view(), layer.scale);
+    let (mut dx, mut da, mut db) = (Matrix::zeros(M, K), Matrix::zeros(RANK, K), Matrix::zeros(N, RANK));
+    let target = BackwardTarget::new(dy.view())
+        .dense(layer.w.view())
+        .adapter(layer.a.view(), layer.b.view(), layer.scale)
+        .a_gradient(Gradient::overwrite(da.view_mut()))
+        .b_gradient(Gradient::overwrite(db.view_mut()));
     let to = Gradient::overwrite(dx.view_mut());
-    let call = Backward::new(x.view()).target(target).x_gradient(to).dropout(dropout);
-    let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
-    lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_backward(queue, Backward::new(x.view()).target(target).x_gradient(to).dropout(dropout))?;
+    let dw_of_branch = dy.t().times(&kept);
+    near("dA with dropout", &da, &layer.b.t().times(&dw_of_branch).scaled(s))?;
+    near("dB with dropout", &db, &dw_of_branch.times(&layer.a.t()).scaled(s))?;
     let of_branch = dy.times(&delta);
     let of_branch = Matrix::from(M, K, |i, j| if dropout.keeps(i, j) { 2.0 * of_branch.at(i, j) } else { 0.0 });
     near("dX with dropout", &dx, &dy.times(&layer.w).plus(&of_branch))
@@ -73,16 +77,14 @@ pub fn rslora<Q: HostQueue>(queue: &Q) -> Outcome {
     let layer = layer(alpha / (RANK as f32).sqrt());
     let mut y = Matrix::zeros(M, N);
     let call = Forward::new(x.view()).target(layer.target(&mut y).bias(Vector::whole(&bias.values)));
-    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, call)?;
     let delta = layer.b.times(&layer.a).scaled(f64::from(alpha) / 2.0);
     let expected = x.times(&layer.w.plus(&delta).t());
     let expected = Matrix::from(M, N, |i, j| expected.at(i, j) + bias.at(0, j));
     near("y", &y, &expected)?;
     // Of α/r it is half as much.
     let half = Target::branch_only(y.view_mut()).adapter(layer.a.view(), layer.b.view(), alpha / RANK as f32);
-    let call = Forward::new(Mat::new(&x.values, M, K).map_err(text)?).target(half);
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, Forward::new(x.view()).target(half))?;
     apart("α/r", &y, &x.times(&delta.t()))?;
     near("α/r", &y, &x.times(&delta.t()).scaled(0.5))
 }

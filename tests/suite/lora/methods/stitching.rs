@@ -1,12 +1,13 @@
 //! SN-Netv2 (Z. Pan et al., *Stitched ViTs are Flexible Vision Backbones*, ECCV 2024).
 //!
-//! A stitch leads from the features of one network [m, k] to those of another [m, n]: W and bias by least squares of some samples, frozen but for the bias, and LoRA of `s = 1/r`, α being 1. There are hundreds of stitches, of which
-//! one is active in a step: another pointer, or an index among those that share a layer.
+//! A stitch leads from the features of one network [m, k] to those of another [m, n]: W and bias by least squares of some samples, frozen but for the bias, and
+//! LoRA of `s = 1/r`, α being 1. There are hundreds of stitches, of which one is active in a step: another pointer, or an index among those that share a layer.
+//! For evaluation a stitch is merged.
 
-use peft_kernels::lora::{self, Adapter, AdapterTable, Backward, BackwardTarget, Forward, Gradient, Target};
-use peft_kernels::{HostQueue, Vector, Workspace};
+use peft_kernels::lora::{Adapter, AdapterTable, Backward, BackwardTarget, Forward, Gradient, Middle, Target};
+use peft_kernels::{HostQueue, Vector};
 
-use super::layer::Layer;
+use super::layer::{Layer, run_backward, run_forward};
 use super::matrix::{Matrix, near};
 use super::{Outcome, text};
 
@@ -52,9 +53,16 @@ pub fn stitching<Q: HostQueue>(queue: &Q) -> Outcome {
     };
     let run = |layer: &Layer| {
         let mut y = Matrix::zeros(SAMPLES, N);
-        let call = Forward::new(from.view()).target(layer.target(&mut y).bias(Vector::whole(&bias.values)));
-        let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-        lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+        let target = layer.target(&mut y).bias(Vector::whole(&bias.values));
+        run_forward(queue, Forward::new(from.view()).target(target))?;
+        Ok::<_, String>(y)
+    };
+    // Merged, W alone is read.
+    let run_merged = |layer: &Layer| {
+        let mut y = Matrix::zeros(SAMPLES, N);
+        let merged = layer.merged(queue, Middle::new())?;
+        let target = Target::dense(merged.view(), y.view_mut()).bias(Vector::whole(&bias.values));
+        run_forward(queue, Forward::<f32, f32, Q>::new(from.view()).target(target))?;
         Ok::<_, String>(y)
     };
     // At first it is the least squares: what is left is orthogonal to the features and to the ones.
@@ -72,6 +80,7 @@ pub fn stitching<Q: HostQueue>(queue: &Q) -> Outcome {
     // Of one stitch or the other, by pointers alone; and by an index, rows of both in one call.
     for layer in &layers {
         near("a stitch", &run(layer)?, &expected(layer))?;
+        near("a merged stitch", &run_merged(layer)?, &expected(layer))?;
     }
     let adapters = [0, 1].map(|i: usize| Adapter::new(layers[i].a.view(), layers[i].b.view(), layers[i].scale));
     let table = AdapterTable::new(queue, &adapters).map_err(text)?;
@@ -79,24 +88,26 @@ pub fn stitching<Q: HostQueue>(queue: &Q) -> Outcome {
     let mut y = Matrix::zeros(SAMPLES, N);
     let target = Target::dense(w.view(), y.view_mut()).bias(Vector::whole(&bias.values)).table(&table);
     let call = Forward::new(from.view()).target(target).row_adapter(Vector::whole(&index));
-    let mut scratch = vec![0; lora::forward_workspace(queue, &call).map_err(text)?];
-    lora::forward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    run_forward(queue, call)?;
     let both = [expected(&layers[0]), expected(&layers[1])];
     near("rows of either stitch", &y, &Matrix::from(SAMPLES, N, |i, j| both[i % 2].at(i, j)))?;
 
     // Trained are A, B and the bias.
     let dy = Matrix::random("stitch dy", SAMPLES, N).scaled(0.25);
     let (mut da, mut db, mut dbias) = (Matrix::zeros(RANK, K), Matrix::zeros(N, RANK), Matrix::zeros(1, N));
+    let mut dx = Matrix::zeros(SAMPLES, K);
     let layer = &layers[0];
     let target = BackwardTarget::new(dy.view())
+        .dense(w.view())
         .adapter(layer.a.view(), layer.b.view(), layer.scale)
         .a_gradient(Gradient::overwrite(da.view_mut()))
         .b_gradient(Gradient::overwrite(db.view_mut()))
         .bias_gradient(Gradient::overwrite(dbias.view_mut()));
-    let call = Backward::new(from.view()).target(target);
-    let mut scratch = vec![0; lora::backward_workspace(queue, &call).map_err(text)?];
-    lora::backward(queue, call, Workspace::new(&mut scratch)).map_err(text)?;
+    let to = Gradient::overwrite(dx.view_mut());
+    run_backward(queue, Backward::new(from.view()).target(target).x_gradient(to))?;
     let (dw, s) = (dy.t().times(&from), 1.0 / RANK as f64);
+    // The network before the stitch learns through W and the adapter.
+    near("dX", &dx, &dy.times(&w.plus(&layer.b.times(&layer.a).scaled(s))))?;
     near("dA", &da, &layer.b.t().times(&dw).scaled(s))?;
     near("dB", &db, &dw.times(&layer.a.t()).scaled(s))?;
     near("dbias", &dbias, &Matrix::from(1, SAMPLES, |_, _| 1.0).times(&dy))
