@@ -18,6 +18,12 @@ impl Matrix {
         Self { rows, columns, values }
     }
 
+    /// Row by row.
+    pub fn list(rows: usize, values: &[f32]) -> Self {
+        assert_eq!(values.len() % rows, 0);
+        Self { rows, columns: values.len() / rows, values: values.to_vec() }
+    }
+
     pub fn zeros(rows: usize, columns: usize) -> Self {
         Self::from(rows, columns, |_, _| 0.0)
     }
@@ -98,6 +104,15 @@ pub fn apart(what: &str, got: &Matrix, other: &Matrix) -> Outcome {
         Ok(()) => Err(format!("{what}: no difference")),
         Err(_) => Ok(()),
     }
+}
+
+/// The derivatives of a number by the elements of a matrix, whose elements the function is given: by differences, in f64.
+pub fn differences(at: &Matrix, of: &dyn Fn(&dyn Fn(usize, usize) -> f64) -> f64) -> Matrix {
+    let step = 1e-5;
+    Matrix::from(at.rows, at.columns, |i, j| {
+        let moved = |by: f64| of(&|row, column| at.at(row, column) + if (row, column) == (i, j) { by } else { 0.0 });
+        (moved(step) - moved(-step)) / (2.0 * step)
+    })
 }
 
 /// `[U, V]` and the singular values of a matrix `U·diag(S)·Vᵀ`, largest first: by Jacobi's rotations of its columns.
