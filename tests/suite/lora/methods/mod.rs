@@ -1,4 +1,5 @@
-//! The methods that this family is for, as their users would put them together: the public interface alone, against each method's formula on a weight that is there in full.
+//! The methods that this family is for, as their users would put them together: the public interface alone, against each method's formula on a weight that is
+//! there in full.
 //!
 //! DP-LoRA is in `lora::dp_lora`, DoRA's forward alone in `lora::forward::equals_peft`.
 
@@ -14,8 +15,10 @@ mod maestro;
 mod matrix;
 mod perk;
 mod plain;
-mod reinforcement;
+mod policy;
+mod ppo;
 mod stitching;
+mod tina;
 
 use peft_kernels::{Cpu, Emulator};
 
@@ -52,6 +55,6 @@ pub fn trials(trials: &mut Trials) {
     on_host_queues!(trials, "loldu", loldu::loldu);
     on_host_queues!(trials, "stitching", stitching::stitching);
     on_host_queues!(trials, "perk", perk::perk);
-    on_host_queues!(trials, "tina", reinforcement::tina);
-    on_host_queues!(trials, "ppo", reinforcement::ppo);
+    on_host_queues!(trials, "tina", tina::tina);
+    on_host_queues!(trials, "ppo", ppo::ppo);
 }
