@@ -69,6 +69,7 @@ macro_rules! rows {
             $(#[$documentation])*
             fn $name<$($type),+>($($argument: $of),*), Widest: {
                 #[inline(always)]
+                #[allow(clippy::too_many_arguments)]
                 fn run<$lanes: Lanes, $($type: Element),+>(begin: usize, end: usize, $($argument: $of),*) -> usize {
                     let mut $i = begin;
                     while $i + $lanes::COUNT <= end {

@@ -93,9 +93,9 @@ fn pass<const RADIX: usize>(
     for block in (0..values.len()).step_by(RADIX * half) {
         for first in (block..block + half).step_by(Eight::COUNT) {
             let mut lines = [Eight::splat(0.0); LINES];
-            for i in 0..RADIX {
+            for (i, line) in lines.iter_mut().take(RADIX).enumerate() {
                 // SAFETY: elements of the block, of which there are RADIX · half.
-                lines[i] = unsafe { Eight::load(values, first + i * half) };
+                *line = unsafe { Eight::load(values, first + i * half) };
             }
             match RADIX {
                 2 => pairs!(lines, 1: 0),
@@ -105,8 +105,8 @@ fn pass<const RADIX: usize>(
                     pairs!(lines, 1: 0 2 4 6 8 10 12 14; 2: 0 1 4 5 8 9 12 13; 4: 0 1 2 3 8 9 10 11; 8: 0 1 2 3 4 5 6 7)
                 }
             }
-            for i in 0..RADIX {
-                store(values, first + i * half, lines[i]);
+            for (i, &sums) in lines.iter().take(RADIX).enumerate() {
+                store(values, first + i * half, sums);
             }
         }
     }

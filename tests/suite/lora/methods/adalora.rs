@@ -10,7 +10,7 @@ use peft_kernels::lora::Middle;
 
 use super::Outcome;
 use super::layer::{Layer, Parts, product, scale_of};
-use super::matrix::{Matrix, apart, differences, near};
+use super::matrix::{Elements, Matrix, apart, differences, near};
 
 const M: usize = 9;
 const N: usize = 12;
@@ -90,7 +90,7 @@ pub fn orthogonality<Q: HostQueue>(queue: &Q) -> Outcome {
     for factor in [layer.a.clone(), layer.b.t()] {
         let (_, gradient) = penalty(queue, &factor)?;
         // The norm itself, as it is defined.
-        let norm = |at: &dyn Fn(usize, usize) -> f64| {
+        let norm = |at: &Elements| {
             let gram = |i: usize, l: usize| (0..factor.columns).map(|j| at(i, j) * at(l, j)).sum::<f64>();
             let rest = |i: usize, l: usize| gram(i, l) - f64::from(i == l);
             let all = (0..factor.rows).flat_map(|i| (0..factor.rows).map(move |l| (i, l)));

@@ -9,7 +9,7 @@ use peft_kernels::lora::{Backward, BackwardTarget, Gradient, Middle};
 use peft_kernels::{HostQueue, Mat};
 
 use super::layer::{Layer, Parts, product, run_backward};
-use super::matrix::{Matrix, apart, differences, near};
+use super::matrix::{Elements, Matrix, apart, differences, near};
 use super::{Outcome, text};
 
 const M: usize = 8;
@@ -52,13 +52,7 @@ fn row(matrix: &Matrix, i: usize) -> Vec<f64> {
 }
 
 /// Σ dY∘Y of tokens and keys, in f64, as the formula has it.
-fn loss(
-    layer: &Layer,
-    x: &dyn Fn(usize, usize) -> f64,
-    a: &dyn Fn(usize, usize) -> f64,
-    dy: &Matrix,
-    fixed: &[Vec<bool>],
-) -> f64 {
+fn loss(layer: &Layer, x: &Elements, a: &Elements, dy: &Matrix, fixed: &[Vec<bool>]) -> f64 {
     let token = |i: usize| {
         let of_x = |of: &dyn Fn(usize) -> f64| (0..K).map(|k| x(i, k) * of(k)).sum::<f64>();
         let z: Vec<f64> = (0..EXPERTS).map(|j| of_x(&|k| a(j, k))).collect();

@@ -10,7 +10,7 @@ use peft_kernels::{HostQueue, Vector};
 
 use super::Outcome;
 use super::layer::{Layer, product, run_backward, run_forward};
-use super::matrix::{Matrix, apart, differences, near, singular};
+use super::matrix::{Elements, Matrix, apart, differences, near, singular};
 
 const M: usize = 9;
 const N: usize = 7;
@@ -52,7 +52,7 @@ fn suffix_norms(norms: impl Iterator<Item = f64>) -> Vec<f64> {
 }
 
 /// Those of a factor's ranks, its rows.
-fn suffixes(rows: usize, columns: usize, at: &dyn Fn(usize, usize) -> f64) -> Vec<f64> {
+fn suffixes(rows: usize, columns: usize, at: &Elements) -> Vec<f64> {
     suffix_norms((0..rows).map(|j| (0..columns).map(|k| at(j, k).powi(2)).sum::<f64>().sqrt()))
 }
 
@@ -159,7 +159,7 @@ pub fn maestro<Q: HostQueue>(queue: &Q) -> Outcome {
     let dv = live_rows(&dv).plus(&lasso_gradient(&of_v));
     let du = live_rows(&du.t()).plus(&lasso_gradient(&of_u));
     // Of the four live ranks, of which the step uses the first three.
-    let loss = |v: &dyn Fn(usize, usize) -> f64, u: &dyn Fn(usize, usize) -> f64| {
+    let loss = |v: &Elements, u: &Elements| {
         let of = |ranks: usize| {
             let element = |i: usize, n: usize| {
                 let h = |j: usize| (0..K).map(|k| x.at(i, k) * v(j, k)).sum::<f64>();

@@ -106,8 +106,11 @@ pub fn apart(what: &str, got: &Matrix, other: &Matrix) -> Outcome {
     }
 }
 
-/// The derivatives of a number by the elements of a matrix, whose elements the function is given: by differences, in f64.
-pub fn differences(at: &Matrix, of: &dyn Fn(&dyn Fn(usize, usize) -> f64) -> f64) -> Matrix {
+/// A matrix in f64, by its elements.
+pub type Elements<'a> = dyn Fn(usize, usize) -> f64 + 'a;
+
+/// The derivatives of a number by the elements of a matrix, which the function is given: by differences, in f64.
+pub fn differences(at: &Matrix, of: &dyn Fn(&Elements) -> f64) -> Matrix {
     let step = 1e-5;
     Matrix::from(at.rows, at.columns, |i, j| {
         let moved = |by: f64| of(&|row, column| at.at(row, column) + if (row, column) == (i, j) { by } else { 0.0 });
