@@ -17,6 +17,7 @@ const ELEMENTS: usize = 1 << 17;
 /// Of a tile whose coefficients are staged.
 const ELEMENTS_STAGED: usize = 1 << 14;
 const ROWS: usize = 16;
+const ROWS_STAGED: usize = 4;
 const COLUMNS: usize = 4096;
 /// Rows and columns of a tile, at least, where columns are contiguous, of the signal or of its coefficients.
 const SQUARE: usize = 64;
@@ -133,8 +134,9 @@ impl<'p> Stage<'p> {
         let span = |axis: &Axis, least: usize| (1usize << axis.levels).max(least).min(axis.padded());
         let tile = match row_major {
             true => {
-                let rows = span(&rows, ROWS);
-                let elements = if problem.bands == Bands::Interleaved { ELEMENTS_STAGED } else { ELEMENTS };
+                let (least, elements) =
+                    if problem.bands == Bands::Interleaved { (ROWS_STAGED, ELEMENTS_STAGED) } else { (ROWS, ELEMENTS) };
+                let rows = span(&rows, least);
                 [rows, span(&columns, (elements / rows.next_power_of_two()).min(COLUMNS))]
             }
             false => [span(&rows, SQUARE), span(&columns, SQUARE)],
