@@ -14,11 +14,8 @@ struct InputGradientProblem {
   int64_t depth[PK_LORA_BACKWARD_TARGETS];           // columns of dY
   const int32_t* indices[PK_LORA_BACKWARD_TARGETS];  // of each row of all batches the adapter of a table, -1: none; null: one adapter for every row
 
-  // Of a row of all batches.
-  PK_DEVICE int32_t adapter_of(int32_t target, int64_t row) const {
-    if (indices[target] != nullptr) return load_global(indices[target] + row);
-    return of.targets[target].adapters.max_rank > 0 ? 0 : -1;
-  }
+  // Of a row of all batches, of a target with ranks.
+  PK_DEVICE int32_t adapter_of(int32_t target, int64_t row) const { return indices[target] != nullptr ? load_global(indices[target] + row) : 0; }
 };
 
 }  // namespace PK_BUILD

@@ -43,6 +43,7 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(ForwardSimtConfig::kThreads, 2) lora_input_gradi
       float branches[4] = {};
       for (int32_t t = 0; t < of.target_count; ++t) {
         const ForwardTarget<T>& target = of.targets[t];
+        if (target.adapters.max_rank == 0) continue;
         const int32_t index = problem.adapter_of(t, batch * m + row);
         if (index == -1) continue;
         const Adapter adapter = adapter_at(target.adapters, index, batch);

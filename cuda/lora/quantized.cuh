@@ -32,10 +32,8 @@ struct QuantizedBooks {
 
 // A barrier follows.
 PK_DEVICE void share_books(QuantizedBooks::Shared& shared, const QuantizedBooks& books) {
-  for (uint32_t i = thread_index().x; i < 256; i += block_extent().x) {
-    if (i < 1u << books.bits) shared.values.store(i, books.values[i]);
-    shared.absmax_values.store(i, books.absmax_values[i]);
-  }
+  for (uint32_t i = thread_index().x; i < 1u << books.bits; i += block_extent().x) shared.values.store(i, books.values[i]);
+  for (uint32_t i = thread_index().x; i < 256; i += block_extent().x) shared.absmax_values.store(i, books.absmax_values[i]);
 }
 
 // Neighbouring elements of a row as they are in memory, `count` of at most COUNT.
@@ -44,7 +42,7 @@ struct QuantizedChunk {
   uint64_t codes;  // the first element's in the highest bits
   float absmax[2];  // of the first element's block, and of the next one
   uint32_t absmax_codes[2];
-  int32_t count, in_first;  // elements of the first block
+  int32_t count, in_first;  // elements of the first block, of which fewer may be here
 };
 
 // Of a matrix whose books are in shared memory.
@@ -73,7 +71,7 @@ class QuantizedReader {
     if (!vector) chunk.codes = load_bytes<8, uint64_t>(from, false, (shift + count * bits_ + 7) / 8) << shift;
     const int64_t block = element >> matrix_.block_bits;
     chunk.count = count;
-    chunk.in_first = static_cast<int32_t>(minimum<int64_t>(((block + 1) << matrix_.block_bits) - element, count));
+    chunk.in_first = static_cast<int32_t>(((block + 1) << matrix_.block_bits) - element);
     load_absmax(block, &chunk.absmax[0], &chunk.absmax_codes[0]);
     if (chunk.in_first < count) load_absmax(block + 1, &chunk.absmax[1], &chunk.absmax_codes[1]);
     return chunk;
@@ -156,7 +154,7 @@ class QuantizedStream {
   static_assert(kAll % THREADS == 0 && THREADS % (Layout::kChunks * TILES) == 0 && kPassRows % 2 == 0, "a thread keeps its chunk, and its place of two lines");
 
   PK_DEVICE void fetch() {
-    const int count = minimum(maximum(nearest_int(left_), 0), Layout::kChunk);
+    const int count = minimum(nearest_int(left_), Layout::kChunk);
 #pragma unroll
     for (int i = 0; i < kPasses; ++i) chunks_[i] = reader_.template load<Layout::kChunk>(element_ + i * kPassRows * reader_.columns(), i * kPassRows < rows_ ? count : 0);
   }

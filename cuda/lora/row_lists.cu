@@ -37,45 +37,43 @@ PK_KERNEL void PK_LAUNCH_BOUNDS(RowListsConfig::kThreads) lora_row_lists(const i
   using Config = RowListsConfig;
   PK_SHARED(Config::Shared, shared);
   const int64_t of_warp = (rows + Config::kThreads - 1) / Config::kThreads * 32, begin = warp() * of_warp, end = minimum(rows, begin + of_warp);
-  for (int64_t adapter = block_index().x; adapter < adapters; adapter += grid_extent().x) {
-    int64_t before = 0, own = 0;
+  const int64_t adapter = block_index().x;
+  int64_t before = 0, own = 0;  // rows of none are before all adapters'
 #pragma unroll 4  // loads that wait together
-    for (int64_t row = begin + lane(); row < end; row += 32) {
-      const int64_t index = load_global(indices + row);
-      before += index >= 0 && index < adapter ? 1 : 0;
-      own += index == adapter ? 1 : 0;
-    }
+  for (int64_t row = begin + lane(); row < end; row += 32) {
+    const int64_t index = load_global(indices + row);
+    before += index < adapter ? 1 : 0;
+    own += index == adapter ? 1 : 0;
+  }
 #pragma unroll
-    for (uint32_t distance = 16; distance > 0; distance /= 2) {
-      before += shuffle_xor(before, distance);
-      own += shuffle_xor(own, distance);
-    }
-    if (lane() == 0) {
-      shared.before.store(warp(), before);
-      shared.own.store(warp(), own);
-    }
-    barrier();  // all have counted
-    int64_t first = 0, place = 0, count = 0;  // of the adapter's rows, of this warp's after it, and of all its rows
+  for (uint32_t distance = 16; distance > 0; distance /= 2) {
+    before += shuffle_xor(before, distance);
+    own += shuffle_xor(own, distance);
+  }
+  if (lane() == 0) {
+    shared.before.store(warp(), before);
+    shared.own.store(warp(), own);
+  }
+  barrier();  // all have counted
+  int64_t first = 0, place = 0, count = 0;  // of the adapter's rows, of this warp's after it, and of all its rows
 #pragma unroll 1
-    for (uint32_t other = 0; other < Config::kWarps; ++other) {
-      first += shared.before.load(other);
-      const int64_t of_other = shared.own.load(other);
-      place += other < warp() ? of_other : 0;
-      count += of_other;
-    }
-    place += first;
-    if (thread_index().x == 0) {
-      store_global(lists.offsets + adapter, first);
-      if (adapter == adapters - 1) store_global(lists.offsets + adapters, first + count);
-    }
-    for (int64_t row0 = begin; own > 0 && row0 < end; row0 += 32) {
-      const int64_t row = row0 + lane();
-      const bool mine = row < end && load_global(indices + row) == adapter;
-      const uint32_t votes = ballot(mine);
-      if (mine) store_global(lists.rows + place + set_bits(votes & ((1u << lane()) - 1)), row);
-      place += set_bits(votes);
-    }
-    barrier();  // before the next adapter's counts
+  for (uint32_t other = 0; other < Config::kWarps; ++other) {
+    first += shared.before.load(other);
+    const int64_t of_other = shared.own.load(other);
+    place += other < warp() ? of_other : 0;
+    count += of_other;
+  }
+  place += first;
+  if (thread_index().x == 0) {
+    store_global(lists.offsets + adapter, first);
+    if (adapter == adapters - 1) store_global(lists.offsets + adapters, first + count);
+  }
+  for (int64_t row0 = begin; own > 0 && row0 < end; row0 += 32) {
+    const int64_t row = row0 + lane();
+    const bool mine = row < end && load_global(indices + row) == adapter;
+    const uint32_t votes = ballot(mine);
+    if (mine) store_global(lists.rows + place + set_bits(votes & ((1u << lane()) - 1)), row);
+    place += set_bits(votes);
   }
 }
 

@@ -1,6 +1,6 @@
 //! Rank 0 is the base alone, whatever the scale: a scale that is no number belongs to nothing then.
 
-use peft_kernels::lora::{self, Adapter, AdapterTable, Forward, Merge, Target};
+use peft_kernels::lora::{self, Adapter, AdapterTable, Backward, BackwardTarget, Forward, Gradient, Merge, Target};
 use peft_kernels::{Cpu, HostQueue, Mat, MatMut, Vector, Workspace};
 
 use super::case::ALGORITHMS;
@@ -43,6 +43,21 @@ fn forward_is_base<Q: HostQueue>(queue: &Q, algorithm: i32) {
     }
 }
 
+fn backward_is_base<Q: HostQueue>(queue: &Q, algorithm: i32) {
+    let (m, n, k) = (2, 3, 4);
+    let (x, dy, w, none) = ([1.0f32; 8], [1.0f32; 6], [0.5f32; 12], [0.0f32; 0]);
+    for scale in SCALES {
+        let mut dx = [f32::NAN; 8];
+        let target = BackwardTarget::new(Mat::new(&dy, m, n).unwrap()).dense(Mat::new(&w, n, k).unwrap());
+        let target = target.adapter(Mat::new(&none, 0, k).unwrap(), Mat::new(&none, n, 0).unwrap(), scale);
+        let call = Backward::new(Mat::new(&x, m, k).unwrap()).target(target).algorithm(algorithm);
+        let call = call.x_gradient(Gradient::overwrite(MatMut::new(&mut dx, m, k).unwrap()));
+        let mut workspace = vec![0u8; lora::backward_workspace(queue, &call).unwrap()];
+        lora::backward(queue, call, Workspace::new(&mut workspace)).unwrap();
+        assert_eq!(dx, [1.5; 8], "scale {scale}");
+    }
+}
+
 fn merge_is_copy<Q: HostQueue>(queue: &Q) {
     let (w, none) = ([1.5f32; 6], [0.0f32; 0]);
     for scale in SCALES {
@@ -58,6 +73,10 @@ pub fn trials(trials: &mut Trials) {
     trials.check("lora::forward::rank_zero_has_no_scale", || {
         forward_is_base(&Cpu, 0);
         emulators().for_each(|queue| ALGORITHMS.iter().for_each(|&algorithm| forward_is_base(&queue, algorithm)));
+    });
+    trials.check("lora::backward::rank_zero_has_no_scale", || {
+        backward_is_base(&Cpu, 0);
+        emulators().for_each(|queue| (0..=3).for_each(|algorithm| backward_is_base(&queue, algorithm)));
     });
     trials.check("lora::merge::rank_zero_has_no_scale", || {
         merge_is_copy(&Cpu);

@@ -152,12 +152,17 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let weight = weights.get([0, row, column]).to_f64();
             let mut sum = Terms { value: weight, magnitude: weight.abs() };
             for (i, (Factors { b, scale, .. }, middle)) in self.factors.iter().zip(&self.middles).enumerate() {
+                let mut product = Terms::default();
                 for (rank, terms) in made[i][column].iter().enumerate() {
                     // With a core the columns of B are its own.
                     let of_b = if middle.core.is_some() { Some(rank) } else { middle.ranks[rank] };
-                    let factor = f64::from(*scale) * of_b.map_or(0.0, |rank| b.get([0, row, rank]).to_f64());
-                    sum.value += factor * terms.value;
-                    sum.magnitude += factor.abs() * terms.magnitude;
+                    let factor = of_b.map_or(0.0, |rank| b.get([0, row, rank]).to_f64());
+                    product.value += factor * terms.value;
+                    product.magnitude += factor.abs() * terms.magnitude;
+                }
+                if !made[i][column].is_empty() {
+                    sum.value += f64::from(*scale) * product.value;
+                    sum.magnitude += f64::from(scale.abs()) * product.magnitude;
                 }
             }
             times(sum, self.scale_of_row(row))

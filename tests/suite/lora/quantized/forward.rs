@@ -2,8 +2,9 @@
 
 use half::bf16;
 use peft_kernels::counters::Kind;
+use peft_kernels::lora::{self, BlockFormat, Forward, Quantized, Target};
 use peft_kernels::reference::Terms;
-use peft_kernels::{Cpu, Element, Emulator, RawStream};
+use peft_kernels::{Cpu, Element, Emulator, HostQueue, Mat, MatMut, RawStream, Vector, Workspace};
 
 use super::case::{QuantizedCase, QuantizedSpec, quantized};
 use crate::buffer::Cell;
@@ -220,6 +221,20 @@ fn side_by_side<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     Ok(())
 }
 
+/// A row ends within a chunk of codes: what is beyond is nothing, and not an infinite absmax times a code, which x's zeros there would make NaN.
+fn infinite_block<Q: HostQueue>(queue: &Q, algorithm: i32) {
+    // All are 1 in NF4, and what follows them −1.
+    let (codes, absmax) = ([0xffu8; 5], [f32::INFINITY]);
+    let w = Quantized::new(Vector::whole(&codes), Vector::whole(&absmax));
+    let w = w.format(BlockFormat::default().block(16).short_block());
+    let (x, mut y) = ([1.0f32; 30], [0.0f32; 3]);
+    let target = Target::quantized(&w, MatMut::new(&mut y, 3, 1).unwrap());
+    let call = Forward::<f32, f32, _>::new(Mat::new(&x, 3, 10).unwrap()).target(target).algorithm(algorithm);
+    let mut workspace = vec![0u8; lora::forward_workspace(queue, &call).unwrap()];
+    lora::forward(queue, call, Workspace::new(&mut workspace)).unwrap();
+    assert_eq!(y, [f32::INFINITY; 3], "algorithm {algorithm}");
+}
+
 /// Every kernel on every chip.
 fn every_chip<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
     let mut case = Case::<T, P>::new(&Spec::new(5, 9, 34, 3, Numbers::Reals));
@@ -251,6 +266,10 @@ pub fn exercise(m: usize) -> Box<dyn Exercise> {
 }
 
 pub fn trials(trials: &mut Trials) {
+    trials.check("lora::quantized::infinite_block", || {
+        infinite_block(&Cpu, 0);
+        KERNELS.into_iter().for_each(|[algorithm, _]| infinite_block(&Emulator::new(0), algorithm));
+    });
     for_types!(trials, "lora::quantized::empty", empty);
     for_types!(trials, "lora::quantized::every_chip", every_chip);
     trials.add("lora::quantized::one_book/f32", one_book::<f32, f32>);

@@ -342,9 +342,10 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
             let call = if queue.is_stream() { call.status(&status) } else { call };
             let kernel = lora::backward_kernel(queue, &call).map_err(|error| error.to_string())?;
             let bytes = lora::backward_workspace(queue, &call).map_err(|error| error.to_string())?;
-            // Undefined on entry: NaN.
+            // Undefined on entry: NaN, or what could be adapters.
             let layout = Layout { offset: 0, extents: [1, 1, bytes], strides: [0, 0, 1] };
-            let workspace = Buffer::<u8>::new(layout, |_| u8::POISON);
+            let anything = [u8::POISON, 0, 0x7f][self.spec.m % 3];
+            let workspace = Buffer::<u8>::new(layout, |_| anything);
             let result = lora::backward(queue, call, Workspace::new(queue.sink(&workspace)));
             let result = match result {
                 Ok(()) if queue.is_stream() => status.read(queue),

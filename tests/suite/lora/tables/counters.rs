@@ -21,7 +21,7 @@ fn check(rows: &[Row], kernel: &str, kind: Kind, operand: &str, expected: usize)
 }
 
 fn counts<T: Element + Cell, P: Element + Cell>() -> Result<(), String> {
-    let (m, n, k, ranks) = (150, 70, 130, [3usize, 0, 20, 7]);
+    let (m, n, k, ranks) = (150, 70, 130, [3usize, 0, 70, 7]);
     let index: Vec<i32> = (0..m).map(|row| [2, 0, -1, 2, 1, 2][row % 6]).collect();
     let of = |adapter: usize| index.iter().filter(|&&index| index == adapter as i32).count();
     let (t, p) = (size_of::<T>(), size_of::<P>());
