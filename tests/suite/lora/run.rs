@@ -239,6 +239,11 @@ pub fn exercise_of<T: Element + Cell, P: Element + Cell>(case: Case<T, P>) -> Bo
 
 /// The workspace before its first aligned address is nobody's.
 pub fn check_workspace(workspace: &Buffer<u8>) -> Result<(), String> {
+    check_workspace_of(workspace, u8::POISON)
+}
+
+/// Of one that held this everywhere.
+pub fn check_workspace_of(workspace: &Buffer<u8>, before: u8) -> Result<(), String> {
     let head = workspace.address().next_multiple_of(256) - workspace.address();
     let bytes = workspace.len();
     if bytes == 0 {
@@ -246,7 +251,7 @@ pub fn check_workspace(workspace: &Buffer<u8>) -> Result<(), String> {
     }
     let tail = head as usize + bytes - 255;
     for i in (0..head as usize).chain(tail..bytes) {
-        if workspace.read(i) != u8::POISON {
+        if workspace.read(i) != before {
             return Err(format!("byte {i} of the workspace was written, beyond its {} aligned bytes", bytes - 255));
         }
     }

@@ -9,7 +9,7 @@ use crate::buffer::{Buffer, Cell, Placement};
 use crate::lora::case::{BiasSpec, Factors, RowCase, RowSpec, Saved};
 use crate::lora::gradient_case::{Mode, Weights};
 use crate::lora::quantized::case::QuantizedCase;
-use crate::lora::run::{adapter, check_workspace, list, matrix, rows};
+use crate::lora::run::{adapter, check_workspace_of, list, matrix, rows};
 use crate::memory::Memory;
 use crate::numbers::{Numbers, Random};
 use crate::queues::Runner;
@@ -338,7 +338,7 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
         let record = Memory::new(size_of::<StatusRecord>());
         record.restore(&[0; size_of::<StatusRecord>()]);
         let status = Status::new(queue.sink_at(record.address() as u64, 1)).map_err(|error| error.to_string())?;
-        let (result, kernel, workspace) = self.with_call(queue, |call| {
+        let (result, kernel) = self.with_call(queue, |call| {
             let call = if queue.is_stream() { call.status(&status) } else { call };
             let kernel = lora::backward_kernel(queue, &call).map_err(|error| error.to_string())?;
             let bytes = lora::backward_workspace(queue, &call).map_err(|error| error.to_string())?;
@@ -352,14 +352,14 @@ impl<T: Element + Cell, P: Element + Cell> Case<T, P> {
                 result => result,
             };
             queue.finish()?;
-            Ok::<_, String>((result, kernel, workspace))
+            check_workspace_of(&workspace, anything)?;
+            Ok::<_, String>((result, kernel))
         })?;
         match (result, self.spec.first_bad_row()) {
             (Ok(()), None) => {}
             (Err(Error::Data { argument: "row_adapter", index, .. }), Some(row)) if index == row as u64 => {}
             (result, expected) => return Err(format!("returned {result:?}, expected a bad row {expected:?}")),
         }
-        check_workspace(&workspace)?;
         self.x.check_untouched("x")?;
         match &self.rows {
             RowCase::Same => {}
