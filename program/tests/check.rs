@@ -117,8 +117,9 @@ fn the_table_is_aligned_and_ends_with_a_summary() {
         assert!(row.contains("GFLOP/s") || row.contains("GB/s"), "{row}");
     }
     assert_eq!(run.stdout.lines().last(), Some(format!("{} passed, 0 failed", rows.len()).as_str()));
-    // Forward of one layer and of several, backward, merge, unmerge, norms of rows and of samples of five pairs of types; codes both ways and noise of three types; clipping weights.
-    assert_eq!(rows.len(), 4 * (5 * 7 + 3 * 3 + 1));
+    // Forward of one layer and of several, backward and its own, merge, unmerge, norms of rows and of samples of five pairs of types; codes both ways, noise and magnitudes' gradients of three types;
+    // clipping weights.
+    assert_eq!(rows.len(), 4 * (5 * 8 + 3 * 4 + 1));
 }
 
 #[test]
