@@ -18,11 +18,6 @@ fn least<const N: usize>(lengths: [usize; N]) -> usize {
     lengths.into_iter().min().unwrap_or(0)
 }
 
-#[inline(always)]
-fn pair(a: f64, b: f64) -> [f64; 2] {
-    [a + b, a - b]
-}
-
 /// Defines each function three times: for the eight lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same.
 /// They stay functions, of which the compiler knows that their slices are disjoint.
 macro_rules! vectors {
@@ -187,9 +182,9 @@ vectors! {
             // Of neighbours.
             for eight in values.as_chunks_mut::<8>().0 {
                 let [a, b, c, d, e, f, g, h] = *eight;
-                let ([a, b], [c, d], [e, f], [g, h]) = (pair(a, b), pair(c, d), pair(e, f), pair(g, h));
-                let ([a, c], [b, d], [e, g], [f, h]) = (pair(a, c), pair(b, d), pair(e, g), pair(f, h));
-                let ([a, e], [b, f], [c, g], [d, h]) = (pair(a, e), pair(b, f), pair(c, g), pair(d, h));
+                let ([a, b], [c, d], [e, f], [g, h]) = (a.pair(b), c.pair(d), e.pair(f), g.pair(h));
+                let ([a, c], [b, d], [e, g], [f, h]) = (a.pair(c), b.pair(d), e.pair(g), f.pair(h));
+                let ([a, e], [b, f], [c, g], [d, h]) = (a.pair(e), b.pair(f), c.pair(g), d.pair(h));
                 *eight = [a, b, c, d, e, f, g, h];
             }
             half = 8;
@@ -200,8 +195,8 @@ vectors! {
                 let (upper, lower) = block.split_at_mut(2 * half);
                 let ((a, b), (c, d)) = (upper.split_at_mut(half), lower.split_at_mut(half));
                 for (((a, b), c), d) in a.iter_mut().zip(b).zip(c).zip(d) {
-                    let ([p, q], [r, s]) = (pair(*a, *b), pair(*c, *d));
-                    ([*a, *c], [*b, *d]) = (pair(p, r), pair(q, s));
+                    let ([p, q], [r, s]) = (a.pair(*b), c.pair(*d));
+                    ([*a, *c], [*b, *d]) = (p.pair(r), q.pair(s));
                 }
             }
             half *= 4;
@@ -209,7 +204,7 @@ vectors! {
         if 2 * half <= n {
             let (left, right) = values.split_at_mut(half);
             for (a, b) in left.iter_mut().zip(right) {
-                [*a, *b] = pair(*a, *b);
+                [*a, *b] = a.pair(*b);
             }
         }
     }
