@@ -126,7 +126,12 @@ pub struct Kernel {
 impl Kernel {
     /// What runs on the CPU queue: f64 inside, rounded once.
     pub(crate) fn reference() -> Self {
-        Self { name: "reference".into(), algorithm: 0, rounding_steps: 0 }
+        Self::reference_in_f32(0)
+    }
+
+    /// What runs on the CPU queue where sums are f32.
+    pub(crate) fn reference_in_f32(rounding_steps: usize) -> Self {
+        Self { name: "reference".into(), algorithm: 0, rounding_steps }
     }
 }
 

@@ -147,7 +147,7 @@ impl HadamardProblem {
 ///
 /// **Shapes.** x and y [batch, rows, n], any strides of which one is 1, n a power of two up to 32768. y may be x.
 ///
-/// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]), multiplied at the end and rounded once; the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The
+/// **Numbers.** Sums are f32 (f64 for f32 on [`crate::Cpu`]), multiplied at the end and rounded once; the error is at most `ulp(y) + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The
 /// same bits on every run.
 ///
 /// **Cost.** One read and one write of every element, `log₂ n` additions each. Beyond 16384 elements a chip with less than 128 KiB of shared memory a block takes the definition instead,
@@ -193,7 +193,7 @@ pub fn hadamard_kernel<T: Element, Q: Queue>(queue: &Q, call: &Hadamard<'_, T, Q
     let operation = "haar::hadamard_kernel";
     let problem = call.problem(operation, None, &mut Vec::new())?;
     if queue.place() == Place::Cpu {
-        return Ok(Kernel::reference());
+        return Ok(reference::haar::kernel::<T>(problem.source.extents[2].ilog2() as usize));
     }
     ffi::pick(operation, queue.place(), |chip, choice| {
         problem.with_descriptor(|descriptor| ffi::call!(operation, pk_haar_hadamard_pick(chip, descriptor, choice)))

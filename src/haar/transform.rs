@@ -329,7 +329,7 @@ impl TransformProblem {
 /// **Shapes.** Signal [batch, rows, columns], coefficients the same but for the transformed axis, which has [`coefficient_extent`] places. Any strides of which one is 1, any batches.
 /// Extents are at least 2 to the number of levels.
 ///
-/// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]), multiplied by one factor at the end and rounded once; the error is at most `ulp(c) + L·2⁻²³·Σ|terms|` with `L` the
+/// **Numbers.** Sums are f32 (f64 for f32 on [`crate::Cpu`]), multiplied by one factor at the end and rounded once; the error is at most `ulp(c) + L·2⁻²³·Σ|terms|` with `L` the
 /// [`Kernel::rounding_steps`]. The same bits on every run. Sums are made before the factor: elements beyond `2^(127 − levels)` overflow.
 ///
 /// **Cost.** One read and one write of every element, up to 8 levels (7 with f32) along memory's contiguous extent and 6 along the other; `levels` additions an element or fewer. Deeper
@@ -440,7 +440,8 @@ fn run<T: Element, Q: Queue>(operation: Operation, queue: &Q, call: Transform<'_
 pub fn kernel<T: Element, Q: Queue>(queue: &Q, operation: Operation, call: &Transform<'_, T, Q>) -> Result<Kernel> {
     let problem = call.problem(operation, None, &mut Vec::new())?;
     if queue.place() == Place::Cpu {
-        return Ok(Kernel::reference());
+        let axes = usize::from(problem.along_rows) + usize::from(problem.along_columns);
+        return Ok(reference::haar::kernel::<T>(axes * problem.levels as usize));
     }
     ffi::pick("haar::kernel", queue.place(), |chip, choice| {
         problem.with_descriptor(|descriptor| {

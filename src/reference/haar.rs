@@ -1,13 +1,14 @@
-//! Haar wavelets in f64. The plan here says what is right, with every element's terms; what [`crate::Cpu`] runs makes the same sums faster.
+//! Haar wavelets. The plan here says in f64 what is right, with every element's terms; what [`crate::Cpu`] runs makes the same sums faster, those of elements of 16 bits in f32.
 
 use super::product::{View, for_each};
 use super::{Number, Terms};
 use crate::haar::{Bands, Boundary, Operation, Scaling, Transform, TransformProblem};
 use crate::tensor::Elements;
-use crate::{Cpu, Element, Result};
+use crate::{Cpu, Element, ElementType, Kernel, Result};
 
 mod hadamard;
 mod lanes;
+mod lattice;
 mod pairs;
 mod registers;
 mod stage;
@@ -20,6 +21,32 @@ pub use hadamard::hadamard_terms;
 pub(crate) use tiles::transform;
 pub use wara::{WaraGradients, wara_backward_terms, wara_forward_terms, wara_merge_terms};
 pub(crate) use wara::{wara_backward, wara_forward, wara_merge};
+
+/// The sums of what the CPU queue runs.
+#[derive(PartialEq)]
+enum Sums {
+    F32,
+    F64,
+}
+
+impl Sums {
+    /// The last digit of 16 bits is 2¹³ times as coarse as f32's.
+    const fn of<T: Element>() -> Self {
+        match T::TYPE {
+            ElementType::F16 | ElementType::BF16 => Sums::F32,
+            ElementType::F32 | ElementType::F64 => Sums::F64,
+        }
+    }
+}
+
+/// What the CPU queue runs for sums of so many levels.
+pub(crate) fn kernel<T: Element>(levels: usize) -> Kernel {
+    match Sums::of::<T>() {
+        // The factors as well, and the products with them.
+        Sums::F32 => Kernel::reference_in_f32(levels + 3),
+        Sums::F64 => Kernel::reference(),
+    }
+}
 
 /// Columns of a tile, at least.
 const COLUMNS: usize = 512;
@@ -106,6 +133,8 @@ struct Plan<'p> {
     factors: Vec<f64>,
     /// Rows and columns of a tile.
     tile: [usize; 2],
+    /// What AVX-512 has instructions for is done by them.
+    in_registers: bool,
 }
 
 impl<'p> Plan<'p> {
@@ -127,7 +156,7 @@ impl<'p> Plan<'p> {
             false => [span(&rows, ROWS), span(&columns, COLUMNS)],
         };
         let factors = (0..=problem.levels).map(factor).collect();
-        Self { problem, rows, columns, factors, tile }
+        Self { problem, rows, columns, factors, tile, in_registers: pairs::has_avx512() }
     }
 
     /// Level and place of the coefficient at a position; no place where the layout has none.

@@ -4,6 +4,8 @@
 //! [`RawSlice`] everywhere, `cudarc` slices and views on a `cudarc` stream, `cust` buffers on a `cust` stream. A framework's own buffers become storage by implementing the two traits.
 
 mod host;
+#[cfg(test)]
+pub(crate) use host::Plain;
 mod raw;
 
 #[cfg(feature = "cudarc")]

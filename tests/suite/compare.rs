@@ -50,17 +50,34 @@ pub fn exact<T: Element>(extents: [usize; 3], got: &[T], expected: &[T]) -> Resu
 
 /// Each within `ulp(value) + L·2⁻²³·Σ|terms|` of the value. NaN for NaN, infinity for infinity.
 pub fn bounded<T: Element>(extents: [usize; 3], got: &[T], terms: &[Terms], steps: usize) -> Result<(), String> {
+    within(extents, got, terms, |terms| terms.allowed_error::<T>(steps))
+}
+
+/// Each the one that is nearest to what is within `L·2⁻²³·Σ|terms|` of the value.
+pub fn nearest<T: Element>(extents: [usize; 3], got: &[T], terms: &[Terms], steps: usize) -> Result<(), String> {
+    within(extents, got, terms, |terms| {
+        let error = terms.allowed_error::<T>(steps) - terms.allowed_error::<T>(0);
+        error + 0.5 * T::ulp(terms.value.abs() + error)
+    })
+}
+
+fn within<T: Element>(
+    extents: [usize; 3],
+    got: &[T],
+    terms: &[Terms],
+    allowed: impl Fn(&Terms) -> f64,
+) -> Result<(), String> {
     assert_eq!(got.len(), terms.len());
     let excess = |i: usize| {
+        // Rounded, the value may be infinite.
+        if same(got[i], T::from_f64(terms[i].value)) {
+            return 0.0;
+        }
         let (got, value) = (got[i].to_f64(), terms[i].value);
         if !value.is_finite() || !got.is_finite() {
-            return if got.to_bits() == value.to_bits() || got.is_nan() && value.is_nan() {
-                0.0
-            } else {
-                f64::INFINITY
-            };
+            return f64::INFINITY;
         }
-        (got - value).abs() / terms[i].allowed_error::<T>(steps) - 1.0
+        (got - value).abs() / allowed(&terms[i]) - 1.0
     };
     let wrong = (0..got.len()).map(|index| Wrong { index, excess: excess(index) });
     let wrong: Vec<_> = wrong.filter(|wrong| wrong.excess > 0.0).collect();
@@ -68,7 +85,7 @@ pub fn bounded<T: Element>(extents: [usize; 3], got: &[T], terms: &[Terms], step
         return Ok(());
     }
     let expected = |i: usize| {
-        let allowed = terms[i].allowed_error::<T>(steps);
+        let allowed = allowed(&terms[i]);
         format!("{} within {allowed:e}, of terms that add up to {:e}", hex(terms[i].value), terms[i].magnitude)
     };
     Err(report(extents, got, &wrong, expected))

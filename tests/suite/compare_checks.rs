@@ -84,6 +84,13 @@ fn messages() {
     let next = |steps: u16| [f16::from_bits(0x3c00 + steps)];
     compare::bounded([1, 1, 1], &next(1), &[terms(1.0)], 0).unwrap();
     compare::bounded([1, 1, 1], &next(2), &[terms(1.0)], 0).unwrap_err();
+    // What is nearest is half a unit away, of the larger ones where it rounds up to a power of two.
+    let near = |got: f64, value: f64, steps| compare::nearest([1, 1, 1], &[f16::from_f64(got)], &[terms(value)], steps);
+    near(1.0, 1.0 + 2f64.powi(-11), 0).unwrap();
+    near(1.0, 1.0 + 1.01 * 2f64.powi(-11), 0).unwrap_err();
+    near(1.0, 1.0 + 1.01 * 2f64.powi(-11), 50).unwrap();
+    near(2.0, 2.0 - 2f64.powi(-11), 0).unwrap();
+    near(2.0, 2.0 - 2f64.powi(-10), 50).unwrap_err();
     // No numbers.
     let one = |got: f32, value: f64| compare::bounded([1, 1, 1], &[got], &[terms(value)], 1000);
     one(f32::NAN, f64::NAN).unwrap();

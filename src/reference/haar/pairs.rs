@@ -1,71 +1,73 @@
 //! Sums and differences of neighbours of whole rows, in lanes.
 
 use super::hadamard::Factors;
-#[cfg(target_arch = "x86_64")]
-use super::lanes::Eight;
-use super::lanes::Lanes;
+use super::lanes::{Lanes, Sum};
 use crate::Element;
 
-/// Whether there is AVX-512, as far as [`Eight`] needs it.
-#[cfg(target_arch = "x86_64")]
+/// Whether there is AVX-512, as far as [`Sum::Widest`] needs it.
 #[inline(always)]
 pub fn has_avx512() -> bool {
-    use std::arch::is_x86_feature_detected as has;
-    has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::is_x86_feature_detected as has;
+        has!("avx512f") && has!("avx512bw") && has!("avx512dq") && has!("avx512vl")
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    false
 }
 
 fn least<const N: usize>(lengths: [usize; N]) -> usize {
     lengths.into_iter().min().unwrap_or(0)
 }
 
-/// Defines each function three times: for the eight lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same.
+/// Defines each function three times: for the lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same.
 /// They stay functions, of which the compiler knows that their slices are disjoint.
 macro_rules! vectors {
-    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*>($($argument:ident: $of:ty),*), $lanes:ident: $body:block)*) => {$(
+    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*; $sum:ident>($($argument:ident: $of:ty),*), $lanes:ident: $body:block)*) => {$(
         $(#[$documentation])*
         #[inline(always)]
-        pub fn $name<$($type: Element),*>($($argument: $of),*) {
+        pub fn $name<$($type: Element,)* $sum: Sum>($($argument: $of),*) {
             #[inline(always)]
-            fn either<$lanes: Lanes, $($type: Element),*>($($argument: $of),*) $body
+            fn either<$lanes: Lanes<Sum = $sum>, $($type: Element,)* $sum: Sum>($($argument: $of),*) $body
             #[inline(never)]
-            fn narrow<$($type: Element),*>($($argument: $of),*) {
-                either::<f64, $($type),*>($($argument),*);
+            fn narrow<$($type: Element,)* $sum: Sum>($($argument: $of),*) {
+                either::<$sum, $($type,)* $sum>($($argument),*);
             }
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
                 #[inline(never)]
-                fn widest<$($type: Element),*>($($argument: $of),*) {
-                    either::<Eight, $($type),*>($($argument),*);
+                fn widest<$($type: Element,)* $sum: Sum>($($argument: $of),*) {
+                    either::<$sum::Widest, $($type,)* $sum>($($argument),*);
                 }
                 #[target_feature(enable = "avx2")]
                 #[inline(never)]
-                fn wide<$($type: Element),*>($($argument: $of),*) {
-                    either::<f64, $($type),*>($($argument),*);
+                fn wide<$($type: Element,)* $sum: Sum>($($argument: $of),*) {
+                    either::<$sum, $($type,)* $sum>($($argument),*);
                 }
                 if has_avx512() {
                     // SAFETY: the processor has these.
-                    return unsafe { widest($($argument),*) };
+                    return unsafe { widest::<$($type,)* $sum>($($argument),*) };
                 }
                 if std::arch::is_x86_feature_detected!("avx2") {
                     // SAFETY: the processor has AVX2.
-                    return unsafe { wide($($argument),*) };
+                    return unsafe { wide::<$($type,)* $sum>($($argument),*) };
                 }
             }
-            narrow($($argument),*);
+            narrow::<$($type,)* $sum>($($argument),*);
         }
     )*};
 }
 
 /// Defines functions that do the same for all of `$count` elements or pairs, of which each slice has so many: for the lanes from `$i` on, then for those that are left.
 macro_rules! rows {
-    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),+>($($argument:ident: $of:ty),*), $lanes:ident from $i:ident to $count:expr => $body:block)*) => {
+    ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*; $sum:ident>($($argument:ident: $of:ty),*), $lanes:ident from $i:ident to $count:expr => $body:block)*) => {
         vectors! {$(
             $(#[$documentation])*
-            fn $name<$($type),+>($($argument: $of),*), Widest: {
+            fn $name<$($type),*; $sum>($($argument: $of),*), Widest: {
                 #[inline(always)]
                 #[allow(clippy::too_many_arguments)]
-                fn run<$lanes: Lanes, $($type: Element),+>(begin: usize, end: usize, $($argument: $of),*) -> usize {
+                fn run<$lanes: Lanes<Sum = $sum>, $($type: Element,)* $sum: Sum>(begin: usize, end: usize, $($argument: $of),*) -> usize {
                     let mut $i = begin;
                     while $i + $lanes::COUNT <= end {
                         // SAFETY: all slices have so many elements.
@@ -75,8 +77,8 @@ macro_rules! rows {
                     $i
                 }
                 let count = $count;
-                let done = run::<Widest, $($type),+>(0, count, $($argument),*);
-                run::<f64, $($type),+>(done, count, $($argument),*);
+                let done = run::<Widest, $($type,)* $sum>(0, count, $($argument),*);
+                run::<$sum, $($type,)* $sum>(done, count, $($argument),*);
             }
         )*}
     };
@@ -84,7 +86,7 @@ macro_rules! rows {
 
 rows! {
     /// Approximations and details along rows, along columns and along both, of two rows.
-    fn forward_both<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], v: &mut [T], d: &mut [T], factor: f64),
+    fn forward_both<S, T; N>(upper: &[S], lower: &[S], a: &mut [N], h: &mut [T], v: &mut [T], d: &mut [T], factor: N),
         V from i to least([upper.len() / 2, lower.len() / 2, a.len(), h.len(), v.len(), d.len()]) => {
         let ([p, q], [r, s]) = (V::load_pairs(upper, i), V::load_pairs(lower, i));
         let ([upper_sum, upper_detail], [lower_sum, lower_detail]) = (p.pair(q), r.pair(s));
@@ -97,7 +99,7 @@ rows! {
     }
 
     /// Approximations and details of two rows.
-    fn forward_rows<S, T>(upper: &[S], lower: &[S], a: &mut [f64], h: &mut [T], factor: f64),
+    fn forward_rows<S, T; N>(upper: &[S], lower: &[S], a: &mut [N], h: &mut [T], factor: N),
         V from i to least([upper.len(), lower.len(), a.len(), h.len()]) => {
         let [sum, detail] = V::load(upper, i).pair(V::load(lower, i));
         sum.store(a, i);
@@ -105,7 +107,7 @@ rows! {
     }
 
     /// Approximations and details of neighbours of a row.
-    fn forward_columns<S, T>(row: &[S], a: &mut [f64], v: &mut [T], factor: f64),
+    fn forward_columns<S, T; N>(row: &[S], a: &mut [N], v: &mut [T], factor: N),
         V from i to least([row.len() / 2, a.len(), v.len()]) => {
         let [left, right] = V::load_pairs(row, i);
         let [sum, detail] = left.pair(right);
@@ -114,17 +116,17 @@ rows! {
     }
 
     /// The coefficients of the last approximations.
-    fn scale<T>(a: &[f64], coefficients: &mut [T], factor: f64), V from i to least([a.len(), coefficients.len()]) => {
+    fn scale<T; N>(a: &[N], coefficients: &mut [T], factor: N), V from i to least([a.len(), coefficients.len()]) => {
         V::load(a, i).scaled(V::splat(factor)).store(coefficients, i);
     }
 
     /// Takes [`scale`] back.
-    fn unscale<T>(coefficients: &[T], a: &mut [f64], factor: f64), V from i to least([coefficients.len(), a.len()]) => {
+    fn unscale<T; N>(coefficients: &[T], a: &mut [N], factor: N), V from i to least([coefficients.len(), a.len()]) => {
         V::load(coefficients, i).scaled(V::splat(factor)).store(a, i);
     }
 
     /// Takes [`forward_both`] back.
-    fn inverse_both<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], v: &[T], d: &[T], factor: f64),
+    fn inverse_both<S, T; N>(upper: &mut [S], lower: &mut [S], a: &[N], h: &[T], v: &[T], d: &[T], factor: N),
         V from i to least([upper.len() / 2, lower.len() / 2, a.len(), h.len(), v.len(), d.len()]) => {
         let factor = V::splat(factor);
         let (h, v, d) = (V::load(h, i).scaled(factor), V::load(v, i).scaled(factor), V::load(d, i).scaled(factor));
@@ -135,7 +137,7 @@ rows! {
     }
 
     /// Takes [`forward_rows`] back.
-    fn inverse_rows<S, T>(upper: &mut [S], lower: &mut [S], a: &[f64], h: &[T], factor: f64),
+    fn inverse_rows<S, T; N>(upper: &mut [S], lower: &mut [S], a: &[N], h: &[T], factor: N),
         V from i to least([upper.len(), lower.len(), a.len(), h.len()]) => {
         let [first, second] = V::load(a, i).pair(V::load(h, i).scaled(V::splat(factor)));
         first.store(upper, i);
@@ -143,39 +145,39 @@ rows! {
     }
 
     /// Takes [`forward_columns`] back.
-    fn inverse_columns<S, T>(row: &mut [S], a: &[f64], v: &[T], factor: f64),
+    fn inverse_columns<S, T; N>(row: &mut [S], a: &[N], v: &[T], factor: N),
         V from i to least([row.len() / 2, a.len(), v.len()]) => {
         V::store_pairs(V::load(a, i).pair(V::load(v, i).scaled(V::splat(factor))), row, i);
     }
 
     /// As [`unscale`], with a factor for each.
-    fn unscale_each<T>(row: &[T], values: &mut [f64], factors: &Factors),
+    fn unscale_each<T; N>(row: &[T], values: &mut [N], factors: &Factors<N>),
         V from i to factors.count(least([row.len(), values.len()])) => {
         V::load(row, i).scaled(factors.lanes(i)).store(values, i);
     }
 
     /// As [`scale`], with a factor for each.
-    fn scale_each<T>(values: &[f64], row: &mut [T], factors: &Factors),
+    fn scale_each<T; N>(values: &[N], row: &mut [T], factors: &Factors<N>),
         V from i to factors.count(least([row.len(), values.len()])) => {
         V::load(values, i).scaled(factors.lanes(i)).store(row, i);
     }
 
     /// Elements of two rows in turns.
-    fn zip<T>(even: &[T], odd: &[T], both: &mut [T]), V from i to least([even.len(), odd.len(), both.len() / 2]) => {
+    fn zip<T; N>(even: &[T], odd: &[T], both: &mut [T]), V from i to least([even.len(), odd.len(), both.len() / 2]) => {
         V::zip(even, odd, both, i);
     }
 }
 
 vectors! {
     /// Takes [`zip`] back.
-    fn unzip<T>(both: &[T], even: &mut [T], odd: &mut [T]), V: {
+    fn unzip<T; N>(both: &[T], even: &mut [T], odd: &mut [T]), V: {
         for ((even, odd), both) in even.iter_mut().zip(odd).zip(both.as_chunks::<2>().0) {
             [*even, *odd] = *both;
         }
     }
 
     /// Sums and differences of what is 1, 2, 4, … apart, of as many elements as a power of two.
-    fn walsh_hadamard<>(values: &mut [f64]), V: {
+    fn walsh_hadamard<; N>(values: &mut [N]), V: {
         let n = values.len();
         let mut half = 1;
         if n >= 8 {

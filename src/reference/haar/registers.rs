@@ -1,14 +1,20 @@
 //! The Walsh–Hadamard transform with AVX-512, whose 32 registers hold four distances at a time: the compiler makes nothing as good of [`super::pairs`].
 #![cfg(target_arch = "x86_64")]
 
-use std::arch::x86_64::*;
+use std::ops::Range;
 
 use super::hadamard::Factors;
-use super::lanes::{Eight, Lanes};
+use super::lanes::{Lanes, Register, Sum};
 use crate::Element;
 
-/// Elements of a row that the nearest cache holds.
-const NEAR: usize = 2048;
+/// Bytes of a row's sums that the nearest cache holds.
+const NEAR: usize = 1 << 14;
+
+/// How many elements before they are read they are fetched. What is written last, line by line far apart, is fetched as the row is read: the processor foresees neither.
+const AHEAD: usize = 1024;
+
+/// Registers of a pass, at most.
+const LINES: usize = 16;
 
 /// Sums and differences of lines that are `$distance` apart, the first of which are `$i`.
 macro_rules! pairs {
@@ -19,96 +25,131 @@ macro_rules! pairs {
     }};
 }
 
-/// Lines of a pass, at most.
-const LINES: usize = 16;
+/// How many sums the nearest cache holds.
+const fn near<N>() -> usize {
+    NEAR / size_of::<N>()
+}
 
 /// Whether rows of so many elements are for [`walsh_hadamard`].
-pub fn hold(elements: usize) -> bool {
-    elements.is_power_of_two() && (Eight::COUNT..=LINES * NEAR).contains(&elements)
+pub fn hold<N: Sum>(elements: usize) -> bool {
+    elements.is_power_of_two() && (N::Widest::COUNT..=LINES * near::<N>()).contains(&elements)
+}
+
+#[inline(always)]
+fn prefetch<T>(element: *const T) {
+    use std::arch::x86_64::*;
+    // SAFETY: every processor of this kind has it, and any address will do.
+    unsafe { _mm_prefetch::<_MM_HINT_T0>(element.cast()) };
+}
+
+/// Of a row: where its elements are before and after, and its sums meanwhile.
+struct Row<'r, T, N> {
+    source: &'r [T],
+    destination: &'r mut [T],
+    values: &'r mut [N],
+    before: &'r Factors<N>,
+    after: &'r Factors<N>,
 }
 
 /// As [`pairs::walsh_hadamard`](super::pairs::walsh_hadamard), with the factors of [`pairs::unscale_each`](super::pairs::unscale_each) before and of
-/// [`pairs::scale_each`](super::pairs::scale_each) after it. Every element goes through `values`, which are as many.
+/// [`pairs::scale_each`](super::pairs::scale_each) after it.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
-pub fn walsh_hadamard<T: Element>(row: &mut [T], values: &mut [f64], before: &Factors, after: &Factors) {
-    let n = row.len();
-    assert!(hold(n) && values.len() == n && before.count(n) == n && after.count(n) == n);
-    // SAFETY: indices below n, which all of them have.
-    let finish = |row: &mut [T], i: usize, sums: Eight| unsafe { sums.scaled(after.lanes(i)).store(row, i) };
-    for (block, begin) in values.chunks_mut(NEAR).zip((0..).step_by(NEAR)) {
-        for i in (0..block.len()).step_by(Eight::COUNT) {
-            // SAFETY: as above.
-            unsafe { neighbours(Eight::load(row, begin + i).scaled(before.lanes(begin + i))).store(block, i) };
-        }
-        lines(block, Eight::COUNT, |block, i, sums| {
-            // SAFETY: an index of the block.
-            unsafe { sums.store(block, i) };
-        });
-    }
-    if n > NEAR {
-        lines(values, NEAR, |_, i, sums| finish(row, i, sums));
-    } else {
-        for i in (0..n).step_by(Eight::COUNT) {
-            // SAFETY: as above.
-            finish(row, i, unsafe { Eight::load(values, i) });
-        }
-    }
-}
-
-/// What is 1, 2 and 4 apart.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn neighbours(Eight(mut own): Eight) -> Eight {
-    let other = _mm512_permute_pd::<0b0101_0101>(own);
-    own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1010_1010, other, own);
-    let other = _mm512_permutex_pd::<0b0100_1110>(own);
-    own = _mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1100_1100, other, own);
-    let other = _mm512_shuffle_f64x2::<0b0100_1110>(own, own);
-    Eight(_mm512_mask_sub_pd(_mm512_add_pd(own, other), 0b1111_0000, other, own))
-}
-
-/// What is `first`, twice as far, … apart; the sums of each pass go to `store`, with the index of the first.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn lines(values: &mut [f64], first: usize, mut store: impl FnMut(&mut [f64], usize, Eight)) {
-    let mut half = first;
-    while 2 * half <= values.len() {
-        half *= match values.len() / half {
-            2 => pass::<2>(values, half, &mut store),
-            4 => pass::<4>(values, half, &mut store),
-            8 => pass::<8>(values, half, &mut store),
-            _ => pass::<LINES>(values, half, &mut store),
-        };
-    }
-}
-
-/// `RADIX` lines at a time, which are `half` apart; returns how many that is.
-#[target_feature(enable = "avx512f")]
-#[inline]
-fn pass<const RADIX: usize>(
-    values: &mut [f64],
-    half: usize,
-    store: &mut impl FnMut(&mut [f64], usize, Eight),
-) -> usize {
-    for block in (0..values.len()).step_by(RADIX * half) {
-        for first in (block..block + half).step_by(Eight::COUNT) {
-            let mut lines = [Eight::splat(0.0); LINES];
-            for (i, line) in lines.iter_mut().take(RADIX).enumerate() {
-                // SAFETY: elements of the block, of which there are RADIX · half.
-                *line = unsafe { Eight::load(values, first + i * half) };
+pub fn walsh_hadamard<T: Element, N: Sum>(
+    source: &[T],
+    destination: &mut [T],
+    values: &mut [N],
+    before: &Factors<N>,
+    after: &Factors<N>,
+) {
+    let n = source.len();
+    assert!(hold::<N>(n) && destination.len() == n && values.len() == n && before.count(n) == n && after.count(n) == n);
+    let (near, mut row) = (near::<N>().min(n), Row { source, destination, values, before, after });
+    for begin in (0..n).step_by(near) {
+        let mut half = N::Widest::COUNT;
+        // SAFETY: the row's parts have n elements each.
+        unsafe {
+            half *= row.pass::<true>(begin..begin + near, half);
+            while half < near {
+                half *= row.pass::<false>(begin..begin + near, half);
             }
-            match RADIX {
-                2 => pairs!(lines, 1: 0),
-                4 => pairs!(lines, 1: 0 2; 2: 0 1),
-                8 => pairs!(lines, 1: 0 2 4 6; 2: 0 1 4 5; 4: 0 1 2 3),
-                _ => {
-                    pairs!(lines, 1: 0 2 4 6 8 10 12 14; 2: 0 1 4 5 8 9 12 13; 4: 0 1 2 3 8 9 10 11; 8: 0 1 2 3 4 5 6 7)
+        }
+    }
+    if near < n {
+        // SAFETY: as above.
+        unsafe { row.pass::<false>(0..n, near) };
+    }
+}
+
+impl<T: Element, N: Sum> Row<'_, T, N> {
+    /// One pass over a range whose lines are `half` apart; returns how many of them it takes together. The first one also sums up what is in a register, the last one writes the result.
+    ///
+    /// # Safety
+    /// The row's parts have as many elements each, and the range lies within.
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    #[inline]
+    unsafe fn pass<const IS_FIRST: bool>(&mut self, range: Range<usize>, half: usize) -> usize {
+        // SAFETY: the caller's.
+        unsafe {
+            match self.source.len() / half {
+                1 => self.lines::<IS_FIRST, true, 1>(range, half),
+                2 => self.lines::<IS_FIRST, true, 2>(range, half),
+                4 => self.lines::<IS_FIRST, true, 4>(range, half),
+                8 => self.lines::<IS_FIRST, true, 8>(range, half),
+                LINES => self.lines::<IS_FIRST, true, LINES>(range, half),
+                _ => self.lines::<IS_FIRST, false, LINES>(range, half),
+            }
+        }
+    }
+
+    /// # Safety
+    /// As [`Row::pass`].
+    #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+    unsafe fn lines<const IS_FIRST: bool, const IS_LAST: bool, const RADIX: usize>(
+        &mut self,
+        range: Range<usize>,
+        half: usize,
+    ) -> usize {
+        let plain = self.before.is_one();
+        for block in range.step_by(RADIX * half) {
+            for first in (block..block + half).step_by(N::Widest::COUNT) {
+                let mut lines = [N::Widest::splat(N::default()); LINES];
+                for (i, line) in lines.iter_mut().take(RADIX).enumerate() {
+                    let at = first + i * half;
+                    if IS_FIRST {
+                        prefetch(self.source.as_ptr().wrapping_add(at + AHEAD));
+                        prefetch(self.destination.as_ptr().wrapping_add(at));
+                    }
+                    // SAFETY: the caller's.
+                    *line = unsafe {
+                        match IS_FIRST {
+                            false => N::Widest::load(self.values, at),
+                            // That zeros have no sign is for the last pass to see to.
+                            true if plain => N::Widest::load(self.source, at).walsh_hadamard(),
+                            true => N::Widest::load(self.source, at).times(self.before.lanes(at)).walsh_hadamard(),
+                        }
+                    };
+                }
+                match RADIX {
+                    1 => {}
+                    2 => pairs!(lines, 1: 0),
+                    4 => pairs!(lines, 1: 0 2; 2: 0 1),
+                    8 => pairs!(lines, 1: 0 2 4 6; 2: 0 1 4 5; 4: 0 1 2 3),
+                    _ => {
+                        pairs!(lines, 1: 0 2 4 6 8 10 12 14; 2: 0 1 4 5 8 9 12 13; 4: 0 1 2 3 8 9 10 11; 8: 0 1 2 3 4 5 6 7)
+                    }
+                }
+                for (i, &sums) in lines.iter().take(RADIX).enumerate() {
+                    let at = first + i * half;
+                    // SAFETY: the caller's.
+                    unsafe {
+                        match IS_LAST {
+                            false => sums.store(self.values, at),
+                            true => sums.scaled(self.after.lanes(at)).store(self.destination, at),
+                        }
+                    }
                 }
             }
-            for (i, &sums) in lines.iter().take(RADIX).enumerate() {
-                store(values, first + i * half, sums);
-            }
         }
+        RADIX
     }
-    RADIX
 }

@@ -2,7 +2,9 @@
 
 use std::ops::Range;
 
-use super::lanes::Numbers;
+use super::lanes::{Numbers, Sum};
+#[cfg(target_arch = "x86_64")]
+use super::lattice::Lattice;
 use super::{Axis, Plan};
 use crate::Element;
 use crate::haar::Bands;
@@ -15,7 +17,7 @@ const LEVELS_ALONG_COLUMNS: u32 = 12;
 /// Elements of a tile where rows are contiguous, and how many of its columns and rows that is, if the levels do not need more.
 const ELEMENTS: usize = 1 << 17;
 /// Of a tile whose coefficients are staged.
-const ELEMENTS_STAGED: usize = 1 << 14;
+const ELEMENTS_STAGED: usize = 1 << 15;
 const ROWS: usize = 16;
 const ROWS_STAGED: usize = 4;
 const COLUMNS: usize = 4096;
@@ -46,6 +48,10 @@ impl<T> Sheet<T> {
     pub unsafe fn row<'s>(self, row: usize, length: usize) -> &'s [T] {
         // SAFETY: the caller's.
         unsafe { std::slice::from_raw_parts(self.first.add(row * self.stride), length) }
+    }
+
+    pub fn pointer(self, row: usize, column: usize) -> *mut T {
+        self.first.wrapping_add(row * self.stride + column)
     }
 
     /// # Safety
@@ -81,13 +87,15 @@ impl Part {
 }
 
 /// Where a core keeps a tile.
-pub struct Room<T> {
+pub struct Room<T, N> {
     /// The tile, and the approximations of every level.
-    pub planes: Numbers,
+    pub planes: Numbers<N>,
     /// Coefficients that are not together in memory: as they would be in the Mallat layout of the tile alone.
     pub staged: Vec<T>,
     /// Coefficients of the interleaved layout on their way: those after every level, in their order.
     between: Vec<T>,
+    #[cfg(target_arch = "x86_64")]
+    pub lattice: Lattice<N>,
 }
 
 /// Of one axis of a band of a tile: where its coefficients are.
@@ -148,13 +156,15 @@ impl<'p> Stage<'p> {
         [&self.rows, &self.columns]
     }
 
-    pub fn room<T: Element>(&self) -> Room<T> {
+    pub fn room<T: Element, N: Sum>(&self) -> Room<T, N> {
         let room = |begin| self.elements_before(begin, self.levels + 1);
         let (staged, between) = (self.tile.iter().product(), room(1));
         Room {
             planes: Numbers::zeros(room(0)),
             staged: vec![T::default(); staged],
             between: vec![T::default(); between],
+            #[cfg(target_arch = "x86_64")]
+            lattice: Lattice::new(self),
         }
     }
 
@@ -168,8 +178,8 @@ impl<'p> Stage<'p> {
         [rows >> self.rows.levels.min(level), columns >> self.columns.levels.min(level)]
     }
 
-    pub fn factor(&self, level: u32) -> f64 {
-        self.plan.factors[(self.first + level) as usize]
+    pub fn factor<N: Sum>(&self, level: u32) -> N {
+        N::from_f64(self.plan.factors[(self.first + level) as usize])
     }
 
     /// Nothing of it is beyond the signal.
@@ -178,13 +188,13 @@ impl<'p> Stage<'p> {
     }
 
     /// The tile (level 0), or the approximations of a level.
-    pub fn plane<T>(&self, room: &mut Room<T>, part: &Part, level: u32) -> Sheet<f64> {
+    pub fn plane<T, N: Sum>(&self, room: &mut Room<T, N>, part: &Part, level: u32) -> Sheet<N> {
         let [_, columns] = self.band_extents(part.extents(), level);
         Sheet { first: room.planes.as_mut_ptr().wrapping_add(self.elements_before(0, level)), stride: columns }
     }
 
     /// Coefficients after a level, but for the first and the last.
-    pub fn between<T>(&self, room: &mut Room<T>, part: &Part, level: u32) -> Sheet<T> {
+    pub fn between<T, N>(&self, room: &mut Room<T, N>, part: &Part, level: u32) -> Sheet<T> {
         let [_, columns] = self.band_extents(part.extents(), level);
         Sheet { first: room.between.as_mut_ptr().wrapping_add(self.elements_before(1, level)), stride: columns }
     }
@@ -225,9 +235,9 @@ impl<'p> Stage<'p> {
     }
 
     /// A band of a tile, in memory or staged.
-    pub fn band<T: Element>(
+    pub fn band<T: Element, N>(
         &self,
-        room: &mut Room<T>,
+        room: &mut Room<T, N>,
         part: &Part,
         coefficients: &View<T>,
         level: u32,
@@ -243,9 +253,9 @@ impl<'p> Stage<'p> {
     }
 
     /// Details along rows, along columns and along both.
-    pub fn details<T: Element>(
+    pub fn details<T: Element, N>(
         &self,
-        room: &mut Room<T>,
+        room: &mut Room<T, N>,
         part: &Part,
         coefficients: &View<T>,
         level: u32,

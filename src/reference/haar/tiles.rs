@@ -1,17 +1,18 @@
-//! The transforms as [`crate::Cpu`] runs them: the sums of [`super::Plan`], in f64 and in the same order, a level at a time over whole rows of a tile. What a tile holds is read and written once.
+//! The transforms as [`crate::Cpu`] runs them: the sums of [`super::Plan`], in the same order, a level at a time over whole rows of a tile. What a tile holds is read and written once.
 
+use super::lanes::Sum;
 use super::stage::{Part, Room, Sheet, Stage};
-use super::{Axis, Plan, pairs, row_major};
+use super::{Axis, Plan, Sums, pairs, row_major};
 use crate::Element;
 use crate::haar::{Bands, Boundary, TransformProblem};
 use crate::reference::product::{View, for_each};
 
 /// What a stage leads from and to.
-struct Views<S, T> {
+struct Views<S, T, N> {
     signal: View<S>,
     coefficients: View<T>,
     /// The approximations, unless it is the last stage.
-    deeper: View<f64>,
+    deeper: View<N>,
 }
 
 /// What the transforms do on [`crate::Cpu`].
@@ -19,20 +20,32 @@ struct Views<S, T> {
 /// # Safety
 /// The problem's operands are in ordinary memory, and its destination is disjoint from its source, or the same elements in the interleaved layout.
 pub(crate) unsafe fn transform<T: Element>(problem: &TransformProblem) {
-    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
     let plan = Plan::new(problem);
+    match Sums::of::<T>() {
+        // SAFETY: the caller's.
+        Sums::F32 => unsafe { transform_in::<T, f32>(&plan) },
+        // SAFETY: the caller's.
+        Sums::F64 => unsafe { transform_in::<T, f64>(&plan) },
+    }
+}
+
+/// # Safety
+/// As [`transform`].
+unsafe fn transform_in<T: Element, N: Sum>(plan: &Plan) {
+    let problem = plan.problem;
+    let (source, destination) = (View::<T>::new(&problem.source), View::<T>::new(&problem.destination));
     if problem.inverse {
         // SAFETY: the caller's.
-        return unsafe { run(&plan, 0, destination, source) };
+        return unsafe { run::<T, T, N>(plan, 0, destination, source) };
     }
     // SAFETY: an element of the destination, which nobody writes or reads meanwhile.
     let zero = |index| unsafe { destination.set(index, T::from_f64(0.0)) };
     match problem.bands {
         Bands::Mallat => plan.fill_gaps::<f64>(&|index, _| zero(index)),
-        Bands::Interleaved => fill_beyond(&plan, zero),
+        Bands::Interleaved => fill_beyond(plan, zero),
     }
     // SAFETY: the caller's.
-    unsafe { run(&plan, 0, source, destination) };
+    unsafe { run::<T, T, N>(plan, 0, source, destination) };
 }
 
 /// Zeros, in the interleaved layout, beyond the tiles of the first levels. Deeper ones write theirs after it.
@@ -52,21 +65,21 @@ fn fill_beyond(plan: &Plan, zero: impl Fn([usize; 3])) {
 ///
 /// # Safety
 /// As [`transform`].
-unsafe fn run<S: Element, T: Element>(plan: &Plan, first: u32, signal: View<S>, coefficients: View<T>) {
+unsafe fn run<S: Element, T: Element, N: Sum>(plan: &Plan, first: u32, signal: View<S>, coefficients: View<T>) {
     let stage = Stage::new(plan, first, signal.is_row_major() && coefficients.is_row_major());
     let [rows, columns] = stage.axes().map(|axis| axis.count(axis.levels));
     let extents = [plan.problem.source.extents[0], rows, columns];
-    let mut approximations = vec![0.0; if stage.is_last { 0 } else { extents.iter().product() }];
-    let deeper = View::<f64>::new(&row_major(&mut approximations, extents));
+    let mut approximations = vec![N::default(); if stage.is_last { 0 } else { extents.iter().product() }];
+    let deeper = View::<N>::new(&row_major(&mut approximations, extents));
     let views = Views { signal, coefficients, deeper };
     // SAFETY: the caller's; the approximations are this call's own.
     unsafe {
         if plan.problem.inverse && !stage.is_last {
-            run(plan, first + stage.levels, deeper, coefficients);
+            run::<N, T, N>(plan, first + stage.levels, deeper, coefficients);
         }
         stage.run(&views);
         if !plan.problem.inverse && !stage.is_last {
-            run(plan, first + stage.levels, deeper, coefficients);
+            run::<N, T, N>(plan, first + stage.levels, deeper, coefficients);
         }
     }
 }
@@ -74,7 +87,7 @@ unsafe fn run<S: Element, T: Element>(plan: &Plan, first: u32, signal: View<S>, 
 impl Stage<'_> {
     /// # Safety
     /// As [`transform`].
-    unsafe fn run<S: Element, T: Element>(&self, views: &Views<S, T>) {
+    unsafe fn run<S: Element, T: Element, N: Sum>(&self, views: &Views<S, T, N>) {
         let (batches, [tile_rows, tile_columns]) = (self.plan.problem.source.extents[0], self.tile);
         let [rows, columns] = self.axes().map(Axis::padded);
         let [row_tiles, column_tiles] = [rows.div_ceil(tile_rows), columns.div_ceil(tile_columns)];
@@ -82,7 +95,7 @@ impl Stage<'_> {
         for_each(
             batches * row_tiles * column_tiles,
             operations,
-            || self.room::<T>(),
+            || self.room::<T, N>(),
             |room, work| {
                 let (batch, tile) = (work / (row_tiles * column_tiles), work % (row_tiles * column_tiles));
                 let (row, column) = (tile / column_tiles * tile_rows, tile % column_tiles * tile_columns);
@@ -101,11 +114,23 @@ impl Stage<'_> {
 
     // ---- there ----------------------------------------------------------------------------------------------------------------------------------------------
 
-    unsafe fn forward<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+    unsafe fn forward<S: Element, T: Element, N: Sum>(
+        &self,
+        part: &Part,
+        views: &Views<S, T, N>,
+        room: &mut Room<T, N>,
+    ) {
         let coefficients = &views.coefficients;
         // SAFETY: the caller's; rows of a tile's planes and bands lie within them.
         unsafe {
-            for level in 1..=self.levels {
+            let first = self.levels_in_registers(room, part, (&views.signal, coefficients));
+            if first > 0 {
+                self.weave_in_registers(room, part, (&views.signal, coefficients));
+            }
+            if first == self.levels {
+                return;
+            }
+            for level in first + 1..=self.levels {
                 let output = self.plane(room, part, level);
                 let bands = self.details(room, part, coefficients, level);
                 if level > 1 {
@@ -136,7 +161,7 @@ impl Stage<'_> {
                 }
             }
             if self.is_woven(part, coefficients) {
-                self.weave(room, part, coefficients);
+                self.weave(room, part, coefficients, first);
             } else if !self.is_direct(part, coefficients) {
                 let staged = &room.staged;
                 self.each_line(part, coefficients, |line| {
@@ -154,12 +179,12 @@ impl Stage<'_> {
     }
 
     /// One level of a tile.
-    unsafe fn analyse<S: Element, T: Element>(
+    unsafe fn analyse<S: Element, T: Element, N: Sum>(
         &self,
         part: &Part,
         level: u32,
         input: Sheet<S>,
-        output: Sheet<f64>,
+        output: Sheet<N>,
         bands: [Sheet<T>; 3],
     ) {
         let ([rows, columns], factor) = (self.band_extents(part.extents(), level), self.factor(level));
@@ -185,7 +210,7 @@ impl Stage<'_> {
     }
 
     /// The tile with what the boundary mode adds.
-    unsafe fn load<S: Element>(&self, part: &Part, signal: &View<S>, planes: &mut [f64]) {
+    unsafe fn load<S: Element, N: Sum>(&self, part: &Part, signal: &View<S>, planes: &mut [N]) {
         let [rows, columns] = [0, 1].map(|axis| {
             let indices = part.range(axis).clone().map(|position| self.axes()[axis].extended(position));
             indices.collect::<Vec<_>>()
@@ -194,8 +219,8 @@ impl Stage<'_> {
         let mut one = |i: usize, j: usize| {
             planes[i * width + j] = match (rows[i], columns[j]) {
                 // SAFETY: the caller's; an index within the extents.
-                (Some(row), Some(column)) => unsafe { signal.value([part.batch, row, column]) },
-                _ => 0.0,
+                (Some(row), Some(column)) => N::from_f64(unsafe { signal.value([part.batch, row, column]) }),
+                _ => N::default(),
             };
         };
         match signal.is_row_major() {
@@ -206,7 +231,12 @@ impl Stage<'_> {
 
     // ---- and back -------------------------------------------------------------------------------------------------------------------------------------------
 
-    unsafe fn inverse<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+    unsafe fn inverse<S: Element, T: Element, N: Sum>(
+        &self,
+        part: &Part,
+        views: &Views<S, T, N>,
+        room: &mut Room<T, N>,
+    ) {
         let signal = &views.signal;
         // SAFETY: the caller's.
         unsafe {
@@ -219,7 +249,7 @@ impl Stage<'_> {
                 [0, 1].map(|axis| self.axes()[axis].extent.min(part.range(axis).end) - part.range(axis).start);
             let one = |i: usize, j: usize| {
                 let value = room.planes[i * part.columns.len() + j];
-                signal.set([part.batch, part.rows.start + i, part.columns.start + j], S::from_f64(value));
+                signal.set([part.batch, part.rows.start + i, part.columns.start + j], S::from_f64(value.to_f64()));
             };
             match signal.is_row_major() {
                 true => (0..rows).for_each(|i| (0..columns).for_each(|j| one(i, j))),
@@ -229,18 +259,25 @@ impl Stage<'_> {
     }
 
     /// To `output`, or to the first plane.
-    unsafe fn synthesise<S: Element, T: Element>(
+    unsafe fn synthesise<S: Element, T: Element, N: Sum>(
         &self,
         part: &Part,
-        views: &Views<S, T>,
-        room: &mut Room<T>,
+        views: &Views<S, T, N>,
+        room: &mut Room<T, N>,
         output: Option<Sheet<S>>,
     ) {
         let coefficients = &views.coefficients;
         // SAFETY: the caller's; rows of a tile's planes and bands lie within them.
         unsafe {
+            let first = match output {
+                Some(_) => self.levels_in_registers(room, part, (&views.signal, coefficients)),
+                None => 0,
+            };
+            if first == self.levels {
+                return self.weave_in_registers(room, part, (&views.signal, coefficients));
+            }
             if self.is_woven(part, coefficients) {
-                self.unweave(room, part, coefficients);
+                self.unweave(room, part, coefficients, first);
             } else if !self.is_direct(part, coefficients) {
                 room.staged.fill(T::from_f64(0.0));
                 let staged = &mut room.staged;
@@ -267,7 +304,7 @@ impl Stage<'_> {
                     true => pairs::unscale(last.row(i, columns), approximations, factor),
                 }
             }
-            for level in (1..=self.levels).rev() {
+            for level in (first + 1..=self.levels).rev() {
                 let input = self.plane(room, part, level);
                 let bands = self.details(room, part, coefficients, level);
                 match output {
@@ -275,15 +312,18 @@ impl Stage<'_> {
                     _ => self.unite(part, level, input, bands, self.plane(room, part, level - 1)),
                 }
             }
+            if first > 0 {
+                self.weave_in_registers(room, part, (&views.signal, coefficients));
+            }
         }
     }
 
     /// One level of a tile.
-    unsafe fn unite<S: Element, T: Element>(
+    unsafe fn unite<S: Element, T: Element, N: Sum>(
         &self,
         part: &Part,
         level: u32,
-        input: Sheet<f64>,
+        input: Sheet<N>,
         bands: [Sheet<T>; 3],
         output: Sheet<S>,
     ) {
@@ -321,7 +361,12 @@ impl Stage<'_> {
     }
 
     /// The tile, in the first plane, with what the extension copied from it.
-    unsafe fn folded<S: Element, T: Element>(&self, part: &Part, views: &Views<S, T>, room: &mut Room<T>) {
+    unsafe fn folded<S: Element, T: Element, N: Sum>(
+        &self,
+        part: &Part,
+        views: &Views<S, T, N>,
+        room: &mut Room<T, N>,
+    ) {
         // SAFETY: the caller's.
         unsafe {
             self.folded_along_columns(part, views, room);
@@ -336,11 +381,11 @@ impl Stage<'_> {
         }
     }
 
-    unsafe fn folded_along_columns<S: Element, T: Element>(
+    unsafe fn folded_along_columns<S: Element, T: Element, N: Sum>(
         &self,
         part: &Part,
-        views: &Views<S, T>,
-        room: &mut Room<T>,
+        views: &Views<S, T, N>,
+        room: &mut Room<T, N>,
     ) {
         // SAFETY: the caller's.
         unsafe {
@@ -357,7 +402,7 @@ impl Stage<'_> {
     }
 
     /// What is beyond the end, of the tile itself or of another, is added to what it was copied from.
-    fn fold(&self, part: &Part, along: usize, values: &mut [f64], other: Option<(&Part, &[f64])>) {
+    fn fold<N: Sum>(&self, part: &Part, along: usize, values: &mut [N], other: Option<(&Part, &[N])>) {
         let problem = self.plan.problem;
         if !problem.inverse || !problem.adjoint {
             return;
@@ -377,8 +422,66 @@ impl Stage<'_> {
                     Some((other, others)) => others[at(other, position, line)],
                     None => values[at(part, position, line)],
                 };
-                values[at(part, target, line)] += copy;
+                let target = &mut values[at(part, target, line)];
+                *target = *target + copy;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use half::{bf16, f16};
+
+    use super::*;
+    use crate::haar::{Axis, Operation, Transform};
+    use crate::storage::Plain;
+    use crate::{Cpu, Mat, MatMut};
+
+    /// The coefficients of a signal, and what it is made of them, with AVX-512 or without.
+    fn there_and_back<T: Element + Plain, N: Sum>(
+        (operation, axis): (Operation, Axis),
+        [rows, columns, levels]: [usize; 3],
+        in_registers: bool,
+    ) -> [Vec<T>; 2] {
+        let signal: Vec<T> = (0..rows * columns).map(|i| T::from_f64(((i * 37 % 1009) as f64 - 504.0) / 7.0)).collect();
+        let (mut coefficients, mut inverse) = (vec![T::default(); signal.len()], vec![T::default(); signal.len()]);
+        let back = if operation == Operation::Forward1d { Operation::Inverse1d } else { Operation::Inverse2d };
+        for (operation, from, to) in [(operation, &signal, &mut coefficients), (back, &signal, &mut inverse)] {
+            let (from, to) = (Mat::new(from, rows, columns).unwrap(), MatMut::new(to, rows, columns).unwrap());
+            let call = Transform::<T, Cpu>::new(from, to, levels as u32).bands(Bands::Interleaved).axis(axis);
+            let problem = call.problem(operation, Some(&Cpu), &mut Vec::new()).unwrap();
+            let mut plan = Plan::new(&problem);
+            plan.in_registers &= in_registers;
+            // SAFETY: the problem is a call's.
+            unsafe { transform_in::<T, N>(&plan) };
+        }
+        [coefficients, inverse]
+    }
+
+    fn bits_are_those_of_any_processor<T: Element + Plain, N: Sum>() {
+        let operations = [
+            (Operation::Forward1d, Axis::Columns),
+            (Operation::Forward1d, Axis::Rows),
+            (Operation::Forward2d, Axis::Columns),
+        ];
+        for extents in [[64, 64], [128, 4160], [192, 320]] {
+            for (operation, levels) in operations.into_iter().flat_map(|one| (1..=6).map(move |levels| (one, levels))) {
+                let extents = [extents[0], extents[1], levels];
+                let [got, expected] = [true, false].map(|yes| there_and_back::<T, N>(operation, extents, yes));
+                assert!(got == expected, "{operation:?} {extents:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn registers_have_the_bits_of_any_processor() {
+        if !pairs::has_avx512() {
+            println!("not run: this processor has no AVX-512");
+            return;
+        }
+        bits_are_those_of_any_processor::<f32, f64>();
+        bits_are_those_of_any_processor::<f16, f32>();
+        bits_are_those_of_any_processor::<bf16, f32>();
     }
 }

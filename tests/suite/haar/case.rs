@@ -77,7 +77,7 @@ impl Spec {
     }
 
     /// Whether every sum and factor is exact, so that the one rounding is the only one.
-    fn exact(&self) -> bool {
+    pub fn exact(&self) -> bool {
         let powers = self.scaling == Scaling::Sums || self.along() == [true; 2];
         self.numbers == Numbers::Integers && powers && self.levels <= 6
     }
