@@ -6,6 +6,7 @@ use crate::haar::{Bands, Boundary, Operation, Scaling, Transform, TransformProbl
 use crate::tensor::Elements;
 use crate::{Cpu, Element, ElementType, Kernel, Result};
 
+mod fold;
 mod hadamard;
 mod lanes;
 mod lattice;
