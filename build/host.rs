@@ -5,10 +5,13 @@ use std::path::{Path, PathBuf};
 
 use crate::objects::{self, Unit};
 
-/// `-O2` in every profile: the kernels and the emulator are what the tests run.
+/// `-O2` in every profile: the kernels and the emulator are what the tests run. With sanitizers `-O1`, which takes half as long to compile and leaves them more to see.
 fn compiler() -> Result<cc::Tool, String> {
     let mut build = cc::Build::new();
-    build.cpp(true).std("c++17").opt_level(2).debug(true).pic(true).warnings(true).extra_warnings(true);
+    let level = if sanitized() { 1 } else { 2 };
+    build.cpp(true).std("c++17").opt_level(level).pic(true).warnings(true).extra_warnings(true);
+    // Lines are what reports need.
+    build.flag("-g1");
     // A product and a sum are rounded one by one unless the kernel says fma.
     build.flag("-ffp-contract=off").flag("-Wno-unknown-pragmas").flag("-fvisibility=hidden");
     // A tensor map by value is passed as g++ 4.6 did not: all that is linked here is built alike.

@@ -40,7 +40,7 @@ impl OpenQueue {
 
     /// How many of `rows` rows of an output to make, each of which takes so many multiply-adds: all, or what the emulator does in seconds.
     pub fn affordable(&self, rows: usize, products_a_row: usize) -> usize {
-        const EMULATOR: usize = 1 << 30;
+        const EMULATOR: usize = 1 << 28;
         match self {
             Self::Cpu(_) => rows,
             #[cfg(feature = "cuda")]
