@@ -181,6 +181,8 @@ fn plant(copy: &Path) {
 fn build(copy: &Path, target: &Path) -> PathBuf {
     let mut build = Command::new(env!("CARGO"));
     build.args(["build", "--quiet", "--package", env!("CARGO_PKG_NAME"), "--target-dir"]).arg(target);
+    // It runs for seconds, and would take minutes to optimise.
+    build.args(["--config", &format!("profile.dev.package.{}.opt-level=0", env!("CARGO_PKG_NAME"))]);
     if repository().join("Cargo.lock").exists() {
         build.arg("--offline");
     }
