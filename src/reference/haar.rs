@@ -135,6 +135,7 @@ struct Plan<'p> {
     /// Rows and columns of a tile.
     tile: [usize; 2],
     /// What AVX-512 has instructions for is done by them.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code))]
     in_registers: bool,
 }
 

@@ -36,6 +36,7 @@ impl<N: Element> Factors<N> {
     }
 
     /// Whether they are ones.
+    #[cfg(target_arch = "x86_64")]
     pub fn is_one(&self) -> bool {
         self.diagonal.is_none() && self.scale == N::from_f64(1.0)
     }

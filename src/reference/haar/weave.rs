@@ -17,6 +17,7 @@ impl Stage<'_> {
     }
 
     /// How many levels of a tile, the first ones, [`Stage::weave_in_registers`] makes.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     pub fn levels_in_registers<S: Element, T: Element, N: Sum>(
         &self,
         room: &Room<T, N>,
@@ -38,6 +39,7 @@ impl Stage<'_> {
     ///
     /// # Safety
     /// There are such levels; the tile of what is written is nobody else's, and nobody writes that of what is read.
+    #[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
     pub unsafe fn weave_in_registers<S: Element, T: Element, N: Sum>(
         &self,
         room: &mut Room<T, N>,
