@@ -38,7 +38,7 @@ pub unsafe trait Queue: Send + Sync {
 /// It leads to [`Place::Cpu`] or [`Place::Emulator`], always: slices are its storage.
 pub unsafe trait HostQueue: Queue {}
 
-/// Runs the reference: plain Rust, f64 inside (f32 in Haar transforms of f16 and bf16), on all cores.
+/// Runs the reference: plain Rust, f64 inside (f32 in Haar transforms and WaRA's merges of f16 and bf16), on all cores.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Cpu;
 

@@ -21,7 +21,7 @@ pub(crate) use hadamard::hadamard;
 pub use hadamard::hadamard_terms;
 pub(crate) use tiles::transform;
 pub use wara::{WaraGradients, wara_backward_terms, wara_forward_terms, wara_merge_terms};
-pub(crate) use wara::{wara_backward, wara_forward, wara_merge};
+pub(crate) use wara::{wara_backward, wara_forward, wara_merge, wara_merge_kernel};
 
 /// The sums of what the CPU queue runs.
 #[derive(PartialEq)]

@@ -35,6 +35,12 @@ impl<T: Copy> View<T> {
         (self.address as *mut T).wrapping_add(index)
     }
 
+    /// Rows as columns, and columns as rows.
+    pub fn transposed(self) -> Self {
+        let [batch, row, column] = self.strides;
+        Self { strides: [batch, column, row], ..self }
+    }
+
     pub fn row_stride(&self) -> usize {
         self.strides[1]
     }

@@ -95,8 +95,8 @@ impl MergeProblem {
 ///
 /// **Shapes.** W and W' [n, k], any strides of which one is 1; factors as [`Wara`] says. W' may be W.
 ///
-/// **Numbers.** Sums are f32 (f64 on [`crate::Cpu`]); the error is at most `ulp(W') + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The same bits on every run. Merging loses what W's
-/// type cannot hold: [`wara_unmerge`] returns W within `ulp(W') + ulp(W)` and the same sum.
+/// **Numbers.** Sums are f32 (f64 for f32 W on [`crate::Cpu`]); the error is at most `ulp(W') + L·2⁻²³·Σ|terms|` with `L` the [`Kernel::rounding_steps`]. The same bits on every run. Merging
+/// loses what W's type cannot hold: [`wara_unmerge`] returns W within `ulp(W') + ulp(W)` and the same sum.
 ///
 /// **Cost.** W read and W' written once; `2·n·k·r` flops, r the rank of the coefficients. No workspace, and no coefficients in memory; the call can be captured in a graph.
 ///
@@ -173,7 +173,7 @@ pub fn wara_merge_kernel<T: Element, P: Element, Q: Queue>(queue: &Q, call: &War
     let operation = "haar::wara_merge_kernel";
     let problem = call.problem(operation, None, &mut Vec::new())?;
     if queue.place() == Place::Cpu {
-        return Ok(Kernel::reference());
+        return Ok(reference::haar::wara_merge_kernel::<T>(&problem));
     }
     ffi::pick(operation, queue.place(), |chip, choice| {
         problem.with_descriptor(|descriptor| ffi::call!(operation, pk_haar_wara_merge_pick(chip, descriptor, choice)))

@@ -61,6 +61,18 @@ impl<N: Sum> DerefMut for Numbers<N> {
     }
 }
 
+/// Fetches the line of an element that is wanted soon, where the processor can be told to.
+#[inline(always)]
+#[cfg_attr(not(target_arch = "x86_64"), allow(unused_variables))]
+pub fn prefetch<T>(element: *const T) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::*;
+        // SAFETY: every processor of this kind has it, and any address will do.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(element.cast()) };
+    }
+}
+
 /// So many sums, which are elements of some type in memory: those of 16 bits for f32, others for f64, and sums themselves. Their bits are those of [`Element::to_f64`] and [`Element::from_f64`].
 pub trait Lanes: Copy {
     type Sum: Sum;
@@ -94,6 +106,12 @@ pub trait Lanes: Copy {
     /// # Safety
     /// As [`Lanes::load`].
     unsafe fn zip<T: Element>(even: &[T], odd: &[T], both: &mut [T], i: usize);
+
+    /// Rounded once where the registers can.
+    #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        self.plus(a.times(b))
+    }
 
     #[inline(always)]
     fn pair(self, other: Self) -> [Self; 2] {

@@ -59,6 +59,8 @@ macro_rules! vectors {
     )*};
 }
 
+pub(super) use vectors;
+
 /// Defines functions that do the same for all of `$count` elements or pairs, of which each slice has so many: for the lanes from `$i` on, then for those that are left.
 macro_rules! rows {
     ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*; $sum:ident>($($argument:ident: $of:ty),*), $lanes:ident from $i:ident to $count:expr => $body:block)*) => {

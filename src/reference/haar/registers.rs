@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::hadamard::Factors;
-use super::lanes::{Lanes, Register, Sum};
+use super::lanes::{Lanes, Register, Sum, prefetch};
 use crate::Element;
 
 /// Bytes of a row's sums that the nearest cache holds.
@@ -33,13 +33,6 @@ const fn near<N>() -> usize {
 /// Whether rows of so many elements are for [`walsh_hadamard`].
 pub fn hold<N: Sum>(elements: usize) -> bool {
     elements.is_power_of_two() && (N::Widest::COUNT..=LINES * near::<N>()).contains(&elements)
-}
-
-#[inline(always)]
-fn prefetch<T>(element: *const T) {
-    use std::arch::x86_64::*;
-    // SAFETY: every processor of this kind has it, and any address will do.
-    unsafe { _mm_prefetch::<_MM_HINT_T0>(element.cast()) };
 }
 
 /// Of a row: where its elements are before and after, and its sums meanwhile.

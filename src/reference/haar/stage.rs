@@ -42,6 +42,10 @@ impl<T> Clone for Sheet<T> {
 impl<T> Copy for Sheet<T> {}
 
 impl<T> Sheet<T> {
+    pub fn new(elements: &mut [T], stride: usize) -> Self {
+        Self { first: elements.as_mut_ptr(), stride }
+    }
+
     /// # Safety
     /// There are so many elements in the row, and nobody writes them.
     #[inline(always)]

@@ -82,6 +82,12 @@ impl Lanes for Eight {
     }
 
     #[inline(always)]
+    fn plus_product(self, a: Self, b: Self) -> Self {
+        // SAFETY: as above.
+        Self(unsafe { _mm512_fmadd_pd(a.0, b.0, self.0) })
+    }
+
+    #[inline(always)]
     unsafe fn load<T: Element>(row: &[T], i: usize) -> Self {
         // SAFETY: the caller's; the type of T is what it says.
         unsafe {

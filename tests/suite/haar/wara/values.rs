@@ -13,7 +13,7 @@ const BOUNDARIES: [Boundary; 5] =
     [Boundary::None, Boundary::Zero, Boundary::Edge, Boundary::Symmetric, Boundary::Periodic];
 
 /// What is left open, by chance.
-fn random(spec: Spec, seed: u64) -> Spec {
+pub fn random(spec: Spec, seed: u64) -> Spec {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9) + spec.shape[1] as u64);
     spec.with(|spec| {
         let per_band = random.below(2) == 0;
