@@ -5,7 +5,7 @@
 //!
 //! | queue | needs | what for |
 //! |---|---|---|
-//! | [`Cpu`] | nothing | the reference: plain Rust, f64 inside (Haar transforms of f16 and bf16: f32) |
+//! | [`Cpu`] | nothing | the reference: plain Rust, f64 inside (Haar transforms and WaRA's merges of f16 and bf16: f32) |
 //! | [`Emulator`] | feature `emulator`: a C++17 compiler to build | the shipped kernels and launchers, on this processor |
 //! | [`RawStream`], `cudarc` and `cust` streams | feature `cuda`: nvcc to build, a driver to run | production |
 //!

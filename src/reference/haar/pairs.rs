@@ -20,7 +20,8 @@ fn least<const N: usize>(lengths: [usize; N]) -> usize {
     lengths.into_iter().min().unwrap_or(0)
 }
 
-/// Defines each function three times: for the lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same.
+/// Defines each function three times: for the lanes of AVX-512's registers, and for one at a time with those of AVX2 and of every processor; takes the first that there is. The bits are the same, but for
+/// sums of products that are not exact.
 /// They stay functions, of which the compiler knows that their slices are disjoint.
 macro_rules! vectors {
     ($($(#[$documentation:meta])* fn $name:ident<$($type:ident),*; $sum:ident>($($argument:ident: $of:ty),*), $lanes:ident: $body:block)*) => {$(

@@ -19,14 +19,14 @@ pub const fn block<N>() -> usize {
 pub struct Band<N> {
     pub level: u32,
     rank: usize,
-    factor: N,
+    gain: N,
     left: Numbers<N>,
     right: Numbers<N>,
 }
 
 impl<N: Sum> Band<N> {
-    /// Of coefficients times `factor`; of their transpose where W is read by columns.
-    pub fn new<P: Element>(group: &Group<P>, factor: f64, transposed: bool) -> Self {
+    /// Of the coefficients, or of their transpose, where W is read by columns.
+    pub fn new<P: Element>(group: &Group<P>, transposed: bool) -> Self {
         let rank = group.rank;
         let ([left, right], [rows, columns]) = match (transposed, group.places.clone()) {
             (false, [of_b, of_a]) => ([group.b, group.a], [of_b, of_a]),
@@ -51,7 +51,7 @@ impl<N: Sum> Band<N> {
             }
         }
         let [left, right] = packed;
-        Self { level: group.level, rank, factor: N::from_f64(group.gain * factor), left, right }
+        Self { level: group.level, rank, gain: N::from_f64(group.gain), left, right }
     }
 
     /// The factors of the coefficients of some rows and columns of W, which begin with a block of the band; of those that there are.
@@ -62,7 +62,7 @@ impl<N: Sum> Band<N> {
         let part = |of: Range<usize>, size: usize| of.start * size..of.end * size;
         Factors {
             rank: self.rank,
-            factor: self.factor,
+            gain: self.gain,
             left: &self.left[part(rows, self.rank)],
             right: &self.right[part(blocks, block_size)],
         }
@@ -74,11 +74,11 @@ pub fn of_level(range: &Range<usize>, level: u32) -> Range<usize> {
     range.start >> level..range.end.div_ceil(1 << level)
 }
 
-/// What a tile of a band is made of: `factor·left·right`.
+/// What a tile of a band is made of: `gain·left·right`.
 #[derive(Clone, Copy)]
 pub struct Factors<'b, N> {
     rank: usize,
-    factor: N,
+    gain: N,
     left: &'b [N],
     right: &'b [N],
 }
@@ -120,7 +120,7 @@ impl<'b, N: Sum> Factors<'b, N> {
             }
         }
         for sum in sums.as_flattened_mut() {
-            *sum = sum.times(V::splat(self.factor));
+            *sum = sum.times(V::splat(self.gain));
         }
         sums
     }
@@ -185,9 +185,10 @@ pub struct Level<'t, N> {
     pub approximations: &'t [N],
     pub stride: usize,
     pub details: [Factors<'t, N>; 3],
+    pub scale: N,
 }
 
-/// `destination = source + D⁻¹(level)`
+/// `destination = source + scale·D⁻¹(level)`
 pub struct Union<'t, T, N> {
     level: &'t Level<'t, N>,
     source: Sheet<T>,
@@ -237,7 +238,7 @@ impl<N: Sum> Blocks<N> for Product<'_, N> {
 }
 
 impl<N: Sum> Level<'_, N> {
-    /// `destination = source + D⁻¹(self)`; they may be the same.
+    /// `destination = source + scale·D⁻¹(self)`; they may be the same.
     ///
     /// # Safety
     /// Both have two rows for each one here, of whole blocks; nobody else has those of the destination, or writes those of the source.
@@ -277,7 +278,8 @@ impl<T: Element, N: Sum> Blocks<N> for Union<'_, T, N> {
         column: usize,
     ) {
         self.fetch_next::<ROWS>(of_block, row);
-        let Level { approximations, stride, details: [h, v, d] } = self.level;
+        let Level { approximations, stride, details: [h, v, d], scale } = self.level;
+        let scale = V::splat(*scale);
         let h = h.in_registers::<V, ROWS, REGISTERS>(of_block, row, column);
         let v = v.in_registers::<V, ROWS, REGISTERS>(of_block, row, column);
         let d = d.in_registers::<V, ROWS, REGISTERS>(of_block, row, column);
@@ -295,7 +297,8 @@ impl<T: Element, N: Sum> Blocks<N> for Union<'_, T, N> {
                     // SAFETY: the caller's of [`Level::add_to`].
                     unsafe {
                         let [x, y] = V::load_pairs(self.source.row(row, length), at);
-                        V::store_pairs([x.plus(even), y.plus(odd)], self.destination.row_mut(row, length), at);
+                        let pair = [x.plus_product(even, scale), y.plus_product(odd, scale)];
+                        V::store_pairs(pair, self.destination.row_mut(row, length), at);
                     }
                 }
             }
@@ -315,7 +318,7 @@ mod tests {
     }
 
     fn factors<'f, N: Sum>(left: &'f [N], right: &'f [N], rank: usize) -> Factors<'f, N> {
-        Factors { rank, factor: N::from_f64(2.0), left, right }
+        Factors { rank, gain: N::from_f64(2.0), left, right }
     }
 
     fn coefficient<N: Sum>(factors: &Factors<'_, N>, row: usize, column: usize) -> f64 {
@@ -354,7 +357,7 @@ mod tests {
             let a = numbers::<N>(rows * columns, 3);
             let pairs = [rank, rank + 1, 1].map(|rank| (numbers(rows * rank, rank), numbers(rank * columns, 7), rank));
             let details = pairs.each_ref().map(|(left, right, rank)| factors::<N>(left, right, *rank));
-            let level = Level { approximations: &a, stride: columns, details };
+            let level = Level { approximations: &a, stride: columns, details, scale: N::from_f64(-4.0) };
             let mut source = numbers::<T>(4 * rows * columns, 11);
             for in_registers in [true, false] {
                 let mut destination = vec![T::from_f64(0.0); source.len()];
@@ -372,7 +375,7 @@ mod tests {
                         + sign(row) * h
                         + sign(column) * v
                         + sign(row) * sign(column) * d;
-                    let expected = T::from_f64(source[i].to_f64() + sum);
+                    let expected = T::from_f64(source[i].to_f64() - 4.0 * sum);
                     assert_eq!(got.to_f64(), expected.to_f64(), "[{rows}, {rank}, {columns}] at ({row}, {column})");
                 }
             }

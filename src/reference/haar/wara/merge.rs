@@ -85,9 +85,7 @@ unsafe fn merge_in<T: Element, P: Element, N: Sum>(problem: &MergeProblem, direc
         (false, shape) => ([source, destination], shape),
         (true, [n, k]) => ([source.transposed(), destination.transposed()], [k, n]),
     };
-    let factor = direction * f64::from(adapter.scale);
-    let mut bands: Vec<_> =
-        groups::<P>(adapter).iter().map(|group| Band::<N>::new(group, factor, transposed)).collect();
+    let mut bands: Vec<_> = groups::<P>(adapter).iter().map(|group| Band::<N>::new(group, transposed)).collect();
     if transposed {
         // Details along rows come before those along columns.
         bands[1..].chunks_exact_mut(3).for_each(|level| level.swap(0, 1));
@@ -97,7 +95,8 @@ unsafe fn merge_in<T: Element, P: Element, N: Sum>(problem: &MergeProblem, direc
     let tile_rows = ROWS.max(1 << levels).min(rows.next_multiple_of(1 << levels));
     let tile_columns = COLUMNS.max(block::<N>() << levels).min(columns.next_multiple_of(block::<N>() << levels));
     let tiles = [rows.div_ceil(tile_rows), columns.div_ceil(tile_columns)];
-    let merge = Merge { bands, levels, tile: [tile_rows, tile_columns], source, destination };
+    let scale = N::from_f64(direction * f64::from(adapter.scale));
+    let merge = Merge { bands, scale, levels, tile: [tile_rows, tile_columns], source, destination };
     let operations = (rows * columns).saturating_mul(4 + rank(adapter));
     // Blocks of columns stay in a core's cache from tile to tile.
     for_each(
@@ -115,6 +114,7 @@ unsafe fn merge_in<T: Element, P: Element, N: Sum>(problem: &MergeProblem, direc
 
 struct Merge<T, N> {
     bands: Vec<Band<N>>,
+    scale: N,
     levels: u32,
     /// Rows and columns of a tile.
     tile: [usize; 2],
@@ -146,7 +146,8 @@ impl<T: Element, N: Sum> Merge<T, N> {
     /// # Safety
     /// The tile of the destination is nobody else's, and nobody else writes that of the source.
     unsafe fn tile(&self, rows: Range<usize>, columns: Range<usize>, room: &mut Room<T, N>) {
-        let deeper = room.bands.len();
+        // Whose details come last, and are made where they are used.
+        let first_level = room.bands.len();
         for (band, output) in self.bands.iter().zip(&mut room.bands) {
             Product { factors: band.of(&rows, &columns), output, stride: self.tile[1] >> band.level }.run();
         }
@@ -169,7 +170,8 @@ impl<T: Element, N: Sum> Merge<T, N> {
             let level = Level {
                 approximations: &approximations[(first - rows.start) / 2 * stride..],
                 stride,
-                details: [0, 1, 2].map(|kind| self.bands[deeper + kind].of(&strip, &columns)),
+                details: [0, 1, 2].map(|kind| self.bands[first_level + kind].of(&strip, &columns)),
+                scale: self.scale,
             };
             // SAFETY: the caller's.
             unsafe { self.last_level(&level, strip, &columns, &mut room.staged) };
