@@ -107,9 +107,9 @@ impl Check {
         }
     }
 
-    /// The same of x, with adapters of x's type or f32.
-    pub fn element_types<T: Element, P: Element>(self) -> Result<()> {
-        self.element_type::<T>("x")?;
+    /// The same of an argument, with adapters of its type or f32.
+    pub fn element_types<T: Element, P: Element>(self, argument: &'static str) -> Result<()> {
+        self.element_type::<T>(argument)?;
         if P::TYPE != T::TYPE && P::TYPE != ElementType::F32 {
             let expected = if T::TYPE == ElementType::F32 { "f32".into() } else { format!("{} or f32", T::TYPE) };
             return self.wrong_element_type::<P>("adapter", expected);

@@ -60,7 +60,7 @@ impl<'a, T: Element, Q: Queue> Hadamard<'a, T, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<HadamardProblem> {
         let check = Check(operation);
-        check.element_types::<T, T>()?;
+        check.element_type::<T>("destination")?;
         let destination = self.destination.acquire(queue, guards)?;
         let source = match &self.source {
             None => destination,

@@ -179,7 +179,7 @@ impl<'a, T: Element, Q: Queue> Transform<'a, T, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<TransformProblem> {
         let check = Check(operation.name());
-        check.element_types::<T, T>()?;
+        check.element_type::<T>("destination")?;
         let [along_rows, along_columns] = match (operation, self.axis) {
             (Operation::Forward2d | Operation::Inverse2d, _) => [true; 2],
             (_, Axis::Rows) => [true, false],

@@ -62,7 +62,7 @@ impl<'a, T: Element, Q: Queue> MagnitudeGradient<'a, T, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<MagnitudeProblem> {
         let check = Check(operation);
-        check.element_types::<T, T>()?;
+        check.element_type::<T>("dy")?;
         let [_, m, n] = self.dy.extents();
         // Any operand that is not one for all batches says how many there are.
         let given = [self.dy.extents()[0], self.y.extents()[0], self.gradient.view.extents()[0]];

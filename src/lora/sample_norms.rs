@@ -114,7 +114,7 @@ impl<'a, T: Element, P: Element, Q: Queue> SampleNorms<'a, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<SampleNormsProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let [x_batches, m, k] = self.x.extents();
         let given = self.targets.iter().map(|target| target.dy.extents()[0]);
         let batches = given.chain([x_batches]).find(|&batches| batches != 1).unwrap_or(1);

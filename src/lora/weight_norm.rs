@@ -70,7 +70,7 @@ impl<'a, T: Element, P: Element, Q: Queue> WeightNorm<'a, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<WeightNormProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("w")?;
         let w = self.w.acquire(queue, guards)?;
         let shape @ [n, k] = w.extents;
         check.stride("w", &w)?;

@@ -8,6 +8,7 @@ mod compare;
 mod compare_checks;
 mod compile_fail;
 mod cuda;
+mod element_types;
 mod haar;
 mod lora;
 mod memory;
@@ -38,6 +39,7 @@ fn main() -> std::process::ExitCode {
     let mut trials = queues::Trials::default();
     compare_checks::trials(&mut trials);
     compile_fail::trials(&mut trials);
+    element_types::trials(&mut trials);
     haar::trials(&mut trials);
     lora::trials(&mut trials);
     operations::trials(&mut trials);

@@ -56,7 +56,7 @@ impl<'a, T: Element, P: Element, Q: Queue> WaraBackward<'a, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<BackwardProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let ([m, k], [_, n]) = (self.x.extents(), self.dy.extents());
         check.extents("dy", self.dy.extents(), [m, n])?;
         let w = match &self.weights {

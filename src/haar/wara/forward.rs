@@ -55,7 +55,7 @@ impl<'a, T: Element, P: Element, Q: Queue> WaraForward<'a, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<ForwardProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let ([m, k], [_, n]) = (self.x.extents(), self.y.extents());
         check.extents("y", self.y.extents(), [m, n])?;
         let base = match &self.base {

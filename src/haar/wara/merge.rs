@@ -38,7 +38,7 @@ impl<'a, T: Element, P: Element, Q: Queue> WaraMerge<'a, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<MergeProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("destination")?;
         let [n, k] = self.destination.extents();
         if self.adapter.grid.is_some() {
             let (expected, got) = ("weight mode, which has weights to merge".into(), "activation mode".into());

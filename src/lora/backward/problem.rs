@@ -23,7 +23,7 @@ impl<T: Element, P: Element, Q: Queue> Backward<'_, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<BackwardProblem<'s>> {
         let check = Check(OPERATION);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let [x_batches, m, k] = self.x.extents();
         // Any operand that is not one for all batches says how many there are.
         let given = self.targets.iter().map(|target| target.dy.extents()[0]);

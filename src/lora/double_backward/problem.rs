@@ -19,7 +19,7 @@ impl<T: Element, P: Element, Q: Queue> DoubleBackward<'_, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<DoubleBackwardProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let [x_batches, m, k] = self.x.extents();
         let [dy_batches, _, n] = self.dy.extents();
         // Any operand that is not one for all batches says how many there are.

@@ -18,7 +18,7 @@ impl<T: Element, P: Element, Q: Queue> Forward<'_, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<ForwardProblem<'s>> {
         let check = Check(OPERATION);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("x")?;
         let [x_batches, m, k] = self.x.extents();
         let batches = self.targets.first().map_or(x_batches, |target| target.y.extents()[0]);
         check.batched("x", self.x.extents(), batches, [m, k])?;

@@ -16,7 +16,7 @@ impl<T: Element, P: Element, Q: Queue> Merge<'_, T, P, Q> {
         guards: &mut Vec<Guard<'s>>,
     ) -> Result<MergeProblem> {
         let check = Check(operation);
-        check.element_types::<T, P>()?;
+        check.element_types::<T, P>("destination")?;
         let shape = self.destination.extents();
         let matrix = |name, elements: Elements<2>| {
             check.extents(name, elements.extents, shape)?;
